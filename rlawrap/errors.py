@@ -1,0 +1,31 @@
+"""The errors rlawrap raises. Catch `RLAError` to catch them all."""
+
+from __future__ import annotations
+
+
+class RLAError(Exception):
+    """Base of every error raised on purpose; its message says what was wrong and what to do."""
+
+
+class ConfigError(RLAError, ValueError):
+    """An option or a combination of options that no model can be built from."""
+
+
+class TraceError(RLAError):
+    """`torch.fx` cannot follow the model's `forward`; the message names the module and line."""
+
+
+class PlanError(RLAError):
+    """No blocks were found, or a plan does not fit the model it is applied to."""
+
+
+class CheckpointError(RLAError):
+    """A file that cannot be read, or that belongs to another model."""
+
+
+class DataError(RLAError):
+    """A data set that is missing, empty or damaged."""
+
+
+class TrainError(RLAError):
+    """A training run that cannot start, resume or go on."""

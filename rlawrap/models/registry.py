@@ -1,0 +1,48 @@
+"""A name for every network that rlawrap builds."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from rlawrap.errors import ConfigError
+
+Builder = Callable[..., nn.Module]
+
+_BUILDERS: dict[str, Builder] = {}
+
+
+def register_model(name: str) -> Callable[[Builder], Builder]:
+    """Register a builder function under `name`; a second registration of a name is an error."""
+
+    def register(builder: Builder) -> Builder:
+        if name in _BUILDERS:
+            raise ConfigError(f"register_model({name!r}): that name is taken.")
+        _BUILDERS[name] = builder
+        return builder
+
+    return register
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Names of the registered networks that match a shell pattern, sorted."""
+    return sorted(fnmatch.filter(_BUILDERS, pattern))
+
+
+def get_model(name: str, **kwargs: Any) -> nn.Module:
+    """Build the network registered under `name`; keyword arguments go to its builder.
+
+    Raises `ConfigError` for an unknown name, with the nearest known ones.
+    """
+    builder = _BUILDERS.get(name)
+    if builder is None:
+        near = difflib.get_close_matches(name, _BUILDERS, n=3) or list_models()[:3]
+        raise ConfigError(
+            f"get_model({name!r}): no such model. Nearest: {', '.join(near)}. "
+            "rlawrap.models.list_models() lists them all."
+        )
+    return builder(**kwargs)
