@@ -1,0 +1,23 @@
+"""What every test shares: a fixed seed, one thread per process, and GPU tests only with a GPU."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+
+# Small tensors run faster on one thread, and parallel workers do not fight for the cores.
+torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    """Start every test from the same global random state."""
+    torch.manual_seed(0)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
