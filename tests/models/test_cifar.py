@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from rlawrap.errors import ConfigError
+from rlawrap.models import cifar, get_model, list_models
+
+DEPTHS = (20, 32, 56, 110, 164)
+
+
+# Depths 20 to 110: the sizes in table 6 of He et al. 2016 (0.27M, 0.46M, 0.85M, 1.7M) to the
+# last integer; 164: 1.7M in "Identity mappings".
+@pytest.mark.parametrize(
+    ("depth", "parameters"),
+    [(20, 269_722), (32, 464_154), (56, 853_018), (110, 1_727_962), (164, 1_703_258)],
+)
+def test_parameters(depth: int, parameters: int) -> None:
+    model = get_model(f"cifar_resnet{depth}")
+    assert sum(p.numel() for p in model.parameters()) == parameters
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_depth_counts_weight_layers(depth: int) -> None:
+    """The depth in the name counts convolutions on the main path and the classifier."""
+    model = get_model(f"cifar_resnet{depth}")
+    layers = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Conv2d | torch.nn.Linear) and "shortcut" not in name
+    ]
+    assert len(layers) == depth
+
+
+@pytest.mark.parametrize("name", ["cifar_resnet20", "cifar_resnet164"])
+def test_shapes_and_gradients(name: str) -> None:
+    model = get_model(name, num_classes=7, in_channels=1)
+    logits = model(torch.randn(2, 1, 29, 32))
+    assert logits.shape == (2, 7)
+    logits.sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_stage_resolutions() -> None:
+    model = get_model("cifar_resnet20")
+    x = model.stem(torch.zeros(1, 3, 32, 32))
+    shapes = []
+    for stage in (model.layer1, model.layer2, model.layer3):
+        x = stage(x)
+        shapes.append(tuple(x.shape[1:]))
+    assert shapes == [(16, 32, 32), (32, 16, 16), (64, 8, 8)]
+
+
+def test_pad_shortcut_keeps_the_values() -> None:
+    x = torch.randn(2, 16, 5, 6)
+    out = cifar.PadShortcut(16, 32, stride=2)(x)
+    assert out.shape == (2, 32, 3, 3)
+    assert torch.equal(out[:, 8:24], x[:, :, ::2, ::2])
+    assert out[:, :8].abs().sum() == 0
+    assert out[:, 24:].abs().sum() == 0
+
+
+def test_residual_branch_is_added() -> None:
+    """With its branch at zero, a pre-activation block is the identity."""
+    block = cifar.PreActBottleneck(64, 16, stride=1)
+    torch.nn.init.zeros_(block.conv3.weight)
+    x = torch.randn(2, 64, 8, 8)
+    assert torch.equal(block(x), x)
+
+
+def test_weights_are_refused() -> None:
+    with pytest.raises(ConfigError, match="no published weights"):
+        get_model("cifar_resnet20", weights="DEFAULT")
+
+
+def test_every_depth_is_listed() -> None:
+    assert set(list_models("cifar_*")) == {f"cifar_resnet{d}" for d in DEPTHS}
+    assert set(list_models("rla_cifar_*")) == {f"rla_cifar_resnet{d}" for d in DEPTHS}
