@@ -1,0 +1,37 @@
+"""An image file's bytes to uint8 [C, H, W]."""
+
+from __future__ import annotations
+
+import io
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
+
+from rlawrap.errors import DataError
+
+EXTENSIONS = frozenset(
+    {".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
+)
+
+
+def decode(content: bytes, channels: int, name: str) -> Tensor:
+    """Decode an image of any format that Pillow knows to uint8 [channels, H, W].
+
+    Raises `DataError` with `name` for whatever cannot be decoded whole.
+    """
+    try:
+        with Image.open(io.BytesIO(content)) as file:
+            palette = file.mode == "P" and "transparency" in file.info
+            image = file.convert("RGBA") if palette else file
+            tensor: Tensor = F.pil_to_tensor(image.convert("RGB" if channels == 3 else "L"))
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's plugins raise nearly anything on a damaged file
+        what = str(error).replace(repr(error.args[0]) if error.args else "", "").strip()
+        raise DataError(
+            f"{name}: a broken image ({type(error).__name__}{': ' if what else ''}{what}). "
+            'Remove or repair it, or pass on_bad_image="skip".'
+        ) from error
+    return tensor.to(torch.uint8)

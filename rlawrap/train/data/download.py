@@ -1,0 +1,46 @@
+"""Where downloads and indices are kept, and downloading by torchvision."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from rlawrap.errors import DataError
+from rlawrap.train.data.dataset import Split
+
+
+def cache_folder() -> Path:
+    """`$RLAWRAP_CACHE`, else `$XDG_CACHE_HOME/rlawrap`, else `~/.cache/rlawrap`."""
+    if chosen := os.environ.get("RLAWRAP_CACHE"):
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "rlawrap"
+
+
+def download_with_torchvision(name: str, root: Path, split: Split, *, advice: str) -> Any:
+    """The torchvision data set `name`, downloaded to `root` when it is not there yet.
+
+    The processes of one machine take turns, so that the first downloads for all. Raises `DataError`
+    with the advice when it cannot be had.
+    """
+    from torchvision import datasets
+
+    try:
+        with _one_at_a_time(root):
+            return getattr(datasets, name)(str(root), train=split == "train", download=True)
+    except (OSError, RuntimeError) as error:
+        raise DataError(f"{name}: not in {root}, and not to be had ({error}). {advice}") from error
+
+
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".download.lock").open("w") as lock:
+        with suppress(ImportError):  # Windows has no fcntl
+            import fcntl
+
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,90 @@
+"""From what the user wrote to an `ImageDataset`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+
+from rlawrap.errors import ConfigError, DataError
+from rlawrap.train.data.augment import AugmentConfig
+from rlawrap.train.data.cifar import open_cifar
+from rlawrap.train.data.dataset import ImageDataset, OnBadImage, Source, Split, choose_subset
+from rlawrap.train.data.fashion import holds, open_fashion_mnist, open_sample, read_folder
+from rlawrap.train.data.folder import open_folder
+from rlawrap.train.data.shards import holds_shards, open_shards
+
+#: Data sets with a name; anything else is a folder.
+NAMED: MappingProxyType[str, Callable[[Path | None, Split], Source]] = MappingProxyType(
+    {
+        "builtin": lambda root, split: open_sample(split),
+        "fashion-mnist": open_fashion_mnist,
+        "cifar10": lambda root, split: open_cifar("CIFAR10", root, split),
+        "cifar100": lambda root, split: open_cifar("CIFAR100", root, split),
+    }
+)
+
+
+def open_data(
+    spec: str | os.PathLike[str] = "builtin",
+    *,
+    root: str | os.PathLike[str] | None = None,
+    split: Split = "train",
+    image_size: int,
+    augment: AugmentConfig | None = None,
+    in_channels: int | None = None,
+    subset: int | None = None,
+    on_bad_image: OnBadImage = "fatal",
+) -> ImageDataset:
+    """Open one split of a data set.
+
+    spec: "builtin" (a sample of Fashion-MNIST that comes with rlawrap), "fashion-mnist", "cifar10",
+    "cifar100" (looked for in `root`, downloaded when missing), or a folder: of class folders, with
+    or without train/ and val/ above them, of tar shards, or of the files of Fashion-MNIST.
+    split: "train" (augmented) or "test" (resized and centred).
+    in_channels: 1 or 3; None takes the images' own (folders and shards: 3).
+    subset: use that many images only, classes as even as possible, always the same ones.
+    on_bad_image: "fatal" raises at a damaged image, "skip" logs it and marks it with `SKIPPED`.
+
+    Raises `DataError` when there is nothing to read or labels are wrong, `ConfigError` for an
+    option that makes no sense.
+
+    >>> open_data("builtin", split="train", image_size=32, subset=50).class_counts()["Bag"]
+    5
+    """
+    if split not in ("train", "test"):
+        raise ConfigError(f"split={split!r}: choose 'train' or 'test'.")
+    name = os.fspath(spec)
+    indices = None
+    source: Source
+    if name in NAMED:
+        source = NAMED[name](None if root is None else Path(root), split)
+    else:
+        path = Path(root or "", name).expanduser()
+        if not path.is_dir():
+            raise DataError(
+                f"{path}: {'is not a folder' if path.exists() else 'no such folder'}. "
+                f"Give a folder of images, or one of {', '.join(NAMED)}."
+            )
+        if holds(path, split):
+            source = read_folder(path, split, f"fashion-mnist in {path}")
+        elif holds_shards(path):
+            source, indices = open_shards(path, split)
+        else:
+            source, indices = open_folder(path, split)
+    if subset is not None:
+        labels = source.labels if indices is None else source.labels[indices]
+        chosen = choose_subset(labels, subset)
+        indices = chosen if indices is None else indices[np.asarray(chosen)]
+    return ImageDataset(
+        source,
+        split=split,
+        image_size=image_size,
+        augment=augment,
+        in_channels=in_channels,
+        on_bad_image=on_bad_image,
+        indices=indices,
+    )
