@@ -1,0 +1,185 @@
+"""Checkpoints of a run: whole or not there, with the checksum in the name.
+
+A file is called `epoch0003-step000120-<12 hex digits of its SHA-256>.pt`. It is written under
+another name, synced to the disk and renamed, so a name that looks right belongs to a whole file;
+the digits tell damage that came later. It holds tensors and plain values only and is read with
+`weights_only=True`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+from rlawrap.errors import CheckpointError, TrainError
+
+FORMAT = 1
+_NAME = re.compile(r"epoch(\d{4,})-step(\d{6,})-([0-9a-f]{12})\.pt")
+_DIGITS = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saved:
+    """A checkpoint file and what its name says."""
+
+    path: Path
+    epoch: int
+    step: int
+    digits: str
+
+
+class _Hashing(io.RawIOBase):
+    """A file that computes the SHA-256 of what is written to it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.sha256 = hashlib.sha256()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.sha256.update(data)
+        return self.file.write(data)
+
+
+def saved(folder: Path) -> list[Saved]:
+    """The checkpoints in a folder, newest first."""
+    if not folder.is_dir():
+        return []
+    found = []
+    for path in folder.iterdir():
+        match = _NAME.fullmatch(path.name)
+        if match:
+            epoch, step, digits = match.groups()
+            found.append(Saved(path=path, epoch=int(epoch), step=int(step), digits=digits))
+    return sorted(found, key=lambda s: (s.epoch, s.step, s.path.stat().st_mtime_ns), reverse=True)
+
+
+def write(folder: Path, state: dict[str, Any], *, epoch: int, step: int) -> Saved:
+    """Write a checkpoint so that it is there as a whole or not at all.
+
+    Raises `TrainError` when it cannot be written (a full disk); the earlier ones are untouched.
+    """
+    unfinished = folder / f".unfinished-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with unfinished.open("wb") as file:
+            hashing = _Hashing(file)
+            torch.save({"format": FORMAT, **state}, hashing)
+            file.flush()
+            os.fsync(file.fileno())
+        digits = hashing.sha256.hexdigest()[:_DIGITS]
+        path = folder / f"epoch{epoch:04d}-step{step:06d}-{digits}.pt"
+        os.replace(unfinished, path)
+        _sync_folder(folder)
+    except (OSError, RuntimeError) as error:
+        # torch reports a failed write as a RuntimeError of its own.
+        unfinished.unlink(missing_ok=True)
+        raise TrainError(
+            f"{folder}: a checkpoint could not be written ({error}). "
+            "The earlier ones are whole; make room and go on with --resume auto."
+        ) from error
+    return Saved(path=path, epoch=epoch, step=step, digits=digits)
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Delete all but the newest `keep` checkpoints, and what killed writers left behind."""
+    for old in saved(folder)[keep:]:
+        old.path.unlink(missing_ok=True)
+    for leftover in folder.glob(".unfinished-*"):
+        leftover.unlink(missing_ok=True)
+
+
+def link_best(saved_file: Saved, run: Path) -> Path:
+    """Make `best.pt` in the run folder the same file, at once."""
+    target = run / "best.pt"
+    new = run / f".best-{os.getpid()}"
+    new.unlink(missing_ok=True)
+    try:
+        os.link(saved_file.path, new)
+    except OSError:  # a file system without hard links
+        new.write_bytes(saved_file.path.read_bytes())
+    os.replace(new, target)
+    return target
+
+
+def read_bytes(path: Path) -> bytearray:
+    """The content of a checkpoint, its checksum compared when the name has one.
+
+    Raises `CheckpointError` when the file is not there or is damaged.
+    """
+    try:
+        content = bytearray(path.stat().st_size)
+        with path.open("rb") as file:
+            file.readinto(content)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}).") from error
+    match = _NAME.fullmatch(path.name)
+    if match and hashlib.sha256(content).hexdigest()[:_DIGITS] != match.group(3):
+        raise CheckpointError(f"{path}: damaged, its checksum is not the one in its name.")
+    return content
+
+
+def parse(content: bytes | bytearray, path: Path | str) -> dict[str, Any]:
+    """The state in a checkpoint's bytes, on the CPU. Raises `CheckpointError`."""
+    try:
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises half a dozen kinds
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(
+            f"{path}: not a checkpoint that can be loaded safely (weights_only): {reason}"
+        ) from error
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path}: holds a {type(state).__name__}, not a checkpoint.")
+    return state
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The state of a training checkpoint. Raises `CheckpointError`."""
+    state = parse(read_bytes(path), path)
+    check_format(state, path)
+    return state
+
+
+def check_format(state: dict[str, Any], path: Path | str) -> None:
+    """Raise `CheckpointError` unless the state is one that this version's trainer wrote."""
+    if state.get("format") != FORMAT or "position" not in state:
+        raise CheckpointError(
+            f"{path}: not a training checkpoint of this version "
+            f"(format {state.get('format')!r}, expected {FORMAT}). "
+            "To start from its weights alone, use --finetune."
+        )
+
+
+def newest_whole(folder: Path, tell: Callable[[str], None]) -> Iterator[tuple[Saved, bytearray]]:
+    """Checkpoints that can be read, newest first; damaged ones are told and set aside."""
+    for candidate in saved(folder):
+        try:
+            content = read_bytes(candidate.path)
+            check_format(parse(content, candidate.path), candidate.path)
+        except CheckpointError as error:
+            aside = candidate.path.with_name(candidate.path.name + ".damaged")
+            try:
+                os.replace(candidate.path, aside)
+            except OSError:
+                aside = candidate.path
+            tell(f"{error} Set aside as {aside.name}; trying the one before.")
+            continue
+        yield candidate, content
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,178 @@
+"""Which images each process sees at each step: a function of (seed, epoch, step), no history.
+
+The order of an epoch is a permutation drawn from (seed, epoch). Step t takes the entries
+[t G, (t+1) G) of it, G being the global batch, and the processes cut that piece between them. So
+a run can be stopped at any step and continued by another number of processes, and every image of
+the epoch is still seen exactly once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.data import Sampler
+
+from rlawrap.train.data.seeding import derive_seed
+
+#: A batch norm cannot train on one value per channel, so a part never has fewer rows than this.
+MIN_ROWS = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """What one process loads at once: rows of a batch, the last `padding` of them weightless.
+
+    rows: indices into the data set. batch_rows: images in the whole batch, over all processes.
+    lead: index of the image before the first row, cyclic in the batch; mixup's partner for it.
+    last: the optimiser steps after this part.
+    """
+
+    epoch: int
+    step: int
+    rows: tuple[int, ...]
+    padding: int
+    batch_rows: int
+    lead: int
+    last: bool = True
+
+
+def epoch_order(length: int, seed: int, epoch: int) -> Tensor:
+    """The order of an epoch: int64 [length], a permutation drawn from (seed, epoch).
+
+    >>> sorted(epoch_order(5, seed=0, epoch=1).tolist())
+    [0, 1, 2, 3, 4]
+    """
+    generator = torch.Generator().manual_seed(derive_seed("order", seed, epoch))
+    return torch.randperm(length, generator=generator)
+
+
+def steps_per_epoch(length: int, batch_size: int) -> int:
+    """Optimiser steps of an epoch; the last one may have a smaller batch."""
+    return -(-length // batch_size)
+
+
+def share(length: int, parts: int, part: int) -> tuple[int, int]:
+    """Start and stop of piece number `part` when `length` things are cut as evenly as they can be.
+
+    The first pieces are the larger ones, so piece 0 is empty only when there is nothing at all.
+
+    >>> [share(7, 3, part) for part in range(3)]
+    [(0, 3), (3, 5), (5, 7)]
+    """
+    size, rest = divmod(length, parts)
+    start = part * size + min(part, rest)
+    return start, start + size + (part < rest)
+
+
+def step_parts(
+    order: Tensor,
+    *,
+    epoch: int,
+    step: int,
+    batch_size: int,
+    rank: int = 0,
+    world: int = 1,
+    accumulate: int = 1,
+) -> list[Part]:
+    """The parts that process `rank` of `world` loads for one optimiser step.
+
+    Every process gets the same number of parts, so that their collectives match; one that has
+    no image left gets a part of padding alone.
+    """
+    batch = order[step * batch_size : (step + 1) * batch_size].tolist()
+    start, stop = share(len(batch), world, rank)
+    count = max(1, min(accumulate, share(len(batch), world, 0)[1]))
+    parts = []
+    for number in range(count):
+        first, last = share(stop - start, count, number)
+        rows = batch[start + first : start + last]
+        padding = max(0, MIN_ROWS - len(rows))
+        parts.append(
+            Part(
+                epoch=epoch,
+                step=step,
+                rows=(*rows, *batch[:1] * padding),
+                padding=padding,
+                batch_rows=len(batch),
+                lead=batch[start + first - 1],
+                last=number == count - 1,
+            )
+        )
+    return parts
+
+
+class TrainSampler(Sampler[Part]):
+    """The parts of one process from (epoch, step) to the end of the epoch; set `at` first.
+
+    >>> sampler = TrainSampler(10, seed=0, batch_size=4)
+    >>> sampler.at(epoch=0, step=1)
+    >>> [len(part.rows) for part in sampler]
+    [4, 2]
+    """
+
+    def __init__(
+        self,
+        length: int,
+        *,
+        seed: int,
+        batch_size: int,
+        rank: int = 0,
+        world: int = 1,
+        accumulate: int = 1,
+    ) -> None:
+        self.length = length
+        self.seed = seed
+        self.batch_size = batch_size
+        self.rank = rank
+        self.world = world
+        self.accumulate = accumulate
+        self.at(epoch=0, step=0)
+
+    def at(self, *, epoch: int, step: int) -> None:
+        """Where the next iteration starts."""
+        self.epoch = epoch
+        self.step = step
+
+    def __iter__(self) -> Iterator[Part]:
+        order = epoch_order(self.length, self.seed, self.epoch)
+        for step in range(self.step, steps_per_epoch(self.length, self.batch_size)):
+            yield from step_parts(
+                order,
+                epoch=self.epoch,
+                step=step,
+                batch_size=self.batch_size,
+                rank=self.rank,
+                world=self.world,
+                accumulate=self.accumulate,
+            )
+
+
+class EvalSampler(Sampler[Part]):
+    """Every index once over all processes, in order; each process gets as many parts."""
+
+    def __init__(self, length: int, *, batch_size: int, rank: int = 0, world: int = 1) -> None:
+        self.length = length
+        self.batch_size = batch_size
+        self.rank = rank
+        self.world = world
+
+    def __len__(self) -> int:
+        return -(-self.length // (self.batch_size * self.world))
+
+    def __iter__(self) -> Iterator[Part]:
+        start, stop = share(self.length, self.world, self.rank)
+        for number in range(len(self)):
+            first = min(start + number * self.batch_size, stop)
+            rows = range(first, min(first + self.batch_size, stop))
+            padding = 0 if rows else 1
+            yield Part(
+                epoch=0,
+                step=number,
+                rows=(*rows, *[0] * padding),
+                padding=padding,
+                batch_rows=len(rows),
+                lead=0,
+            )
