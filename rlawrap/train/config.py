@@ -61,6 +61,9 @@ class TrainConfig:
     finetune: str | None = option(
         None, "weights to start from: a base checkpoint, or a run folder; new parts keep their init"
     )
+    pretrained_conv1: str | None = option(
+        None, "weights whose first convolution is taken and frozen: a file, or 'default'"
+    )
     freeze: tuple[str, ...] = option(
         (), "what not to train: 'stem', or module names or patterns such as layer1; may be repeated"
     )

@@ -1,0 +1,154 @@
+"""The run folder: what is in it, and how it is written.
+
+    config.json       the `TrainConfig`
+    status.json       "running", "stopped", "finished" or "failed", where, and a message
+    metrics.jsonl     a line every `log_every` steps (kind "train") and every epoch (kind "eval")
+    checkpoints/      see `rlawrap.train.checkpoint`
+    best.pt           the best checkpoint, and best.json: its epoch and figures
+    confusion/        the confusion matrix of each epoch as CSV: rows true, columns predicted
+    tensorboard/      events, if asked for
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from torch import Tensor
+
+from rlawrap.errors import RLAError, TrainError
+from rlawrap.train.config import TrainConfig
+
+#: Fields of a metrics line that depend on the clock; all others repeat bit for bit.
+CLOCK_FIELDS = frozenset({"seconds", "images_per_s", "data_wait"})
+
+
+class RunFolder:
+    """Paths of a run and its small files."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.config_file = self.path / "config.json"
+        self.status_file = self.path / "status.json"
+        self.metrics_file = self.path / "metrics.jsonl"
+        self.best_file = self.path / "best.json"
+        self.best_checkpoint = self.path / "best.pt"
+        self.checkpoints = self.path / "checkpoints"
+        self.confusion = self.path / "confusion"
+        self.tensorboard = self.path / "tensorboard"
+
+    def create(self) -> None:
+        """Make the folder and see that it can be written to. Raises `TrainError`."""
+        probe = self.path / f".probe-{os.getpid()}"
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise TrainError(
+                f"{self.path}: the run folder cannot be written to ({error.strerror}). "
+                "Choose another with --output."
+            ) from error
+
+    def config(self) -> TrainConfig | None:
+        """The configuration of the run in this folder, if there is one."""
+        if not self.config_file.is_file():
+            return None
+        try:
+            return TrainConfig.from_dict(json.loads(self.config_file.read_text()))
+        except (OSError, ValueError, TypeError) as error:
+            raise TrainError(f"{self.config_file}: not a run's configuration ({error}).") from error
+
+    def status(self) -> dict[str, Any]:
+        """The content of status.json; empty when there is none."""
+        try:
+            status = json.loads(self.status_file.read_text())
+        except (OSError, ValueError):
+            return {}
+        return status if isinstance(status, dict) else {}
+
+    def write_status(self, state: str, **values: Any) -> None:
+        """Replace status.json; a full disk is no reason to fail here."""
+        try:
+            write_json(self.status_file, {"state": state, **values})
+        except OSError:
+            self.status_file.with_name(self.status_file.name + ".new").unlink(missing_ok=True)
+
+    def write_confusion(self, epoch: int, matrix: Tensor, classes: tuple[str, ...]) -> None:
+        """One CSV file per epoch; the first column names the true class."""
+        self.confusion.mkdir(exist_ok=True)
+        path = self.confusion / f"epoch{epoch:04d}.csv"
+        with path.open("w", newline="") as file:
+            table = csv.writer(file)
+            table.writerow(["true \\ predicted", *classes])
+            for name, row in zip(classes, matrix.tolist(), strict=True):
+                table.writerow([name, *row])
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file so that it is there as a whole or as it was before."""
+    new = path.with_name(path.name + ".new")
+    new.write_text(json.dumps(value, indent=1) + "\n")
+    os.replace(new, path)
+
+
+class MetricsLog:
+    """metrics.jsonl and TensorBoard. On resume, lines written after the checkpoint are cut off.
+
+    size: bytes of metrics.jsonl that the checkpoint knows of; 0 starts a new file.
+    """
+
+    def __init__(
+        self, folder: RunFolder, *, size: int = 0, step: int = 0, tensorboard: bool = False
+    ) -> None:
+        self.path = folder.metrics_file
+        self.path.touch()
+        if self.path.stat().st_size > size:
+            os.truncate(self.path, size)
+        self._file = self.path.open("ab")
+        self._events = None
+        if tensorboard:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError as error:
+                raise RLAError(
+                    "--tensorboard needs the package tensorboard. "
+                    "Install it with: pip install 'rlawrap[train]'"
+                ) from error
+            self._events = SummaryWriter(str(folder.tensorboard), purge_step=step)
+
+    def write(self, kind: str, values: dict[str, Any]) -> None:
+        """Append a line; numbers go to TensorBoard as kind/name too."""
+        line = json.dumps({"kind": kind, **values})
+        self._file.write(line.encode() + b"\n")
+        self._file.flush()
+        if self._events is not None:
+            for name, value in values.items():
+                if isinstance(value, (int, float)) and name != "global_step":
+                    self._events.add_scalar(f"{kind}/{name}", value, values["global_step"])
+
+    def sync(self) -> int:
+        """Bring the lines to the disk; returns the size of the file."""
+        os.fsync(self._file.fileno())
+        return self._file.tell()
+
+    def close(self) -> None:
+        """Close the files."""
+        self._file.close()
+        if self._events is not None:
+            self._events.close()
+
+    def __enter__(self) -> MetricsLog:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
