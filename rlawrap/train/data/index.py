@@ -129,7 +129,7 @@ def _holds(watched: tuple[Watched, ...]) -> bool:
 
 def _read(path: Path) -> SampleIndex | None:
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             if int(stored["version"]) != VERSION:
                 return None
             pairs = zip(stored["paths"].tolist(), stored["stamps"].tolist(), strict=True)

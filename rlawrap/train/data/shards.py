@@ -185,9 +185,11 @@ def _read_headers(shard: Path) -> tuple[dict[str, tuple[str, int, int]], dict[st
     """Images (name, offset, size) and class numbers of one shard, by key."""
     images: dict[str, tuple[str, int, int]] = {}
     numbers: dict[str, int] = {}
+    end = 0
     try:
         with tarfile.open(shard, "r:") as tar:
             for member in tar:
+                end = member.offset_data + -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
                 folder, _, base = member.name.rpartition("/")
                 stem, _, ending = base.partition(".")
                 key = f"{folder}/{stem}"
@@ -198,6 +200,10 @@ def _read_headers(shard: Path) -> tuple[dict[str, tuple[str, int, int]], dict[st
                 elif ending == "cls":
                     numbers[key] = _class_number(shard, tar, member)
                 tar.members = []  # type: ignore[attr-defined]  # it keeps every header otherwise
+        with shard.open("rb") as file:  # tarfile takes a file cut short for a whole one
+            file.seek(end)
+            if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                raise tarfile.ReadError("no end-of-archive block")
     except (tarfile.TarError, OSError) as error:
         raise DataError(f"{shard}: not a whole, uncompressed tar file ({error}).") from error
     return images, numbers
