@@ -200,7 +200,7 @@ def cifar_resnet110(**kwargs: Any) -> CifarResNet:
 
 @register_model("cifar_resnet164")
 def cifar_resnet164(**kwargs: Any) -> CifarResNet:
-    """ResNet-164 for 32x32 images: 54 pre-activation blocks. Takes num_classes=10, in_channels=3."""
+    """ResNet-164 for 32x32 images: 54 pre-activation blocks; num_classes=10, in_channels=3."""
     return _build(164, **kwargs)
 
 

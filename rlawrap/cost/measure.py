@@ -1,0 +1,157 @@
+"""`cost(model)`: count the calls, put them into parts, add the parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
+from rlawrap.cost.count import Call, count_calls
+from rlawrap.cost.parts import (
+    HEAD,
+    STEM,
+    UNUSED,
+    assign_calls,
+    assign_parameters,
+    by_child,
+    is_inside,
+    stage_name,
+)
+from rlawrap.cost.report import Cost, Count, PartCost
+from rlawrap.cost.thop_count import count_with_thop, thop_available
+from rlawrap.errors import ConfigError, PlanError, RLAError
+
+SMALL_IMAGE, IMAGE = 32, 224
+
+
+def cost(
+    model: nn.Module | str,
+    size: int | Sequence[int] | None = None,
+    *,
+    in_channels: int | None = None,
+) -> Cost:
+    """Exact parameter and operation counts of a network, per stage, base against RLA.
+
+    `model` is any module, or a name for `rlawrap.models.get_model`. `size` is the side of the
+    input, or one number per spatial axis; by default 224, and 32 for the CIFAR-style networks.
+    The channels of the input are read off the first convolution unless `in_channels` is given.
+    The batch is one, the mode eval. The model is not run, and nothing in it changes.
+
+    Raises `PlanError` where the model does not run at that size, `ConfigError` for a bad size.
+
+    >>> from torchvision.models import resnet18
+    >>> result = cost(resnet18(), size=224)
+    >>> result.total.params, result.total.macs
+    (11689512, 1814073344)
+    """
+    if isinstance(model, str):
+        from rlawrap.models import get_model
+
+        name, model = model, get_model(model)
+    elif isinstance(model, nn.Module):
+        name = type(model).__name__
+    else:
+        raise PlanError(f"cost: expected a torch.nn.Module or a name, got {type(model).__name__}.")
+
+    shape = input_shape(model, size, in_channels)
+    calls = count_calls(model, shape)
+    thop, note = _thop(model, shape)
+    return Cost(name=name, input_shape=shape, parts=_parts(model, calls), thop=thop, thop_note=note)
+
+
+def input_shape(
+    model: nn.Module, size: int | Sequence[int] | None = None, in_channels: int | None = None
+) -> tuple[int, ...]:
+    """(1, channels, *sides) for a network, from its first convolution and the size asked for."""
+    convolution = next((m for m in model.modules() if isinstance(m, nn.modules.conv._ConvNd)), None)
+    if convolution is None and (in_channels is None or size is None or isinstance(size, int)):
+        raise PlanError(
+            f"cost: {type(model).__name__} holds no convolution module, so the shape of its input "
+            "is unknown. Pass in_channels= and size= with one number per spatial axis."
+        )
+    if size is None:
+        size = SMALL_IMAGE if _is_cifar(model) else IMAGE
+    if isinstance(size, int):
+        assert convolution is not None
+        size = (size,) * len(convolution.kernel_size)
+    sides = tuple(int(side) for side in size)
+    if not sides or min(sides) < 1:
+        raise ConfigError(f"cost: size={sides} is no size; every side must be at least 1.")
+    if convolution is not None and len(sides) != len(convolution.kernel_size):
+        raise ConfigError(
+            f"cost: size={sides} has {len(sides)} sides, but the first convolution of "
+            f"{type(model).__name__} has {len(convolution.kernel_size)} spatial axes."
+        )
+    if in_channels is None:
+        assert convolution is not None
+        in_channels = convolution.in_channels
+    return (1, in_channels, *sides)
+
+
+def _is_cifar(model: nn.Module) -> bool:
+    from rlawrap.models import cifar
+
+    return any(isinstance(m, (cifar.BasicBlock, cifar.PreActBottleneck)) for m in model.modules())
+
+
+def _thop(model: nn.Module, shape: Sequence[int]) -> tuple[int | None, str]:
+    """thop's count, or the reason why there is none. A second opinion must not stop the first."""
+    if not thop_available():
+        return None, "not installed: pip install 'rlawrap[cost]'"
+    try:
+        return count_with_thop(model, shape), ""
+    except Exception as error:
+        return None, f"thop fails on this model: {type(error).__name__}"
+
+
+def _stages(model: nn.Module) -> list[list[str]] | None:
+    """Module paths of the blocks by stage, or None where there is no telling."""
+    import rlawrap
+
+    plan: Any = getattr(model, "plan", None)
+    if plan is None:
+        try:
+            plan = rlawrap.inspect(model)
+        except RLAError:
+            return None
+    stages = [[block.path for block in stage.blocks] for stage in plan.stages]
+    return stages if all(path for stage in stages for path in stage) else None
+
+
+def _parts(model: nn.Module, calls: Sequence[Call]) -> tuple[PartCost, ...]:
+    stages = _stages(model)
+    if stages is None:
+        of_call = by_child(calls)
+        names = list(dict.fromkeys(of_call))
+    else:
+        of_call = assign_calls(calls, stages, _hidden_parts(model))
+        names = [STEM, *map(stage_name, range(len(stages))), HEAD]
+
+    parameters = dict(model.named_parameters())
+    owners = {name: name.rpartition(".")[0] for name in parameters}
+    of_owner = assign_parameters(owners.values(), calls, of_call)
+
+    base: dict[str, Count] = dict.fromkeys([*names, UNUSED], Count())
+    rla = dict(base)
+    # The pooling before a classifier is not in the paper's count: no convolution comes after it.
+    last_convolution = max((i for i, call in enumerate(calls) if call.ops.conv_macs), default=-1)
+    for index, (call, part) in enumerate(zip(calls, of_call, strict=True)):
+        side = rla if is_inside(call.path, "rla") else base
+        side[part] += Count(
+            macs=call.ops.macs,
+            norm_elements=call.ops.norm_elements,
+            pool_elements=call.ops.pool_elements if index < last_convolution else 0,
+        )
+    for name, parameter in parameters.items():
+        side = rla if is_inside(name, "rla") else base
+        side[of_owner[owners[name]]] += Count(params=parameter.numel())
+    return tuple(
+        PartCost(name=name, base=base[name], rla=rla[name])
+        for name in base
+        if base[name] != Count() or rla[name] != Count()
+    )
+
+
+def _hidden_parts(model: nn.Module) -> dict[str, str]:
+    return {}

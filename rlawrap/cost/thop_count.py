@@ -1,0 +1,33 @@
+"""The count of `thop`, as a second opinion. Optional: `pip install 'rlawrap[cost]'`."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from rlawrap.cost.count import fake_input, shadow_of
+
+
+def thop_available() -> bool:
+    """Whether `thop` can be imported (the package is called ultralytics-thop)."""
+    return importlib.util.find_spec("thop") is not None
+
+
+def count_with_thop(model: nn.Module, shape: Sequence[int]) -> int | None:
+    """Operations as `thop` counts them, or None where it is not installed.
+
+    It runs on a shadow without memory, so the buffers and hooks it registers never meet the model.
+    """
+    if not thop_available():
+        return None
+    from thop import profile
+
+    shadow, fake_mode = shadow_of(model)
+    x = fake_input(model, fake_mode, shape)
+    # Outside the fake mode, so that thop's own counters are real numbers.
+    with torch.no_grad():
+        operations, _ = profile(shadow, inputs=(x,), verbose=False)
+    return int(operations)
