@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import math
 import struct
 import zlib
 from pathlib import Path
@@ -45,6 +46,8 @@ class ArraySource:
         self.labels = labels.astype(np.int64)
         self.classes = classes
         self.channels = int(self.images.shape[1])
+        # Networks for small images halve it a few times: 28 becomes 32.
+        self.default_size = 32 * math.ceil(max(self.images.shape[2:]) / 32)
         self.mean = mean
         self.std = std
         self.description = description

@@ -31,6 +31,7 @@ class Source(Protocol):
 
     classes: tuple[str, ...]
     channels: int
+    default_size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
     labels: NDArray[np.int64]
@@ -58,12 +59,14 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
         source: Source,
         *,
         split: Split,
-        image_size: int,
+        image_size: int | None = None,
         augment: AugmentConfig | None = None,
         in_channels: int | None = None,
         on_bad_image: OnBadImage = "fatal",
         indices: NDArray[np.int64] | None = None,
     ) -> None:
+        if image_size is None:
+            image_size = source.default_size
         if image_size < 1:
             raise ConfigError(f"image_size={image_size}: must be at least 1.")
         if split not in ("train", "test"):

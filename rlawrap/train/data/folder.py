@@ -25,6 +25,7 @@ class FolderSource:
     """RGB images of an index, read from below `root`."""
 
     channels: int = 3
+    default_size: int = 224
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
 

@@ -33,7 +33,7 @@ def open_data(
     *,
     root: str | os.PathLike[str] | None = None,
     split: Split = "train",
-    image_size: int,
+    image_size: int | None = None,
     augment: AugmentConfig | None = None,
     in_channels: int | None = None,
     subset: int | None = None,
@@ -45,6 +45,7 @@ def open_data(
     "cifar100" (looked for in `root`, downloaded when missing), or a folder: of class folders, with
     or without train/ and val/ above them, of tar shards, or of the files of Fashion-MNIST.
     split: "train" (augmented) or "test" (resized and centred).
+    image_size: side of the images; None is 32 for the named sets and 224 for folders and shards.
     in_channels: 1 or 3; None takes the images' own (folders and shards: 3).
     subset: use that many images only, classes as even as possible, always the same ones.
     on_bad_image: "fatal" raises at a damaged image, "skip" logs it and marks it with `SKIPPED`.

@@ -33,6 +33,7 @@ class ShardSource:
     """RGB images of an index of tar files."""
 
     channels: int = 3
+    default_size: int = 224
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
 

@@ -30,6 +30,11 @@ def test_subset_of_a_held_out_split(make_tree: MakeTree) -> None:
     assert {part.name(i) for i in range(2)} < {test.name(i) for i in range(6)}
 
 
+def test_default_sizes(make_tree: MakeTree) -> None:
+    assert open_data("builtin").image_size == 32
+    assert open_data(make_tree("train", cat=2))[0][0].shape == (3, 224, 224)
+
+
 def test_root_is_joined_to_a_folder(make_tree: MakeTree) -> None:
     root = make_tree("train", cat=2)
     assert len(open_data(root.name, root=root.parent, image_size=16)) == 2
