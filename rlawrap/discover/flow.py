@@ -1,0 +1,185 @@
+"""The data flow of a trace: which nodes carry the image, in what layout, and what dominates what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch import fx
+
+from rlawrap.discover.ops import Ops
+from rlawrap.discover.shapes import Shapes
+from rlawrap.discover.trace import Trace
+from rlawrap.errors import PlanError
+
+
+class Flow:
+    """Data nodes (tensors derived from the input) of a trace, their ancestors, sizes and layout."""
+
+    def __init__(self, trace: Trace, shapes: Shapes) -> None:
+        self.trace = trace
+        self.shapes = shapes
+        self.ops = Ops(trace, shapes)
+        self.nodes: list[fx.Node] = list(trace.graph.nodes)
+        self.position = {node: i for i, node in enumerate(self.nodes)}
+        self.rank = len(shapes.inputs[0])
+        self.data = self._find_data()
+        self.sources = {n: [s for s in n.all_input_nodes if s in self.data] for n in self.data}
+        self.above = self._ancestor_sets()
+        self.main_output = self._find_main_output()
+        self.trunk = self._dominators()
+
+    def _find_data(self) -> set[fx.Node]:
+        data: set[fx.Node] = set()
+        for node in self.nodes:
+            if node.op == "placeholder":
+                if self.shapes.of(node) is not None and node.users:
+                    data.add(node)
+            elif node.op not in ("get_attr", "output") and self._carries_tensor(node):
+                if any(source in data for source in node.all_input_nodes):
+                    data.add(node)
+        return data
+
+    def _carries_tensor(self, node: fx.Node) -> bool:
+        """A tensor, or a tuple of tensors that `getitem` nodes take apart."""
+        if self.shapes.of(node) is not None:
+            return True
+        return any(
+            user.op == "call_function"
+            and getattr(user.target, "__name__", "") == "getitem"
+            and self.shapes.of(user) is not None
+            for user in node.users
+        )
+
+    def _ancestor_sets(self) -> dict[fx.Node, int]:
+        """For each data node, a bit set of the data nodes it derives from, itself included."""
+        above: dict[fx.Node, int] = {}
+        for node in self.nodes:
+            if node in self.data:
+                bits = 1 << self.position[node]
+                for source in self.sources[node]:
+                    bits |= above[source]
+                above[node] = bits
+        return above
+
+    def derives(self, node: fx.Node, source: fx.Node) -> bool:
+        """Whether `node` is computed from `source` (or is it)."""
+        return bool(self.above.get(node, 0) >> self.position[source] & 1)
+
+    def members(self, bits: int) -> list[fx.Node]:
+        found = []
+        while bits:
+            low = bits & -bits
+            found.append(self.nodes[low.bit_length() - 1])
+            bits ^= low
+        return found
+
+    def bits(self, nodes: Iterable[fx.Node]) -> int:
+        total = 0
+        for node in nodes:
+            total |= 1 << self.position[node]
+        return total
+
+    def _find_main_output(self) -> fx.Node:
+        """The returned tensor with the most convolutions above it."""
+        convs = self.bits(n for n in self.data if self.ops.conv(n) is not None)
+        returned = [n for n in _returned(self.nodes[-1]) if n in self.data]
+        if not returned:
+            raise PlanError("the network returns no tensor that derives from its input.")
+        # Of equals the first: an auxiliary output never has more convolutions than the main one.
+        return max(returned, key=lambda n: (self.above[n] & convs).bit_count())
+
+    def _dominators(self) -> list[fx.Node]:
+        """Nodes that every path from the input to the main output passes, in order."""
+        alive = set(self.members(self.above[self.main_output]))
+        idom: dict[fx.Node, fx.Node | None] = {}
+        depth: dict[fx.Node | None, int] = {None: 0}
+        for node in self.nodes:
+            if node not in alive:
+                continue
+            sources = self.sources[node]
+            common: fx.Node | None = sources[0] if sources else None
+            for other in sources[1:]:
+                a: fx.Node | None = common
+                b: fx.Node | None = other
+                while a is not b:
+                    if depth[a] >= depth[b]:
+                        a = idom[a] if a is not None else None
+                    else:
+                        b = idom[b] if b is not None else None
+                common = a
+            idom[node] = common
+            depth[node] = depth[common] + 1
+        self.idom = idom
+        chain: list[fx.Node] = []
+        node_: fx.Node | None = self.main_output
+        while node_ is not None:
+            chain.append(node_)
+            node_ = idom[node_]
+        return chain[::-1]
+
+    def channel_axis(self, node: fx.Node) -> int | None:
+        """The axis that holds the channels of an image-like tensor, or None if it is none.
+
+        It is the axis that keeps its size while the input's grows; where nothing grows (behind an
+        adaptive pool) images are taken to be channels-first.
+        """
+        first = self.shapes.of(node)
+        if first is None or len(first) != self.rank:
+            return None
+        for row in self.shapes.rows(node)[1:]:
+            if row is None or len(row) != self.rank:
+                continue
+            fixed = [i for i in range(1, self.rank) if row[i] == first[i]]
+            if len(fixed) == 1:
+                return fixed[0]
+            if not fixed:
+                return None
+        return 1
+
+    def spatial(self, node: fx.Node, probe: int = 0) -> tuple[int, ...] | None:
+        """The spatial size of an image-like tensor at a probe size."""
+        axis = self.channel_axis(node)
+        shape = self.shapes.of(node, probe)
+        if axis is None or shape is None or len(shape) != self.rank:
+            return None
+        return tuple(n for i, n in enumerate(shape) if i not in (0, axis))
+
+    def resolution(self, node: fx.Node) -> tuple[tuple[int, ...] | None, ...]:
+        """Its spatial size at every probe: equal tuples mean equal resolution for good."""
+        return tuple(self.spatial(node, i) for i in range(len(self.shapes.inputs)))
+
+    def channels(self, node: fx.Node) -> int | None:
+        axis = self.channel_axis(node)
+        shape = self.shapes.of(node)
+        return None if axis is None or shape is None else shape[axis]
+
+    def is_image(self, node: fx.Node) -> bool:
+        """Image-like with more than one pixel."""
+        size = self.spatial(node)
+        return size is not None and any(n > 1 for n in size)
+
+
+def _returned(output: fx.Node) -> list[fx.Node]:
+    """Nodes in the network's return value; constructors of named tuples and dicts unwrapped."""
+    found: list[fx.Node] = []
+
+    def visit(value: Any) -> None:
+        if isinstance(value, fx.Node):
+            made = value.op == "call_function" and (
+                isinstance(value.target, type) or value.target in (tuple, list, dict)
+            )
+            if made:
+                visit(value.args)
+                visit(value.kwargs)
+            else:
+                found.append(value)
+        elif isinstance(value, dict):
+            for item in value.values():
+                visit(item)
+        elif isinstance(value, (tuple, list)):
+            for item in value:
+                visit(item)
+
+    visit(output.args)
+    return found

@@ -1,0 +1,237 @@
+"""Which modules are residual or branching blocks: joins, their owners, and what is no block."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+
+from torch import fx, nn
+
+from rlawrap.discover.flow import Flow
+from rlawrap.discover.tracer import Frame
+
+CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+
+
+def parent_of(path: str) -> str:
+    return path.rpartition(".")[0]
+
+
+def inside(path: str, outer: str) -> bool:
+    """Whether a module path lies strictly below another."""
+    return path != outer and (outer == "" or path.startswith(outer + "."))
+
+
+def blank_numbers(path: str) -> str:
+    return re.sub(r"\d+", "*", path)
+
+
+@dataclass
+class Owners:
+    """Joins by the path of the module whose forward made them, and what was set aside and why."""
+
+    joins: dict[str, list[fx.Node]]
+    set_aside: dict[str, str] = field(default_factory=dict)
+
+
+class OwnerRules:
+    """Turns joins into block modules, one rule a method (numbers as in docs/discovery.md)."""
+
+    def __init__(self, flow: Flow) -> None:
+        self.flow = flow
+        self.trace = flow.trace
+        self.modules = dict(flow.trace.root.named_modules())
+        self.frame_nodes: dict[Frame, list[fx.Node]] = defaultdict(list)
+        self.conv_paths: set[str] = set()
+        for node in flow.nodes:
+            frames = self.trace.stacks.get(node, ())
+            for frame in frames:
+                self.frame_nodes[frame].append(node)
+            if node in flow.data and flow.ops.conv(node) is not None:
+                self.conv_paths.update(path for path, _ in frames)
+
+    def type_of(self, path: str) -> type:
+        return type(self.modules[path])
+
+    def is_container(self, path: str) -> bool:
+        return isinstance(self.modules[path], CONTAINERS)
+
+    def nodes_of(self, path: str) -> list[fx.Node]:
+        """Data nodes of a module's first call."""
+        return [n for n in self.frame_nodes.get((path, 0), ()) if n in self.flow.data]
+
+    def join_operands(self, node: fx.Node) -> list[fx.Node] | None:
+        """Operands of an add of two equal images from different paths, or of a concatenation."""
+        flow = self.flow
+        if node not in flow.data or not flow.is_image(node):
+            return self._stacked(node)
+        pair = flow.ops.add_operands(node)
+        if pair is not None:
+            a, b = pair
+            if a in flow.data and b in flow.data and flow.shapes.of(a) == flow.shapes.of(b):
+                return [a, b]
+            return None
+        items = flow.ops.cat_operands(node)
+        if items is None:
+            return None
+        items = [n for n in dict.fromkeys(items) if n in flow.data and flow.is_image(n)]
+        return items if len(items) >= 2 else None
+
+    def _stacked(self, node: fx.Node) -> list[fx.Node] | None:
+        """`torch.stack` of branches has one axis more than an image."""
+        if node not in self.flow.data:
+            return None
+        items = self.flow.ops.cat_operands(node) or []
+        items = [n for n in dict.fromkeys(items) if n in self.flow.data and self.flow.is_image(n)]
+        return items if len(items) >= 2 else None
+
+    def all_joins(self) -> list[fx.Node]:
+        return [n for n in self.flow.nodes if self.join_operands(n) is not None]
+
+    def find(self) -> Owners:
+        """All owners that are blocks by structure, outermost first; closure comes later."""
+        alive = self.flow.above[self.flow.main_output]
+        by_owner: dict[str, list[fx.Node]] = defaultdict(list)
+        for node in self.all_joins():
+            path = self.trace.owner(node)[0]
+            if alive >> self.flow.position[node] & 1 and path and path in self.conv_paths:
+                by_owner[path].append(node)
+        owners = Owners(dict(by_owner))
+        linear = {p for p, joins in owners.joins.items() if all(map(self.is_linear, joins))}
+        if len(linear) < len(owners.joins):
+            for path in linear:
+                self._drop(owners, path, "adds linear branches that fold into one convolution")
+        self._drop_composites(owners)
+        self._promote_containers(owners)
+        self._drop_composites(owners)
+        self._drop_aggregators(owners)
+        self._promote_wrappers(owners)
+        self._keep_outermost(owners)
+        return owners
+
+    @staticmethod
+    def _drop(owners: Owners, path: str, reason: str) -> None:
+        del owners.joins[path]
+        owners.set_aside[path] = reason
+
+    def is_linear(self, join: fx.Node) -> bool:
+        """No activation, gate or pooling between the owner's input and its join (rule 12)."""
+        flow = self.flow
+        frame = self.trace.owner(join)
+        mine = flow.bits(n for n in self.frame_nodes[frame] if n in flow.data)
+        before = flow.members(flow.above[join] & mine & ~(1 << flow.position[join]))
+        operands = self.join_operands(join) or []
+        if not any(flow.ops.conv(n) for n in before):
+            return False
+        if flow.ops.cat_operands(join) is not None or not operands:
+            return False
+        return not any(
+            flow.ops.activation(n)
+            or flow.ops.gate(n)
+            or (flow.ops.conv(n) is None and flow.ops.window(n) is not None)
+            or "attention" in str(n.target)
+            or "softmax" in str(n.target)
+            or n.target == "matmul"
+            for n in before
+        )
+
+    def _drop_composites(self, owners: Owners) -> None:
+        """An owner that holds a container of several owners of one class is a stage (rule 8)."""
+        while True:
+            stages = {self.type_of(p) for p in owners.joins if self._is_composite(p, owners)}
+            found = [p for p in owners.joins if self.type_of(p) in stages]
+            if not found:
+                return
+            for path in found:
+                self._drop(owners, path, "a stage: it holds blocks")
+
+    def _is_composite(self, path: str, owners: Owners) -> bool:
+        below = [p for p in owners.joins if inside(p, path)]
+        below = [p for p in below if not any(inside(p, q) for q in below)]
+        count: Counter[tuple[str, type]] = Counter()
+        for p in below:
+            container = parent_of(p)
+            if (container == path or inside(container, path)) and self.is_container(container):
+                count[(container, self.type_of(p))] += 1
+        return any(n >= 2 for n in count.values())
+
+    def _promote_containers(self, owners: Owners) -> None:
+        """A Sequential that joins inside a module of its own belongs to that module (rule 10)."""
+        children: dict[str, list[str]] = defaultdict(list)
+        for path in owners.joins:
+            if self.is_container(path):
+                parent = parent_of(path)
+                while parent and self.is_container(parent):
+                    parent = parent_of(parent)
+                children[parent].append(path)
+        for parent, paths in children.items():
+            if parent and len(paths) == 1 and not self.is_container(parent):
+                moved = owners.joins.pop(paths[0])
+                owners.joins[parent] = sorted(
+                    [*owners.joins.get(parent, []), *moved], key=self.flow.position.__getitem__
+                )
+
+    def _drop_aggregators(self, owners: Owners) -> None:
+        """First concatenates only its own inputs, and has no spatial kernel (rule 9)."""
+        for path in list(owners.joins):
+            nodes = self.nodes_of(path)
+            mine = set(nodes)
+            first = next((n for n in nodes if self.flow.sources[n]), None)
+            items = self.flow.ops.cat_operands(first) if first is not None else None
+            if items is None or any(n in mine for n in items):
+                continue
+            convs = [c for n in nodes if (c := self.flow.ops.conv(n)) is not None]
+            if not any(c.spatial_kernel for c in convs):
+                self._drop(owners, path, "only gathers the outputs of other blocks")
+
+    def _promote_wrappers(self, owners: Owners) -> None:
+        """`Residual(fn)` around unlike modules is a part of the block it lies in (rule 11)."""
+        by_class: dict[type, list[str]] = defaultdict(list)
+        for path in owners.joins:
+            if self._wrapped(path) is not None:
+                by_class[self.type_of(path)].append(path)
+        for paths in by_class.values():
+            wrapped = {type(self._wrapped(p)) for p in paths}
+            parents = [self._block_parent(p) for p in paths]
+            repeats = Counter(self.type_of(p) for p in dict.fromkeys(parents) if p)
+            for path, parent in zip(paths, parents, strict=True):
+                target: str | None = None
+                if len(wrapped) > 1 and parent and repeats[self.type_of(parent)] >= 2:
+                    target = parent
+                elif self._is_mixer(parent_of(path), paths):
+                    target = parent_of(path)
+                if target is not None and path in owners.joins:
+                    moved = owners.joins.pop(path)
+                    owners.joins[target] = sorted(
+                        [*owners.joins.get(target, []), *moved], key=self.flow.position.__getitem__
+                    )
+
+    def _wrapped(self, path: str) -> nn.Module | None:
+        """The one child with parameters of a generic wrapper, or None."""
+        module = self.modules[path]
+        if any(True for _ in module.parameters(recurse=False)):
+            return None
+        children = [c for c in module.children() if any(True for _ in c.parameters())]
+        return children[0] if len(children) == 1 else None
+
+    def _block_parent(self, path: str) -> str:
+        parent = parent_of(path)
+        while parent and self.is_container(parent):
+            parent = parent_of(parent)
+        return parent
+
+    def _is_mixer(self, parent: str, wrappers: list[str]) -> bool:
+        """A Sequential of exactly one wrapper and a convolution, as in ConvMixer."""
+        if not parent or type(self.modules[parent]) is not nn.Sequential:
+            return False
+        children = [f"{parent}.{name}" for name, _ in self.modules[parent].named_children()]
+        if sum(c in wrappers for c in children) != 1:
+            return False
+        return any(isinstance(self.modules[c], nn.modules.conv._ConvNd) for c in children)
+
+    def _keep_outermost(self, owners: Owners) -> None:
+        """Owners nest: the outermost is the block (rule 7)."""
+        for path in list(owners.joins):
+            if any(inside(path, other) for other in owners.joins):
+                del owners.joins[path]

@@ -1,0 +1,82 @@
+"""References: stable names for the values of a traced network (their form is in `rlawrap.plan`)."""
+
+from __future__ import annotations
+
+import difflib
+from collections import defaultdict
+from typing import Any
+
+from torch import fx
+
+from rlawrap.discover.ops import name_of
+from rlawrap.discover.trace import Trace
+from rlawrap.discover.tracer import Frame
+from rlawrap.errors import PlanError
+
+
+def _frame_text(frame: Frame) -> str:
+    return frame[0] if frame[1] == 0 else f"{frame[0]}#{frame[1]}"
+
+
+def tensors_of(value: Any) -> list[fx.Node]:
+    """The nodes in a module's return value."""
+    if isinstance(value, fx.Node):
+        return [value]
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, (tuple, list)):
+        return [node for item in value for node in tensors_of(item)]
+    return []
+
+
+class References:
+    """Both directions: the reference of a node, and the node of a reference."""
+
+    def __init__(self, trace: Trace) -> None:
+        self.trace = trace
+        self._nodes: dict[str, fx.Node] = {}
+        self._names: dict[fx.Node, str] = {}
+        counts: dict[tuple[Frame, str], int] = defaultdict(int)
+        inputs = 0
+        for node in trace.graph.nodes:
+            if node.op == "placeholder":
+                self._add(":input" if inputs == 0 else f":input#{inputs}", node)
+                inputs += 1
+            elif node.op == "call_module":
+                self._add(_frame_text(trace.leaf_frames[node]), node)
+            elif node.op in ("call_function", "call_method"):
+                owner, name = trace.owner(node), name_of(node).strip("_")
+                ordinal = counts[owner, name]
+                counts[owner, name] += 1
+                suffix = f"#{ordinal}" if ordinal else ""
+                self._add(f"{_frame_text(owner)}:{name}{suffix}", node)
+        for frame, call in trace.calls.items():
+            nodes = tensors_of(call.output)
+            if len(nodes) == 1:
+                self._nodes.setdefault(_frame_text(frame), nodes[0])
+            else:
+                for i, node in enumerate(nodes):
+                    self._nodes.setdefault(f"{_frame_text(frame)}:out#{i}", node)
+
+    def _add(self, text: str, node: fx.Node) -> None:
+        self._nodes[text] = node
+        self._names[node] = text
+
+    def name(self, node: fx.Node) -> str:
+        """The reference of a node."""
+        return self._names[node]
+
+    def node(self, reference: str) -> fx.Node:
+        """The node of a reference. Raises `PlanError` with the nearest ones that exist."""
+        try:
+            return self._nodes[reference]
+        except KeyError:
+            near = difflib.get_close_matches(reference, self._nodes, n=4)
+            hint = f" Near it: {', '.join(near)}." if near else ""
+            raise PlanError(
+                f"the plan names {reference!r}, which {type(self.trace.root).__name__} does not "
+                f"compute.{hint} print(rlawrap.inspect(model)) shows the references of a network."
+            ) from None
+
+    def find(self, reference: str) -> fx.Node | None:
+        return self._nodes.get(reference)

@@ -1,0 +1,230 @@
+"""Shapes of every node at several input sizes, on fake tensors: no memory, no arithmetic."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from rlawrap.discover.trace import Trace
+from rlawrap.errors import PlanError
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """For every node, its shape at each probe size; None where the network refused that size."""
+
+    table: Mapping[fx.Node, tuple[Shape | None, ...]]
+    inputs: tuple[Shape, ...]
+    dtypes: Mapping[fx.Node, torch.dtype]
+
+    def of(self, node: fx.Node, probe: int = 0) -> Shape | None:
+        row = self.table.get(node)
+        return row[probe] if row else None
+
+    def rows(self, node: fx.Node) -> tuple[Shape | None, ...]:
+        return self.table.get(node, (None,) * len(self.inputs))
+
+
+def first_input_channels(model: nn.Module) -> tuple[int, int]:
+    """(channels, spatial dimensions) that the first convolution of a network reads."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.conv._ConvNd):
+            return module.in_channels, len(module.kernel_size)
+    raise PlanError(
+        f"{type(model).__name__} holds no convolution module. Pass example_input= if its forward "
+        "calls torch.nn.functional convolutions."
+    )
+
+
+def candidate_inputs(model: nn.Module) -> list[Shape]:
+    """Input shapes to try in turn: the network's own first, then sizes in common use."""
+    config = getattr(model, "default_cfg", None) or getattr(model, "pretrained_cfg", None)
+    own = config.get("input_size") if isinstance(config, Mapping) else None
+    shapes: list[Shape] = [(2, *map(int, own))] if own else []
+    channels, dims = first_input_channels(model)
+    sizes = {
+        1: (1024, 256, 128, 4096, 16000, 64),
+        2: (224, 32, 64, 28, 96, 128, 299, 256, 331, 384, 16, 48, 512),
+        3: (112, 224, 32, 64, 16),
+    }[dims]
+    for size in sizes:
+        depth = (16,) if dims == 3 else ()
+        shapes.append((2, channels, *depth, *(size,) * (dims - len(depth))))
+    return list(dict.fromkeys(shapes))
+
+
+def probes_of(shape: Shape) -> list[Shape]:
+    """The shape itself, one larger with unlike sides, and two odd ones."""
+    spatial = shape[2:]
+    step = 32 if min(spatial) >= 64 or len(spatial) == 1 else 8
+    larger = tuple(n + step * (i + 1) for i, n in enumerate(spatial))
+    odd = tuple(n + step + 5 + 2 * i if n % 2 == 0 else n + step + 4 for i, n in enumerate(spatial))
+    odder = tuple(n + step // 2 + 3 + 4 * i for i, n in enumerate(spatial))
+    return [shape, *((*shape[:2], *s) for s in (larger, odd, odder))]
+
+
+def fake_inputs(trace: Trace, example: Any, shape: Shape | None) -> dict[str, Any]:
+    """Values for the graph's placeholders, by name, as fake tensors."""
+    names = [n.target for n in trace.graph.nodes if n.op == "placeholder"]
+    floating = [p for p in trace.root.parameters() if p.is_floating_point()]
+    device = floating[0].device if floating else torch.device("cpu")
+    dtype = floating[0].dtype if floating else torch.float32
+    values: dict[str, Any] = {}
+    if example is None:
+        if not names or shape is None:
+            raise PlanError("the network takes no input that could be an image; pass example_input=.")
+        with trace.fake_mode:
+            values[str(names[0])] = torch.empty(shape, device=device, dtype=dtype)
+        return values
+    if isinstance(example, Mapping):
+        given = dict(example)
+    else:
+        items = example if isinstance(example, (tuple, list)) else (example,)
+        given = dict(zip(map(str, names), items, strict=False))
+    unknown = sorted(set(given) - set(map(str, names)))
+    if unknown:
+        raise PlanError(f"example_input= has no place for {unknown}; the network takes {names}.")
+    for name, value in given.items():
+        if isinstance(value, torch.Tensor):
+            if shape is not None and value.dim() == len(shape) and value.dim() > 2:
+                with trace.fake_mode:
+                    new = (value.shape[0], value.shape[1], *shape[2:])
+                    values[name] = torch.empty(new, device=value.device, dtype=value.dtype)
+            else:
+                values[name] = trace.fake_mode.from_tensor(value.detach())
+        else:
+            values[name] = value
+    return values
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """torch logs a traceback for every size an operator refuses; a probe may well be refused."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    disabled, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = disabled
+
+
+def propagate(trace: Trace, values: Mapping[str, Any]) -> tuple[dict[fx.Node, Any], str | None]:
+    """Run the graph on fake tensors; nodes after a failure are left out. Returns the first error."""
+    env: dict[fx.Node, Any] = {}
+    modules = dict(trace.root.named_modules(remove_duplicate=False))
+    error: str | None = None
+    lost: set[fx.Node] = set()
+    trace.root.eval()
+    with trace.fake_mode, torch.no_grad(), _quiet():
+        for node in trace.graph.nodes:
+            if any(source in lost for source in node.all_input_nodes):
+                lost.add(node)
+                continue
+            try:
+                env[node] = _run(trace, node, modules, env, values)
+            except Exception as problem:
+                lost.add(node)
+                message = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
+                error = error or f"{node.format_node() or node.name}: {message}"
+    return env, error
+
+
+def _run(
+    trace: Trace,
+    node: fx.Node,
+    modules: Mapping[str, nn.Module],
+    env: Mapping[fx.Node, Any],
+    values: Mapping[str, Any],
+) -> Any:
+    if node.op == "placeholder":
+        if node.target in values:
+            return values[str(node.target)]
+        if node.args:
+            return node.args[0]
+        raise PlanError(f"the input {node.target!r} has no value; pass example_input=")
+    if node.op == "get_attr":
+        value: Any = trace.root
+        for atom in str(node.target).split("."):
+            value = getattr(value, atom)
+        return value
+    args = fx.node.map_arg(node.args, env.__getitem__)
+    kwargs = fx.node.map_arg(node.kwargs, env.__getitem__)
+    if node.op == "call_module":
+        return modules[str(node.target)](*args, **kwargs)
+    if node.op == "call_method":
+        return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+    if node.op == "output":
+        return None
+    return node.target(*args, **kwargs)  # type: ignore[operator]
+
+
+def measure(trace: Trace, example: Any = None) -> tuple[Shapes, list[str]]:
+    """Shapes at the network's own size and at probe sizes; notes on the sizes it refused.
+
+    Raises `PlanError` if no size can be run, with the network's own error for the likeliest one.
+    """
+    if example is not None:
+        first = _image_of(example)
+        tries = [tuple(first.shape)]
+    else:
+        tries = candidate_inputs(trace.root)
+    failure = ""
+    for shape in tries:
+        env, error = propagate(trace, fake_inputs(trace, example, shape))
+        if error is None:
+            return _probe(trace, example, shape, env)
+        failure = failure or f"at input {tuple(shape)}: {error}"
+    raise PlanError(
+        f"{type(trace.root).__name__} runs at none of the sizes tried; {failure}. "
+        "Pass example_input= with a tensor (or a tuple, or a dict by argument name) that it accepts."
+    )
+
+
+def measure_at(trace: Trace, shape: Shape) -> Shapes:
+    """Shapes at a size that is known to run, and at its probes."""
+    env, error = propagate(trace, fake_inputs(trace, None, shape))
+    if error is not None:
+        raise PlanError(f"{type(trace.root).__name__} fails in training mode: {error}")
+    return _probe(trace, None, shape, env)[0]
+
+
+def _image_of(example: Any) -> torch.Tensor:
+    items: Sequence[Any]
+    items = list(example.values()) if isinstance(example, Mapping) else example
+    items = items if isinstance(items, (tuple, list)) else [items]
+    tensors = [t for t in items if isinstance(t, torch.Tensor) and t.dim() >= 3]
+    if not tensors:
+        raise PlanError("example_input= holds no tensor of three dimensions or more.")
+    return tensors[0]
+
+
+def _probe(
+    trace: Trace, example: Any, shape: Shape, env: dict[fx.Node, Any]
+) -> tuple[Shapes, list[str]]:
+    runs, inputs, notes = [env], [shape], []
+    for other in probes_of(shape)[1:]:
+        run, error = propagate(trace, fake_inputs(trace, example, other))
+        if error is not None:
+            notes.append(f"the network itself refuses {'x'.join(map(str, other[2:]))} ({error})")
+        runs.append(run)
+        inputs.append(other)
+    table, dtypes = {}, {}
+    for node in trace.graph.nodes:
+        rows = tuple(
+            tuple(int(n) for n in run[node].shape)
+            if isinstance(run.get(node), torch.Tensor)
+            else None
+            for run in runs
+        )
+        if rows[0] is not None:
+            table[node] = rows
+            dtypes[node] = env[node].dtype
+    return Shapes(table, tuple(inputs), dtypes), notes

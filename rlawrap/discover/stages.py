@@ -1,0 +1,98 @@
+"""Blocks into stages, and for each block the one whose hidden state it reads."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Sequence
+
+from rlawrap.discover.flow import Flow
+from rlawrap.discover.geometry import route
+from rlawrap.discover.wiring import Wired
+from rlawrap.errors import PlanError
+
+StageChoice = Sequence[int | str | Sequence[str]]
+
+
+def link(flow: Flow, blocks: list[Wired]) -> list[int | None]:
+    """For each block, the index of the block whose h it reads; None starts from h^0.
+
+    The block that ran before it, where h can be brought to the size it needs by the pooling that
+    x went through. In parallel branches the latest block of that size, then the latest from which
+    the size is reached by pooling, then the one before, resized.
+    """
+    parents: list[int | None] = []
+    for i, block in enumerate(blocks):
+        goal = block.input
+        begin = min([flow.position[e] for e in block.entries] or [flow.position[block.output]])
+        ready = [j for j in range(i) if flow.position[blocks[j].output] < begin]
+        parent: int | None = None
+        for j in reversed(ready):
+            source = blocks[j].output
+            if flow.resolution(source) == flow.resolution(goal) or _pools_to(flow, source, goal):
+                parent = j
+                break
+            if j < ready[-1] - 64:
+                break
+        if parent is None and ready:
+            parent = ready[-1]
+        elif parent is not None and parent != ready[-1]:
+            same = [j for j in ready if flow.resolution(blocks[j].output) == flow.resolution(goal)]
+            parent = same[-1] if same else parent
+        parents.append(parent)
+    return parents
+
+
+def _pools_to(flow: Flow, source: object, goal: object) -> bool:
+    steps = route(flow, source, goal)  # type: ignore[arg-type]
+    return steps is not None
+
+
+def group(flow: Flow, blocks: list[Wired], choice: StageChoice | None) -> list[list[int]]:
+    """Indices of the blocks of each stage: runs of one resolution, or as the user says."""
+    if choice is None:
+        stages: list[list[int]] = []
+        last: object = None
+        for i, block in enumerate(blocks):
+            here = flow.resolution(block.output)
+            if here != last:
+                stages.append([])
+            stages[-1].append(i)
+            last = here
+        return stages
+    return _chosen(blocks, choice)
+
+
+def _chosen(blocks: list[Wired], choice: StageChoice) -> list[list[int]]:
+    """`stages=`: block counts that add up, or a glob (or list of paths) for each stage."""
+    paths = [b.found.path for b in blocks]
+    if all(isinstance(item, int) for item in choice):
+        counts = [int(item) for item in choice]  # type: ignore[arg-type]
+        if sum(counts) != len(blocks) or min(counts, default=0) < 1:
+            raise PlanError(
+                f"stages={list(choice)!r} makes {sum(counts)} blocks, the network has {len(blocks)}."
+            )
+        bounds = [sum(counts[:i]) for i in range(len(counts) + 1)]
+        return [list(range(a, b)) for a, b in zip(bounds, bounds[1:], strict=False)]
+    stages: list[list[int]] = [[] for _ in choice]
+    for i, path in enumerate(paths):
+        hits = [s for s, item in enumerate(choice) if _named(path, item)]
+        if len(hits) != 1:
+            raise PlanError(
+                f"stages={list(choice)!r}: block {path!r} is named by {len(hits)} of them, not by one."
+            )
+        stages[hits[0]].append(i)
+    empty = [item for item, stage in zip(choice, stages, strict=True) if not stage]
+    if empty:
+        raise PlanError(f"stages=: {empty} names no block; the blocks are {paths}.")
+    order = [i for stage in stages for i in stage]
+    if order != sorted(order):
+        raise PlanError(f"stages={list(choice)!r} does not follow the order the blocks run in: {paths}.")
+    return stages
+
+
+def _named(path: str, item: object) -> bool:
+    if isinstance(item, str):
+        return fnmatch.fnmatchcase(path, item) or path.startswith(item.rstrip(".") + ".")
+    if isinstance(item, Sequence):
+        return any(_named(path, part) for part in item)
+    raise PlanError(f"stages=: {item!r} is neither a number of blocks, a glob nor a list of paths.")

@@ -1,0 +1,243 @@
+"""model -> Trace: its graph in eval and in train mode, on a shadow that owns no memory.
+
+The user's model is never traced itself. A *shadow* of it is: the same modules and attributes, with
+every parameter and buffer replaced by a fake tensor, so that tracing allocates nothing, computes
+nothing, and leaves the model's mode, buffers and hooks as they were.
+"""
+
+from __future__ import annotations
+
+import copy
+import traceback
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from rlawrap.discover.tracer import Call, Frame, RLATracer
+from rlawrap.errors import PlanError, TraceError
+
+
+@dataclass
+class Trace:
+    """One traced graph, the module calls of its nodes, and the shadow it was traced on."""
+
+    root: nn.Module
+    graph: fx.Graph
+    stacks: dict[fx.Node, tuple[Frame, ...]]
+    calls: dict[Frame, Call]
+    leaf_frames: dict[fx.Node, Frame]
+    fake_mode: FakeTensorMode
+    training: bool
+    #: Tensors that `forward` made while tracing; the graph reads them as attributes of the root.
+    constants: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    def owner(self, node: fx.Node) -> Frame:
+        """The innermost traced call that a node ran in; `("", 0)` is the network itself."""
+        stack = self.stacks.get(node)
+        return stack[-1] if stack else ("", 0)
+
+    def module(self, path: str) -> nn.Module:
+        return self.root.get_submodule(path)
+
+    def leaf(self, node: fx.Node) -> nn.Module | None:
+        """The elementary module that a node calls, or None."""
+        return self.root.get_submodule(str(node.target)) if node.op == "call_module" else None
+
+
+def refuse_wrapped(model: Any, call: str) -> None:
+    """Raise `PlanError` for what is no bare network: DDP, compiled, scripted, not a module."""
+    if not isinstance(model, nn.Module):
+        raise PlanError(f"{call}: expected a torch.nn.Module, got {type(model).__name__}.")
+    wrappers = {
+        "DataParallel": "pass model.module and wrap the result in DataParallel again",
+        "DistributedDataParallel": "pass model.module and wrap the result in DDP again",
+        "FullyShardedDataParallel": "apply before sharding",
+        "OptimizedModule": "pass the module that was compiled (model._orig_mod), compile the result",
+        "RLAModel": "it already has a hidden state; rlawrap.unwrap(model) gives the base back",
+    }
+    for cls in type(model).__mro__:
+        if cls.__name__ in wrappers:
+            raise PlanError(f"{call}: the model is a {cls.__name__}; {wrappers[cls.__name__]}.")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise PlanError(f"{call}: the model is scripted; pass the eager module it was made from.")
+
+
+def make_shadow(model: nn.Module, fake_mode: FakeTensorMode) -> nn.Module:
+    """A copy of `model` whose parameters and buffers are fake tensors (no memory)."""
+    memo: dict[int, Any] = {}
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if isinstance(tensor, nn.parameter.UninitializedTensorMixin):
+            raise PlanError(f"{name!r} is lazy and has no shape yet; run the model once first.")
+        memo[id(tensor)] = fake_mode.from_tensor(tensor)
+    try:
+        return copy.deepcopy(model, memo)
+    except Exception as error:
+        raise PlanError(f"the model cannot be copied: {type(error).__name__}: {error}") from error
+
+
+def trace_graph(
+    shadow: nn.Module,
+    fake_mode: FakeTensorMode,
+    *,
+    training: bool,
+    leaf_modules: Iterable[type | str] = (),
+    given: Iterable[str] = (),
+) -> Trace:
+    """Trace `shadow` in one mode. `given` names optional arguments that the user's input sets."""
+    shadow.train(training)
+    tracer = RLATracer(leaf_modules)
+    before = set(shadow.__dict__)
+    try:
+        graph = tracer.trace(shadow, dict.fromkeys(given))
+    except Exception as error:
+        raise _explain(error, tracer, shadow) from error
+    constants = {
+        name: value
+        for name, value in shadow.__dict__.items()
+        if name not in before and isinstance(value, torch.Tensor)
+    }
+    return Trace(
+        shadow,
+        graph,
+        tracer.stacks,
+        tracer.calls,
+        tracer.leaf_frames,
+        fake_mode,
+        training,
+        constants,
+    )
+
+
+def _explain(error: Exception, tracer: RLATracer, root: nn.Module) -> TraceError:
+    """Name the module, the file and the line where tracing stopped, and what to call next."""
+    path = tracer.stack[-1][0] if tracer.stack else ""
+    frames = traceback.extract_tb(error.__traceback__)
+    outside = [f for f in frames if "/torch/" not in f.filename and "rlawrap" not in f.filename]
+    place = f" at {outside[-1].filename}:{outside[-1].lineno}" if outside else ""
+    line = f" (`{outside[-1].line}`)" if outside and outside[-1].line else ""
+    owner = type(root.get_submodule(path)).__name__
+    where = f"module {path!r} ({owner})" if path else f"the forward of {owner}"
+    advice = (
+        f"keep that module whole with leaf_modules=[{path!r}] or leaf_modules=[{owner}]"
+        if path
+        else "move the part that depends on values into a module of its own and name it in "
+        "leaf_modules="
+    )
+    return TraceError(
+        f"torch.fx cannot follow {where}{place}{line}: {str(error).splitlines()[0] if str(error) else type(error).__name__}. "
+        f"Then {advice}; blocks= chooses the block modules by hand."
+    )
+
+
+def unify(evaluated: Trace, trained: Trace) -> Trace | None:
+    """Make the eval graph follow `training`, or return None where one graph cannot.
+
+    Node by node the two graphs must call the same things. Where an argument is a bool that is the
+    mode itself, a node that reads `<owner>.training` takes its place, so that one graph behaves as
+    the network does in either mode.
+    """
+    pairs = list(zip(evaluated.graph.nodes, trained.graph.nodes, strict=False))
+    if len(evaluated.graph.nodes) != len(trained.graph.nodes):
+        return None
+    twin = {t: e for e, t in pairs}
+    changed: list[tuple[fx.Node, Any, Any]] = []
+    for e, t in pairs:
+        if (e.op, e.target) != (t.op, t.target):
+            return None
+        mine, its = (e.args, e.kwargs), (t.args, t.kwargs)
+        if not _same(mine, its, twin):
+            if not _same(mine, its, twin, modes=True):
+                return None
+            changed.append((e, mine, its))
+    for node, mine, its in changed:
+        with evaluated.graph.inserting_before(node):
+            path = evaluated.owner(node)[0]
+            flag = evaluated.graph.get_attr(f"{path}.training" if path else "training")
+        evaluated.stacks[flag] = evaluated.stacks[node]
+        node.args, node.kwargs = _substitute(mine, its, flag)
+    return evaluated
+
+
+def _same(a: Any, b: Any, twin: dict[fx.Node, fx.Node], modes: bool = False) -> bool:
+    if isinstance(a, fx.Node) or isinstance(b, fx.Node):
+        return isinstance(b, fx.Node) and twin.get(b) is a
+    if isinstance(a, (tuple, list)):
+        return (
+            isinstance(b, (tuple, list))
+            and len(a) == len(b)
+            and all(_same(x, y, twin, modes) for x, y in zip(a, b, strict=True))
+        )
+    if isinstance(a, dict):
+        return (
+            isinstance(b, dict)
+            and a.keys() == b.keys()
+            and all(_same(a[k], b[k], twin, modes) for k in a)
+        )
+    if isinstance(a, slice):
+        return isinstance(b, slice) and _same(
+            (a.start, a.stop, a.step), (b.start, b.stop, b.step), twin, modes
+        )
+    if modes and a is False and b is True:
+        return True
+    return type(a) is type(b) and bool(a == b)
+
+
+def _substitute(a: Any, b: Any, flag: fx.Node) -> Any:
+    """`a` with `flag` wherever it is False and `b`, its twin, is True."""
+    if isinstance(a, (tuple, list)):
+        return type(a)(_substitute(x, y, flag) for x, y in zip(a, b, strict=True))
+    if isinstance(a, dict):
+        return {k: _substitute(a[k], b[k], flag) for k in a}
+    return flag if a is False and b is True else a
+
+
+_IN_PLACE_OPERATORS = {
+    "iadd", "isub", "imul", "itruediv", "ifloordiv", "imod", "ipow", "iand", "ior", "ixor",
+}  # fmt: skip
+
+
+def writes_in_place(trace: Trace, node: fx.Node) -> fx.Node | None:
+    """The node whose tensor `node` overwrites and returns, or None."""
+    first = node.args[0] if node.args else node.kwargs.get("input")
+    if not isinstance(first, fx.Node):
+        return None
+    if node.op == "call_module":
+        return first if getattr(trace.leaf(node), "inplace", False) else None
+    if node.op == "call_method":
+        name = str(node.target)
+        return first if name.endswith("_") and not name.endswith("__") else None
+    if node.op == "call_function":
+        name = getattr(node.target, "__name__", "")
+        if name in _IN_PLACE_OPERATORS or node.kwargs.get("inplace") is True:
+            return first
+        if name.endswith("_") and not name.endswith("__"):
+            return first
+        if len(node.args) > 1 and node.args[-1] is True and _inplace_is_last(node):
+            return first
+    return None
+
+
+def _inplace_is_last(node: fx.Node) -> bool:
+    code = getattr(node.target, "__code__", None)
+    names = code.co_varnames[: code.co_argcount] if code is not None else ()
+    return "inplace" in names and names.index("inplace") == len(node.args) - 1
+
+
+def relink(trace: Trace) -> None:
+    """Let every later reader of an overwritten tensor read the node that overwrote it.
+
+    `y.add_(x)` and `self.relu(y)` may drop their result and go on with `y`. Both names are one
+    tensor, so the rewrite changes no value; it makes the data flow visible to the graph.
+    """
+    position = {node: i for i, node in enumerate(trace.graph.nodes)}
+    for node in list(trace.graph.nodes):
+        target = writes_in_place(trace, node)
+        if target is None or target.op in ("get_attr",):
+            continue
+        for user in list(target.users):
+            if user is not node and position[user] > position[node]:
+                user.replace_input_with(target, node)

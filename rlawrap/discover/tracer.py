@@ -1,0 +1,165 @@
+"""A `torch.fx` tracer that notes, for every node, the module calls it ran in."""
+
+from __future__ import annotations
+
+import inspect as pyinspect
+import operator
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+#: One module call: its path and how many calls of that module came before it.
+Frame = tuple[str, int]
+
+_LEAF_BASES: tuple[type, ...] = (
+    nn.modules.conv._ConvNd,
+    nn.Linear,
+    nn.modules.batchnorm._NormBase,
+    nn.GroupNorm,
+    nn.LayerNorm,
+    nn.RMSNorm,
+    nn.LocalResponseNorm,
+    nn.modules.dropout._DropoutNd,
+    nn.ReLU,
+    nn.ReLU6,
+    nn.GELU,
+    nn.SiLU,
+    nn.Hardswish,
+    nn.Hardsigmoid,
+    nn.LeakyReLU,
+    nn.ELU,
+    nn.PReLU,
+    nn.Sigmoid,
+    nn.Tanh,
+    nn.Mish,
+)
+
+
+@dataclass
+class Call:
+    """One call of a module that was traced through, and what it returned (nodes, or a tree)."""
+
+    frame: Frame
+    parents: tuple[Frame, ...]
+    output: Any = None
+
+
+def _library_leaves() -> tuple[tuple[type, ...], Callable[[type], bool]]:
+    """Leaf classes of torchvision and timm; neither is imported unless the program has it."""
+    leaves: list[type] = []
+    if "torchvision" in sys.modules:
+        from torchvision import ops
+
+        leaves += [ops.StochasticDepth, ops.DropBlock2d, ops.DropBlock3d]
+        leaves += [ops.FrozenBatchNorm2d, ops.DeformConv2d]
+    if "timm" not in sys.modules:
+        return tuple(leaves), lambda _: False
+    from timm import layers
+
+    leaves += [layers.DropPath, layers.DropBlock2d]
+    # NormFreeBlock is registered for its in-place add alone, which relinking takes care of.
+    no_trace = {m for m in layers.get_notrace_modules() if m.__name__ != "NormFreeBlock"}
+    return tuple(leaves), no_trace.__contains__
+
+
+def _library_functions() -> tuple[Callable[..., Any], ...]:
+    if "timm" not in sys.modules:
+        return ()
+    from timm import layers
+
+    return tuple(f for f in layers.get_notrace_functions() if callable(f))
+
+
+class RLATracer(fx.Tracer):
+    """Traces into everything but elementary layers; `stacks[node]` are the calls it ran in."""
+
+    proxy_buffer_attributes = True
+
+    def __init__(self, leaf_modules: Iterable[type | str] = ()) -> None:
+        super().__init__(autowrap_functions=_library_functions())
+        self.user_leaves = tuple(leaf_modules)
+        self.leaf_classes, self.no_trace = _library_leaves()
+        self.stack: list[Frame] = []
+        self.call_counts: dict[str, int] = {}
+        self.stacks: dict[fx.Node, tuple[Frame, ...]] = {}
+        self.calls: dict[Frame, Call] = {}
+        self.leaf_frames: dict[fx.Node, Frame] = {}
+        self._tensor_names: dict[int, str] = {}
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        for leaf in self.user_leaves:
+            if leaf == module_qualified_name or (isinstance(leaf, type) and isinstance(m, leaf)):
+                return True
+        if isinstance(m, _LEAF_BASES) or isinstance(m, self.leaf_classes):
+            return True
+        return self.no_trace(type(m)) or super().is_leaf_module(m, module_qualified_name)
+
+    def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
+        tensors = [*root.named_parameters(), *root.named_buffers()]
+        self._tensor_names = {id(t): name for name, t in reversed(tensors)}
+        return super().trace(root, concrete_args)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        # fx walks all named parameters here at every access: quadratic in a deep network.
+        name = self._tensor_names.get(id(attr_val)) if isinstance(attr_val, torch.Tensor) else None
+        if name is None:
+            return attr_val
+        if name not in parameter_proxy_cache:
+            parameter_proxy_cache[name] = self.create_proxy("get_attr", name, (), {})
+        return parameter_proxy_cache[name]
+
+    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
+        node = super().create_node(*args, **kwargs)
+        self.stacks[node] = tuple(self.stack)
+        return node
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict
+    ) -> Any:
+        path = self.path_of_module(m)
+        frame = (path, self.call_counts.get(path, 0))
+        self.call_counts[path] = frame[1] + 1
+        if self.is_leaf_module(m, path):
+            proxy = self.create_proxy("call_module", path, args, kwargs)
+            self.leaf_frames[proxy.node] = frame
+            return proxy
+        call = Call(frame, tuple(self.stack))
+        self.calls[frame] = call
+        self.stack.append(frame)
+        out = forward(*args, **kwargs)
+        self.stack.pop()
+        call.output = _nodes_of(out)
+        return out
+
+    def _proxy_placeholder(
+        self, name: str, concrete_args: Any, sig: pyinspect.Signature, fn_for_analysis: Any
+    ) -> Any:
+        """An argument with a default keeps it while tracing, and the graph checks that it does.
+
+        A Proxy would answer `is not None` with True and take the branch for a value never given.
+        """
+        if name.startswith("*"):
+            return {} if name.startswith("**") else ()
+        proxy = super()._proxy_placeholder(name, None, sig, fn_for_analysis)
+        default = sig.parameters[name].default
+        if default is pyinspect.Parameter.empty or (concrete_args and name in concrete_args):
+            return proxy
+        same = self.create_proxy("call_function", operator.eq, (proxy, default), {})
+        message = f"this network was traced with {name}={default!r} and takes no other value"
+        self.create_proxy("call_function", torch._assert, (same, message), {})
+        return default
+
+
+def _nodes_of(value: Any) -> Any:
+    """Proxies in a return value replaced by their nodes, containers kept."""
+    if isinstance(value, fx.Proxy):
+        return value.node
+    if isinstance(value, dict):
+        return {key: _nodes_of(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_nodes_of(item) for item in value]
+    return value

@@ -1,0 +1,201 @@
+"""Where the hidden state enters a block, and which of its tensors h is updated from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import fx
+
+from rlawrap.discover.flow import Flow
+from rlawrap.discover.regions import Found
+
+
+@dataclass
+class Wired:
+    """A found block with the nodes that matter to the rewrite."""
+
+    found: Found
+    input: fx.Node
+    entries: list[fx.Node]
+    branch: fx.Node | None
+    shortcut: fx.Node | None
+    output: fx.Node
+    note: str = ""
+
+
+def wire(flow: Flow, found: Found) -> Wired:
+    """Entries, branch y, shortcut s and output x of one block (rules 15, 17 and 19)."""
+    inner = {n for n in found.nodes if n in flow.data}
+    bits = flow.bits(inner)
+    side = 0  # nodes that only the shortcut operands of the block's adds use
+    branch: fx.Node | None = None
+    shortcut: fx.Node | None = None
+    for join in found.joins:
+        pair = flow.ops.add_operands(join)
+        if pair is None:
+            continue
+        short = _shortcut_of(flow, pair, bits)
+        if short is None:
+            branch, shortcut = None, None
+            continue
+        main = pair[0] if short is pair[1] else pair[1]
+        side |= flow.above[short] & bits & ~flow.above[main]
+        branch, shortcut = main, short
+    if found.joins and flow.ops.add_operands(found.joins[-1]) is None:
+        branch, shortcut = None, None  # the last join concatenates: y is the block's output
+    entries, note = _entries(flow, found, inner, bits, side)
+    source = _input_of(flow, found, inner, entries)
+    return Wired(found, source, entries, branch, shortcut, found.output, note)
+
+
+def _shortcut_of(flow: Flow, pair: tuple[fx.Node, fx.Node], bits: int) -> fx.Node | None:
+    """The operand of an add that is the shortcut: no activation, or fewer convolutions."""
+    a, b = pair
+    only_a = flow.members(flow.above[a] & bits & ~flow.above[b])
+    only_b = flow.members(flow.above[b] & bits & ~flow.above[a])
+
+    def acts(nodes: list[fx.Node]) -> bool:
+        return any(flow.ops.activation(n) or flow.ops.gate(n) for n in nodes)
+
+    def convs(nodes: list[fx.Node]) -> int:
+        return sum(flow.ops.conv(n) is not None for n in nodes)
+
+    if acts(only_a) != acts(only_b):
+        return b if acts(only_a) else a
+    if convs(only_b) <= 1 and convs(only_b) < convs(only_a):
+        return b
+    if convs(only_a) <= 1 and convs(only_a) < convs(only_b):
+        return a
+    if not only_a and only_b:
+        return a
+    if not only_b and only_a:
+        return b
+    return None
+
+
+def _entries(
+    flow: Flow, found: Found, inner: set[fx.Node], bits: int, side: int
+) -> tuple[list[fx.Node], str]:
+    """The first convolutions of the block that its input reaches, the shortcut's left out."""
+    reached: dict[fx.Node, bool] = {}  # conv -> whether only a part of the channels leads there
+    seen: dict[fx.Node, bool] = {}
+    starts = [n for n in found.nodes if n in inner and any(s not in inner for s in flow.sources[n])]
+    stack = [(n, False) for n in starts]
+    while stack:
+        node, part = stack.pop()
+        if flow.ops.conv(node) is not None:
+            reached[node] = reached.get(node, True) and part
+            continue
+        part = (part or _takes_part(flow, node)) and not flow.ops.cat_operands(node)
+        if node in seen and (seen[node] is False or part):
+            continue
+        seen[node] = part
+        stack += [(user, part) for user in node.users if user in inner]
+    alive = flow.above[found.output]
+    main = [
+        n
+        for n in reached
+        if alive >> flow.position[n] & 1 and not side >> flow.position[n] & 1 and _is_entry(flow, n)
+    ]
+    if not main:
+        return [], _why_not(flow, found)
+    largest = max(_area(flow, n) for n in main)
+    main = [n for n in main if _area(flow, n) == largest]
+    whole = [n for n in main if not reached[n]]
+    if whole and len(whole) < len(main):
+        # Behind a channel split the pieces rejoin before a convolution of all channels: that one.
+        rejoined = [n for n in whole if any(flow.derives(n, p) for p in main if reached[p])]
+        if rejoined:
+            main = rejoined
+    first = [n for n in main if not any(n is not o and flow.derives(n, o) for o in main)]
+    return _one_per_linear_join(flow, sorted(first, key=flow.position.__getitem__), inner), ""
+
+
+def _takes_part(flow: Flow, node: fx.Node) -> bool:
+    """chunk, split or a slice of channels: fewer channels come out than went in."""
+    if flow.ops.splits(node):
+        return True
+    if getattr(node.target, "__name__", "") != "getitem" or not flow.sources[node]:
+        return False
+    before, after = flow.channels(flow.sources[node][0]), flow.channels(node)
+    return before is not None and after is not None and after < before
+
+
+def _is_entry(flow: Flow, node: fx.Node) -> bool:
+    """A convolution of images, or a linear layer on channels-last images."""
+    conv = flow.ops.conv(node)
+    if conv is None or conv.transposed or not flow.is_image(node):
+        return False
+    source = flow.sources[node][0]
+    if conv.window is None:
+        return flow.channel_axis(source) == flow.rank - 1 and flow.rank > 2
+    return flow.channel_axis(source) == 1 and len(conv.window.kernel) == flow.rank - 2
+
+
+def _area(flow: Flow, node: fx.Node) -> int:
+    """Pixels that an entry reads."""
+    total = 1
+    for n in flow.spatial(flow.sources[node][0]) or (0,):
+        total *= n
+    return total
+
+
+def _why_not(flow: Flow, found: Found) -> str:
+    if len(found.nodes) == 1 and flow.ops.conv(found.nodes[0]) is None:
+        return "a leaf module: h reads its output and cannot enter it"
+    return "no convolution that reads the block's input: h reads its output only"
+
+
+def _one_per_linear_join(flow: Flow, entries: list[fx.Node], inner: set[fx.Node]) -> list[fx.Node]:
+    """Of parallel convolutions that are added up with nothing but norms between, the largest.
+
+    Conv is linear: what h adds to one of them it adds to their sum.
+    """
+    if len(entries) < 2:
+        return entries
+    groups: dict[fx.Node, list[fx.Node]] = {}
+    for entry in entries:
+        groups.setdefault(_linear_end(flow, entry, inner), []).append(entry)
+    kept = []
+    for group in groups.values():
+        group.sort(key=lambda n: max(_kernel(flow, n)), reverse=True)
+        kept.append(group[0])
+    return sorted(kept, key=flow.position.__getitem__)
+
+
+def _kernel(flow: Flow, node: fx.Node) -> tuple[int, ...]:
+    conv = flow.ops.conv(node)
+    return conv.window.kernel if conv is not None and conv.window is not None else (1,)
+
+
+def _linear_end(flow: Flow, entry: fx.Node, inner: set[fx.Node]) -> fx.Node:
+    """Follow norms and adds behind a convolution; the last add, or the convolution itself."""
+    node, end = entry, entry
+    while len(node.users) == 1:
+        user = next(iter(node.users))
+        if user not in inner:
+            break
+        if flow.ops.add_operands(user) is not None:
+            end = user
+        elif not flow.ops.norm(user) or flow.ops.activation(user):
+            break
+        node = user
+    return end
+
+
+def _input_of(
+    flow: Flow, found: Found, inner: set[fx.Node], entries: list[fx.Node]
+) -> fx.Node:
+    """The outside tensor that the first entry reads; else the largest one from outside."""
+    outside = [
+        s for n in found.nodes if n in inner for s in flow.sources[n] if s not in inner
+    ]
+    outside = list(dict.fromkeys(outside)) or flow.sources[found.nodes[0]]
+    if entries:
+        near = [s for s in outside if flow.derives(entries[0], s)]
+        images = [s for s in near if flow.is_image(s)]
+        if images:
+            return max(images, key=flow.position.__getitem__)
+        if near:
+            return near[-1]
+    return max(outside, key=lambda s: (flow.is_image(s), flow.position[s]))

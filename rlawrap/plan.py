@@ -1,0 +1,210 @@
+"""Plan, Stage, Block: what `inspect` found, as plain data that a user can print, edit or write.
+
+A *reference* names one value of the network:
+
+- `"layer1.0.conv1"`: what that module returns; `"layer1.0.relu#1"`: what its second call returns;
+- `"layer1.0:add"`: what the first `add` in that module's own forward computes, `"layer1.0:add#1"`
+  the second; `":add"` in the network's own forward; `":input"` is the network's first input.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from rlawrap.errors import PlanError
+
+PLAN_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """One step of the recurrence: where the hidden state enters and what it is updated from.
+
+    Only `path`, `entries` and `output` need writing by hand; the rest is found from them.
+
+    >>> Block(path="layer1.0", entries=("layer1.0.conv1",), output="layer1.0").branch is None
+    True
+    """
+
+    path: str
+    entries: tuple[str, ...]
+    output: str
+    class_name: str = ""
+    input: str | None = None
+    branch: str | None = None
+    shortcut: str | None = None
+    #: Index of the block whose hidden state this one reads; None starts from h^0; "previous" by default.
+    after: int | None | str = "previous"
+    in_channels: int | None = None
+    channels: int | None = None
+    stride: float | None = None
+    size: tuple[int, ...] | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """Consecutive blocks of one resolution; they share the recurrent cell."""
+
+    index: int
+    blocks: tuple[Block, ...]
+
+    @property
+    def size(self) -> tuple[int, ...] | None:
+        return self.blocks[0].size if self.blocks else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The stages of a network, its classifier, and what was left out and why.
+
+    `print(plan)` shows it as a table; `to_dict` and `from_dict` carry it through JSON.
+    """
+
+    model: str
+    input_shape: tuple[int, ...]
+    stages: tuple[Stage, ...]
+    #: References of the layers behind the last block where h joins the main path (the classifier).
+    head: tuple[str, ...] = ()
+    left_out: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """All blocks in the order they run."""
+        return tuple(block for stage in self.stages for block in stage.blocks)
+
+    @classmethod
+    def of(
+        cls,
+        model: str,
+        stages: Iterable[Iterable[Block]],
+        *,
+        input_shape: tuple[int, ...] = (),
+        head: Iterable[str] = (),
+    ) -> Plan:
+        """A plan written by hand: stages of blocks, and where h joins the classifier."""
+        built = tuple(Stage(index=i, blocks=tuple(blocks)) for i, blocks in enumerate(stages))
+        return cls(model=model, input_shape=input_shape, stages=built, head=tuple(head))
+
+    def without(self, *paths: str) -> Plan:
+        """This plan less the blocks of these paths; raises `PlanError` for one it does not have."""
+        unknown = sorted(set(paths) - {b.path for b in self.blocks})
+        if unknown:
+            raise PlanError(f"Plan.without: no block {unknown}; it has {[b.path for b in self.blocks]}.")
+        kept = [
+            [replace(b, after="previous") for b in s.blocks if b.path not in paths]
+            for s in self.stages
+        ]
+        stages = tuple(
+            Stage(index=i, blocks=tuple(blocks))
+            for i, blocks in enumerate(blocks for blocks in kept if blocks)
+        )
+        gone = tuple((path, "removed from the plan by hand") for path in paths)
+        return replace(self, stages=stages, left_out=(*self.left_out, *gone))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists, dicts and numbers, with a version."""
+        return {"version": PLAN_VERSION, **json.loads(json.dumps(asdict(self)))}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Plan:
+        """The inverse of `to_dict`. Raises `PlanError` for another version or unknown fields."""
+        fields = dict(data)
+        version = fields.pop("version", None)
+        if version != PLAN_VERSION:
+            raise PlanError(f"Plan.from_dict: version {version!r}, this rlawrap reads {PLAN_VERSION}.")
+        try:
+            stages = tuple(
+                Stage(index=s["index"], blocks=tuple(_block(b) for b in s["blocks"]))
+                for s in fields.pop("stages")
+            )
+            return cls(
+                model=fields.pop("model"),
+                input_shape=tuple(fields.pop("input_shape")),
+                stages=stages,
+                head=tuple(fields.pop("head", ())),
+                left_out=tuple((p, r) for p, r in fields.pop("left_out", ())),
+                notes=tuple(fields.pop("notes", ())),
+                **fields,
+            )
+        except (KeyError, TypeError) as error:
+            raise PlanError(f"Plan.from_dict: not a plan: {error}") from error
+
+    @property
+    def digest(self) -> str:
+        """Sixteen hex digits that change when anything that steers the rewrite does."""
+        wiring = [
+            [(b.path, b.entries, b.input, b.branch, b.shortcut, b.output, b.after) for b in s.blocks]
+            for s in self.stages
+        ]
+        text = json.dumps([wiring, self.head])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def __str__(self) -> str:
+        return "\n".join(_table(self))
+
+
+def _block(data: Mapping[str, Any]) -> Block:
+    fields = dict(data)
+    fields["entries"] = tuple(fields["entries"])
+    if fields.get("size") is not None:
+        fields["size"] = tuple(fields["size"])
+    return Block(**fields)
+
+
+def _short(reference: str | None, path: str) -> str:
+    if reference is None:
+        return "-"
+    if reference == path:
+        return "(its output)"
+    for mark in (".", ":"):
+        if path and reference.startswith(path + mark):
+            return reference[len(path) + (mark == ".") :]
+    return reference
+
+
+def _table(plan: Plan) -> list[str]:
+    rows: list[tuple[str, ...]] = [
+        ("stage", "block", "class", "channels", "size", "stride", "h enters at", "branch y", "reads")
+    ]
+    index = 0
+    for stage in plan.stages:
+        for block in stage.blocks:
+            before = "-" if block.in_channels is None else str(block.in_channels)
+            reads = "h0" if block.after is None else "previous"
+            if isinstance(block.after, int) and block.after != index - 1:
+                reads = f"block {block.after}"
+            rows.append(
+                (
+                    str(stage.index),
+                    block.path or "(network)",
+                    block.class_name,
+                    f"{before} -> {block.channels}",
+                    "x".join(map(str, block.size or ())),
+                    "-" if block.stride is None else f"{block.stride:g}",
+                    ", ".join(_short(e, block.path) for e in block.entries) or "nowhere",
+                    _short(block.branch, block.path),
+                    reads,
+                )
+            )
+            index += 1
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [
+        f"{plan.model} at {'x'.join(map(str, plan.input_shape[1:])) or 'any size'}: "
+        f"{len(plan.blocks)} blocks in {len(plan.stages)} stages"
+    ]
+    for i, row in enumerate(rows):
+        lines.append("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())
+        if i == 0:
+            lines.append("  ".join("-" * w for w in widths))
+    lines.append(f"head: h joins at {', '.join(plan.head)}" if plan.head else "head: none")
+    for path, reason in plan.left_out:
+        lines.append(f"left out: {path}: {reason}")
+    noted = [f"{b.path}: {b.note}" for b in plan.blocks if b.note]
+    lines += [f"note: {text}" for text in (*noted, *plan.notes)]
+    return lines
