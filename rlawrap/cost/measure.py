@@ -21,6 +21,7 @@ from rlawrap.cost.parts import (
 from rlawrap.cost.report import Cost, Count, PartCost
 from rlawrap.cost.thop_count import count_with_thop, thop_available
 from rlawrap.errors import ConfigError, PlanError, RLAError
+from rlawrap.identity import build_network
 
 SMALL_IMAGE, IMAGE = 32, 224
 
@@ -33,7 +34,8 @@ def cost(
 ) -> Cost:
     """Exact parameter and operation counts of a network, per stage, base against RLA.
 
-    `model` is any module, or a name for `rlawrap.models.get_model`. `size` is the side of the
+    `model` is any module, or a name: one of `rlawrap.models.list_models()`, or a torchvision or
+    timm network ("torchvision:resnet50" where both know it). `size` is the side of the
     input, or one number per spatial axis; by default 224, and 32 for the CIFAR-style networks.
     The channels of the input are read off the first convolution unless `in_channels` is given.
     The batch is one, the mode eval. The model is not run, and nothing in it changes.
@@ -46,9 +48,7 @@ def cost(
     (11689512, 1814073344)
     """
     if isinstance(model, str):
-        from rlawrap.models import get_model
-
-        name, model = model, get_model(model)
+        name, model = model, build_network(model)
     elif isinstance(model, nn.Module):
         name = type(model).__name__
     else:

@@ -176,5 +176,5 @@ def test_bad_input() -> None:
         cost(nn.Linear(3, 3))
     with pytest.raises(PlanError, match="got int"):
         cost(3)  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="no such model"):
+    with pytest.raises(ConfigError, match="no such network"):
         cost("resnet_fifty")
