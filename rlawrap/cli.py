@@ -1,0 +1,138 @@
+"""The command line. Each command is thin: it imports what it needs, calls it, and prints."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from rlawrap.errors import ConfigError, RLAError
+
+app = typer.Typer(
+    name="rlawrap",
+    help="Recurrent layer aggregation (RLA) for any convolutional network.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+NetworkArgument = Annotated[
+    str,
+    typer.Argument(
+        help="a name of `rlawrap models`, or a torchvision or timm network; "
+        "torchvision:NAME and timm:NAME say whose"
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="print JSON instead of a table")]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; an `RLAError` becomes one message on stderr and exit code 2."""
+    try:
+        app(args=None if arguments is None else list(arguments), prog_name="rlawrap")
+    except RLAError as error:
+        print(f"rlawrap: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        import rlawrap
+
+        print(rlawrap.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="and exit")
+    ] = False,
+) -> None:
+    """Recurrent layer aggregation (RLA) for any convolutional network."""
+
+
+@app.command()
+def models(
+    pattern: Annotated[str, typer.Argument(help="a shell pattern, such as 'rla_*'")] = "*",
+) -> None:
+    """List the networks that rlawrap builds by name."""
+    from rlawrap.models import list_models
+
+    names = list_models(pattern)
+    if not names:
+        raise ConfigError(f"models {pattern!r}: no such name; `rlawrap models` lists them all.")
+    print("\n".join(names))
+
+
+@app.command()
+def inspect(
+    name: NetworkArgument,
+    blocks: Annotated[
+        list[str] | None,
+        typer.Option(help="take these modules as the blocks: a path or pattern; may be repeated"),
+    ] = None,
+    leaf: Annotated[
+        list[str] | None, typer.Option(help="keep this module whole; may be repeated")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the plan of a network: its blocks and stages, and where the hidden state goes."""
+    import rlawrap
+    from rlawrap.identity import build_network
+
+    options: dict[str, Any] = {"leaf_modules": tuple(leaf or ())}
+    if blocks:
+        options["blocks"] = blocks[0] if len(blocks) == 1 else blocks
+    plan = rlawrap.inspect(build_network(name), **options)
+    print(json.dumps(plan.to_dict(), indent=2) if as_json else plan)
+
+
+@app.command()
+def cost(
+    name: Annotated[
+        str | None, typer.Argument(help="a network, named as for `rlawrap inspect`")
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(help="side of the input, or its sides as HxW; default 224")
+    ] = None,
+    in_channels: Annotated[
+        int | None, typer.Option(min=1, help="channels of the input; default: as the stem has it")
+    ] = None,
+    table: Annotated[
+        str | None, typer.Option(help="'paper': the published table, recomputed")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Parameters, MACs and FLOPs of a network, stage by stage, base against RLA."""
+    if table is not None:
+        if table != "paper" or name is not None:
+            raise ConfigError("cost: --table takes 'paper', and no network beside it.")
+        from rlawrap.cost.paper import paper_table
+
+        print(paper_table())
+        return
+    if name is None:
+        raise ConfigError("cost: name a network (`rlawrap models` lists ours), or --table paper.")
+    from rlawrap.cost import cost as measure
+
+    result = measure(name, _sides(size), in_channels=in_channels)
+    print(json.dumps(result.to_dict(), indent=2) if as_json else result)
+
+
+def _sides(text: str | None) -> int | tuple[int, ...] | None:
+    """ "224" is one side for every axis, "256x320" one number for each."""
+    if text is None:
+        return None
+    try:
+        sides = tuple(int(side) for side in text.lower().split("x"))
+    except ValueError:
+        raise ConfigError(f"--size {text!r}: expected a number, or numbers as HxW.") from None
+    return sides[0] if len(sides) == 1 else sides
+
+
+if __name__ == "__main__":
+    main()
