@@ -53,7 +53,7 @@ def first_convolution(model: nn.Module) -> tuple[str, nn.Module]:
 
 def input_channels(model: nn.Module) -> int:
     """Channels of the images that the network takes."""
-    return int(first_convolution(model)[1].weight.shape[1])  # type: ignore[union-attr]
+    return model.get_parameter(first_convolution(model)[0] + ".weight").shape[1]
 
 
 def stem(model: nn.Module) -> list[str]:

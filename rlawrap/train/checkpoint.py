@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO, cast
 
 import torch
 
@@ -74,7 +74,7 @@ def write(folder: Path, state: dict[str, Any], *, epoch: int, step: int) -> Save
         folder.mkdir(parents=True, exist_ok=True)
         with unfinished.open("wb") as file:
             hashing = _Hashing(file)
-            torch.save({"format": FORMAT, **state}, hashing)
+            torch.save({"format": FORMAT, **state}, cast(IO[bytes], hashing))
             file.flush()
             os.fsync(file.fileno())
         digits = hashing.sha256.hexdigest()[:_DIGITS]

@@ -1,5 +1,7 @@
 """`TrainConfig`: everything that decides how a training run comes out, as plain data."""
 
+# ruff: noqa: RUF009 (`option` is dataclasses.field with a help text)
+
 from __future__ import annotations
 
 import dataclasses
@@ -70,7 +72,9 @@ class TrainConfig:
 
     # The data
     data: str = option("builtin", "data set: builtin, a name, a folder or tar shards")
-    data_root: str | None = option(None, "folder that named data sets are found in or downloaded to")
+    data_root: str | None = option(
+        None, "folder that named data sets are found in or downloaded to"
+    )
     image_size: int | None = option(None, "side of the images; default: that of the data set")
     subset: int | None = option(None, "train on this many images only, for a trial")
     on_bad_image: Literal["fatal", "skip"] = option("fatal", "a damaged image: stop, or go on")
@@ -176,7 +180,8 @@ def _known(values: Mapping[str, Any]) -> None:
     unknown = sorted(set(values) - names)
     if unknown:
         raise ConfigError(
-            f"TrainConfig has no field {', '.join(unknown)}. Its fields: {', '.join(sorted(names))}."
+            f"TrainConfig has no field {', '.join(unknown)}. "
+            f"Its fields: {', '.join(sorted(names))}."
         )
 
 

@@ -88,19 +88,22 @@ def evaluate_model(
             top1.update(logits, labels)
             top5.update(logits, labels)
             matrix.update(logits, labels)
-            count += batch.count
+            count += batch.counted
             if after_batch:
-                after_batch(batch.count)
+                after_batch(batch.counted)
     finally:
         for module, mode in training.items():
             module.training = mode
+
+    def right(metric: Any) -> Tensor:
+        return metric.tp.sum().double()
 
     confusion = processes.sum(matrix.compute())
     sums = torch.stack(
         [
             loss,
-            top1.tp.sum().double(),
-            top5.tp.sum().double(),
+            right(top1),
+            right(top5),
             torch.tensor(count, dtype=torch.float64, device=device),
         ]
     )

@@ -38,13 +38,13 @@ class Images(Protocol):
 class Batch(NamedTuple):
     """images [N, C, H, W]; targets [N] or soft [N, classes]; weights [N], 0 for padding.
 
-    count: rows that count. batch_rows: images in the whole batch, over all processes.
+    counted: rows that count. batch_rows: images in the whole batch, over all processes.
     """
 
     images: Tensor
     targets: Tensor
     weights: Tensor
-    count: int
+    counted: int
     batch_rows: int
     last: bool
     skipped: list[int]
@@ -99,7 +99,7 @@ class PartDataset(Dataset[Batch]):
             images=images,
             targets=targets,
             weights=weights,
-            count=int(weights.sum()),
+            counted=int(weights.sum()),
             batch_rows=part.batch_rows,
             last=part.last,
             skipped=[part.rows[row] for row in range(real) if not usable[row]],
@@ -115,12 +115,6 @@ class PartDataset(Dataset[Batch]):
         return image, label
 
 
-class PartLoader(Protocol):
-    """The DataLoader of `make_loader`, as the trainer sees it."""
-
-    def __iter__(self) -> Any: ...
-
-
 def make_loader(
     dataset: PartDataset,
     sampler: Sampler[Part],
@@ -128,7 +122,6 @@ def make_loader(
     workers: int,
     prefetch: int,
     device: torch.device,
-    timeout: float = 0,
 ) -> DataLoader[Batch]:
     """A DataLoader of `Batch`es that leaves the global random state alone."""
     options: dict[str, Any] = {}
@@ -138,7 +131,6 @@ def make_loader(
             "prefetch_factor": prefetch,
             "persistent_workers": True,
             "worker_init_fn": _start_worker,
-            "timeout": timeout,
         }
     return DataLoader(
         dataset,

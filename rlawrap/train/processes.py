@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
-from rlawrap.errors import ConfigError, TrainError
+from rlawrap.errors import ConfigError, RLAError, TrainError
 from rlawrap.train.loader import die_with_parent
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +27,7 @@ class Processes:
 
     rank: int = 0
     world: int = 1
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     attempt: int = 0
 
     @property
@@ -55,6 +58,21 @@ class Processes:
         box = [value]
         dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
         return box[0]
+
+    def first_does(self, action: Callable[[], T]) -> T:
+        """Process 0 does something; all get its result, or all raise its `RLAError`."""
+        result: Any = None
+        error: RLAError | None = None
+        if self.first:
+            try:
+                result = action()
+            except RLAError as caught:
+                error = caught
+        if self.world > 1:
+            result, error = self.share((result, error))
+        if error is not None:
+            raise error
+        return result
 
     def share_bytes(self, data: bytearray | None) -> bytearray:
         """The bytes of process 0, in all of them; for what is too large to pickle twice."""
@@ -158,7 +176,7 @@ def _meet(processes: Processes, timeout: float) -> None:
     agent_serves = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     limit = timedelta(seconds=timeout)
     try:
-        store: dist.Store = dist.TCPStore(
+        store = TCPStore(
             host,
             port,
             is_master=processes.first and not agent_serves,
@@ -167,10 +185,10 @@ def _meet(processes: Processes, timeout: float) -> None:
         )
         # torchrun keeps one store over all its restarts, and there the addresses of dead
         # processes would be found. Each attempt gets keys of its own.
-        store = dist.PrefixStore(f"attempt_{processes.attempt}", store)
+        own = PrefixStore(f"attempt_{processes.attempt}", store)
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if processes.device.type == "cuda" else "gloo",
-            store=store,
+            store=own,
             rank=processes.rank,
             world_size=processes.world,
             timeout=limit,

@@ -1,12 +1,12 @@
 """The run folder: what is in it, and how it is written.
 
-    config.json       the `TrainConfig`
-    status.json       "running", "stopped", "finished" or "failed", where, and a message
-    metrics.jsonl     a line every `log_every` steps (kind "train") and every epoch (kind "eval")
-    checkpoints/      see `rlawrap.train.checkpoint`
-    best.pt           the best checkpoint, and best.json: its epoch and figures
-    confusion/        the confusion matrix of each epoch as CSV: rows true, columns predicted
-    tensorboard/      events, if asked for
+config.json       the `TrainConfig`
+status.json       "running", "stopped", "finished" or "failed", where, and a message
+metrics.jsonl     a line every `log_every` steps (kind "train") and every epoch (kind "eval")
+checkpoints/      see `rlawrap.train.checkpoint`
+best.pt           the best checkpoint, and best.json: its epoch and figures
+confusion/        the confusion matrix of each epoch as CSV: rows true, columns predicted
+tensorboard/      events, if asked for
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import json
 import os
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
 
 from torch import Tensor
 
@@ -100,17 +100,20 @@ class MetricsLog:
     """metrics.jsonl and TensorBoard. On resume, lines written after the checkpoint are cut off.
 
     size: bytes of metrics.jsonl that the checkpoint knows of; 0 starts a new file.
+    folder: None for a process that writes nothing.
     """
 
     def __init__(
-        self, folder: RunFolder, *, size: int = 0, step: int = 0, tensorboard: bool = False
+        self, folder: RunFolder | None, *, size: int = 0, step: int = 0, tensorboard: bool = False
     ) -> None:
-        self.path = folder.metrics_file
-        self.path.touch()
-        if self.path.stat().st_size > size:
-            os.truncate(self.path, size)
-        self._file = self.path.open("ab")
-        self._events = None
+        self._file: BinaryIO | None = None
+        self._events: Any = None
+        if folder is None:
+            return
+        self._file = folder.metrics_file.open("ab")
+        if self._file.tell() > size:
+            self._file.truncate(size)
+            self._file.seek(size)
         if tensorboard:
             try:
                 from torch.utils.tensorboard import SummaryWriter
@@ -123,6 +126,8 @@ class MetricsLog:
 
     def write(self, kind: str, values: dict[str, Any]) -> None:
         """Append a line; numbers go to TensorBoard as kind/name too."""
+        if self._file is None:
+            return
         line = json.dumps({"kind": kind, **values})
         self._file.write(line.encode() + b"\n")
         self._file.flush()
@@ -133,12 +138,15 @@ class MetricsLog:
 
     def sync(self) -> int:
         """Bring the lines to the disk; returns the size of the file."""
+        if self._file is None:
+            return 0
         os.fsync(self._file.fileno())
         return self._file.tell()
 
     def close(self) -> None:
         """Close the files."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
         if self._events is not None:
             self._events.close()
 

@@ -160,7 +160,7 @@ class EvalSampler(Sampler[Part]):
         self.world = world
 
     def __len__(self) -> int:
-        return -(-self.length // (self.batch_size * self.world))
+        return steps_per_epoch(self.length, self.batch_size * self.world)
 
     def __iter__(self) -> Iterator[Part]:
         start, stop = share(self.length, self.world, self.rank)

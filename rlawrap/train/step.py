@@ -67,7 +67,7 @@ class Stepper:
             loss = weighted.sum() / batch.batch_rows
             self.scaler.scale(loss * self.world).backward()
         self._report(weighted.detach(), logits.detach(), targets, weights, step)
-        self.count += batch.count
+        self.count += batch.counted
         if batch.last:
             self._update(step, lr)
 
@@ -99,9 +99,7 @@ class Stepper:
     def to_device(self, images: Tensor) -> Tensor:
         """The images on the device, in the run's memory format."""
         if self.config.channels_last:
-            return images.to(
-                self.device, non_blocking=True, memory_format=torch.channels_last
-            )
+            return images.to(self.device, non_blocking=True, memory_format=torch.channels_last)
         return images.to(self.device, non_blocking=True)
 
     def _update(self, step: int, lr: float) -> None:
@@ -127,6 +125,22 @@ class Stepper:
         if self.config.amp != "fp16" or self.scaler.get_scale() < 1:
             bad = ~torch.isfinite(total) & (self.bad_step < 0)
             self.bad_step = torch.where(bad, step, self.bad_step)
+
+    def sums_so_far(self) -> list[float]:
+        """Loss, correct answers and images since the last `take_sums`, of this process."""
+        return [*self.sums.tolist(), float(self.count)]
+
+    def take_sums(self) -> list[float]:
+        """`sums_so_far`, which start again at zero."""
+        values = self.sums_so_far()
+        self.restore_sums([0.0, 0.0, 0.0])
+        return values
+
+    def restore_sums(self, values: list[float]) -> None:
+        """Set the sums, as `sums_so_far` gave them."""
+        *sums, count = values
+        self.sums.copy_(torch.tensor(sums, dtype=torch.float64))
+        self.count = int(count)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything here that the next step depends on, but not the sums."""

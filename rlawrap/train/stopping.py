@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+#: A Ctrl-C reaches a process from the terminal and again from torchrun; only one that comes this
+#: many seconds after the first is a second one.
+SECOND_AFTER = 1.0
 
 
 class StopRequest:
@@ -14,15 +19,18 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
+        self.since = 0.0
 
     def __bool__(self) -> bool:
         return self.signal is not None
 
     def receive(self, number: int, frame: FrameType | None) -> None:
         """The signal handler."""
-        if number == signal.SIGINT and self.signal == signal.SIGINT:
+        now = time.monotonic()
+        if number == signal.SIGINT and self.signal and now - self.since > SECOND_AFTER:
             raise KeyboardInterrupt
-        self.signal = signal.Signals(number)
+        if self.signal is None:
+            self.signal, self.since = signal.Signals(number), now
 
 
 @contextmanager

@@ -1,0 +1,22 @@
+"""Training: exact to the bit when resumed, on one process or many.
+
+>>> from rlawrap.train import TrainConfig, train
+>>> config = TrainConfig(arch="rla_cifar_resnet20", epochs=30, output="runs/first")
+>>> result = train(config)  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from rlawrap.train.config import TrainConfig
+from rlawrap.train.engine import TrainResult, train
+from rlawrap.train.evaluation import Evaluation, evaluate_model
+from rlawrap.train.processes import Processes
+
+__all__ = [
+    "Evaluation",
+    "Processes",
+    "TrainConfig",
+    "TrainResult",
+    "evaluate_model",
+    "train",
+]

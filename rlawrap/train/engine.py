@@ -1,0 +1,364 @@
+"""`train`: a whole run, from a `TrainConfig` to a run folder, on one process or many.
+
+Start it in one process by calling it, in many with torchrun. Whatever it does next is a function
+of the checkpoint and the config, so a run that was killed goes on as if it had not been.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from rlawrap.errors import RLAError, TrainError
+from rlawrap.train.config import TrainConfig
+from rlawrap.train.data.seeding import derive_seed
+from rlawrap.train.evaluation import Evaluation, evaluate_model
+from rlawrap.train.optim import learning_rate
+from rlawrap.train.processes import Processes, join_processes
+from rlawrap.train.progress import Clock, Display, duration, open_display
+from rlawrap.train.runlog import MetricsLog, RunFolder, write_json
+from rlawrap.train.setup import ImagePair, set_up, warm_up
+from rlawrap.train.state import Keeper, State, Sums, prepare_folder
+from rlawrap.train.stopping import StopRequest, stop_on_signals
+
+Status = Literal["finished", "stopped"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """How a run ended.
+
+    status: "finished" or "stopped" (by a signal; go on with resume="auto").
+    epoch, step: what would come next, counted from 0.
+    best: figures of the best epoch; last: those of the last one. None before the first.
+    """
+
+    status: Status
+    output: Path
+    epoch: int
+    step: int
+    best: dict[str, Any] | None
+    last: dict[str, Any] | None
+    message: str
+
+
+def train(config: TrainConfig, *, data: ImagePair | None = None) -> TrainResult:
+    """Train a network as the config says; returns when the run is finished or stopped.
+
+    data: training and test images, instead of those that `config.data` names.
+    Raises `ConfigError`, `DataError`, `CheckpointError` or `TrainError`; what was written before
+    stays whole. The global random state is left alone.
+    """
+    with ExitStack() as stack:
+        processes = stack.enter_context(join_processes(config.device, config.timeout))
+        devices = [processes.device] if processes.device.type == "cuda" else []
+        stack.enter_context(torch.random.fork_rng(devices=devices))
+        stack.enter_context(_kernels(config, processes.device))
+        display = stack.enter_context(open_display(config.progress, first=processes.first))
+        request = stack.enter_context(stop_on_signals())
+        folder = RunFolder(config.output)
+        run = Run(config, processes, folder, display, request, data)
+        with run.log:
+            try:
+                return run.finish()
+            except RLAError as error:
+                if processes.first:
+                    folder.write_status("failed", **asdict(run.position), message=str(error))
+                raise
+
+
+class Stop(Exception):
+    """A signal asked for an end, and the checkpoint is written."""
+
+
+class Run:
+    """A run ready to go on; `finish` does the rest of it."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        processes: Processes,
+        folder: RunFolder,
+        display: Display,
+        request: StopRequest,
+        data: ImagePair | None,
+    ) -> None:
+        self.config = config
+        self.processes = processes
+        self.folder = folder
+        self.display = display
+        self.request = request
+        resume = processes.first_does(lambda: prepare_folder(folder, config, processes.attempt))
+        self.equipment = set_up(config, processes, data)
+        self.stepper = self.equipment.stepper
+        self.steps = self.equipment.steps
+        self.keeper = Keeper(config, processes, folder, self.equipment, display.say)
+        self.state, log_size = self.keeper.resume(resume) if resume else (State(), 0)
+        warm_up(self.equipment, config, processes)
+        self.last_save = time.monotonic()
+        # Only now that everything fits is something written.
+        processes.first_does(self._write_config)
+        self.log = MetricsLog(
+            folder if processes.first else None,
+            size=log_size,
+            step=self.global_step,
+            tensorboard=config.tensorboard,
+        )
+
+    def _write_config(self) -> None:
+        self.folder.create()
+        write_json(self.folder.config_file, self.config.to_dict())
+        self.folder.write_status("running", **asdict(self.position))
+
+    @property
+    def position(self) -> Any:
+        """The epoch and step that come next."""
+        return self.state.position
+
+    @property
+    def global_step(self) -> int:
+        """Optimiser steps taken."""
+        return int(self.position.epoch * self.steps + self.position.step)
+
+    def finish(self) -> TrainResult:
+        """Train from where the run is to its end, or until a signal comes."""
+        status: Status = "finished"
+        try:
+            while self.position.epoch < self.config.epochs and not self._out_of_patience():
+                self._train_epoch()
+                self._end_epoch()
+        except Stop:
+            status = "stopped"
+        message = self._last_words(status)
+        best = self.state.standing.best
+        if self.processes.first:
+            self.folder.write_status(status, **asdict(self.position), best=best, message=message)
+            self.display.say(message)
+        return TrainResult(
+            status=status,
+            output=self.folder.path,
+            epoch=self.position.epoch,
+            step=self.position.step,
+            best=best,
+            last=self.state.standing.last,
+            message=message,
+        )
+
+    def _last_words(self, status: Status) -> str:
+        best = self.state.standing.best
+        if status == "stopped":
+            return f"stopped; resume with --output {self.folder.path} --resume auto"
+        if best is None:
+            return "finished"
+        name = self._judged("top1")
+        message = f"finished: best top1 {best[name]:.2f}% at epoch {best['epoch'] + 1}"
+        if self._out_of_patience():
+            message += f", no better one in {self.state.standing.stale} epochs"
+        return f"{message}, in {self.folder.best_checkpoint}"
+
+    def _out_of_patience(self) -> bool:
+        patience = self.config.patience
+        return patience is not None and self.state.standing.stale >= patience
+
+    # Training
+
+    def _train_epoch(self) -> None:
+        position = self.position
+        if position.step >= self.steps:
+            return  # it was stopped while judging
+        self.equipment.train_mode()
+        self.equipment.sampler.at(epoch=position.epoch, step=position.step)
+        batches = iter(self.equipment.train_loader)
+        clock = Clock()
+        self.display.begin(self._title(), position.step, self.steps)
+        while position.step < self.steps:
+            self._train_step(batches, clock)
+
+    def _title(self) -> str:
+        return f"epoch {self.position.epoch + 1}/{self.config.epochs}"
+
+    def _train_step(self, batches: Iterator[Any], clock: Clock) -> None:
+        config, position, step = self.config, self.position, self.global_step
+        agreement = self.processes.start_agreement(
+            [int(bool(self.request)), int(self._time_to_save()), self._known_bad_step() + 1]
+        )
+        # What a dropout draws depends on the step alone, not on what was drawn before.
+        torch.manual_seed(derive_seed("step", config.seed, step, self.processes.rank))
+        lr = learning_rate(config, step, self.steps)
+        last = False
+        while not last:
+            asked = time.perf_counter()
+            batch = next(batches)
+            clock.waiting(time.perf_counter() - asked)
+            self.stepper.part(batch, step, lr)
+            last = batch.last
+        position.step += 1
+        self.display.advance()
+        stop, save, bad = agreement.wait()
+        if bad:
+            self._not_finite(bad - 1)
+        if position.step % config.log_every == 0 or position.step == self.steps:
+            self._log_interval(clock)
+        due = config.save_every and self.global_step % config.save_every == 0
+        if stop or save or due:
+            self._save()
+        if stop:
+            raise Stop
+
+    def _time_to_save(self) -> bool:
+        minutes = self.config.save_minutes
+        return minutes is not None and time.monotonic() - self.last_save > 60 * minutes
+
+    def _save(self, *, best: bool = False) -> None:
+        self._check_finite()
+        self.keeper.save(self.state, metrics_size=self.log.sync, best=best)
+        self.last_save = time.monotonic()
+
+    def _known_bad_step(self) -> int:
+        """The first step whose loss was not finite, where asking costs nothing; or -1."""
+        return int(self.stepper.bad_step) if self.processes.device.type == "cpu" else -1
+
+    def _check_finite(self) -> None:
+        bad = self.processes.agree([int(self.stepper.bad_step) + 1])[0]
+        if bad:
+            self._not_finite(bad - 1)
+
+    def _not_finite(self, step: int) -> None:
+        newest = self.keeper.newest
+        raise TrainError(
+            f"the loss is not finite (NaN or infinite) at step {step % self.steps} of epoch "
+            f"{step // self.steps + 1}. "
+            + (f"The last good checkpoint is {newest}. " if newest else "No checkpoint is there. ")
+            + "Try a smaller --lr, a warm-up or --clip."
+        )
+
+    def _log_interval(self, clock: Clock) -> None:
+        self._check_finite()
+        sums = self.state.sums
+        sums.take(self.stepper)
+        loss, top1, images = self._means(sums.interval)
+        sums.interval = [0.0, 0.0, 0.0]
+        seconds, speed, waiting = clock.lap(images)
+        lr = learning_rate(self.config, self.global_step - 1, self.steps)
+        values = {
+            **asdict(self.position),
+            "global_step": self.global_step,
+            "lr": lr,
+            "loss": loss,
+            "top1": top1,
+            "images": images,
+            "seconds": round(seconds, 3),
+            "images_per_s": round(speed, 1),
+            "data_wait": round(waiting, 4),
+        }
+        self.log.write("train", values)
+        left = (self.config.epochs * self.steps - self.global_step) * self.config.batch_size
+        self.display.show(
+            f"loss {loss:.4f}  top1 {top1:.1f}%  lr {lr:.4g}  {speed:.0f} images/s  "
+            f"data wait {waiting:.0%}  to go {duration(left / max(speed, 1e-9))}"
+        )
+
+    def _means(self, values: list[float]) -> tuple[float, float, int]:
+        """Mean loss, per cent correct and images, over all processes."""
+        sums = self.processes.gather(values)
+        loss, correct, images = (math.fsum(column) for column in zip(*sums, strict=True))
+        return loss / max(images, 1), 100 * correct / max(images, 1), int(images)
+
+    # Judging
+
+    def _end_epoch(self) -> None:
+        position, standing = self.position, self.state.standing
+        loss, top1, _ = self._means(self.state.sums.epoch)
+        figures: dict[str, Any] = {
+            "epoch": position.epoch,
+            "global_step": self.global_step,
+            "lr": learning_rate(self.config, self.global_step - 1, self.steps),
+            "train_loss": loss,
+            "train_top1": top1,
+        }
+        began = time.perf_counter()
+        judged = self._evaluate(self.equipment.model)
+        figures.update(judged.to_dict())
+        if self.stepper.average is not None:
+            judged = self._evaluate(self.stepper.average.model)
+            figures.update({f"ema_{name}": value for name, value in judged.to_dict().items()})
+        self.display.end()
+        better = self._is_better(figures)
+        standing.last = figures
+        standing.stale = 0 if better else standing.stale + 1
+        if better:
+            standing.best = figures
+        seconds = round(time.perf_counter() - began, 3)
+        self.log.write("eval", {**figures, "seconds": seconds})
+        if self.processes.first:
+            self.folder.write_confusion(position.epoch, judged.confusion, self.equipment.classes)
+        self.display.say(_sentence(self._title(), figures))
+        position.epoch += 1
+        position.step = 0
+        self.state.sums = Sums()
+        self._save(best=better)
+
+    def _judged(self, name: str) -> str:
+        """The field that decides: of the averaged weights when there are any."""
+        return f"ema_{name}" if self.stepper.average is not None else name
+
+    def _is_better(self, figures: dict[str, Any]) -> bool:
+        best, name = self.state.standing.best, self._judged(self.config.monitor)
+        if best is None:
+            return True
+        now, then = figures[name], best[name]
+        return bool(now > then) if self.config.monitor == "top1" else bool(now < then)
+
+    def _evaluate(self, model: nn.Module) -> Evaluation:
+        self.processes.share_buffers(model)
+        self.display.begin(f"{self._title()} judging", 0, len(self.equipment.eval_sampler))
+        return evaluate_model(
+            model,
+            self.equipment.test_loader,
+            num_classes=len(self.equipment.classes),
+            processes=self.processes,
+            autocast=self.stepper.autocast,
+            to_device=self.stepper.to_device,
+            after_batch=self._after_judged_batch,
+        )
+
+    def _after_judged_batch(self, images: int) -> None:
+        self.display.advance()
+        if self.processes.agree([int(bool(self.request))])[0]:
+            self._save()
+            raise Stop
+
+
+def _sentence(title: str, figures: dict[str, Any]) -> str:
+    text = (
+        f"{title}  train loss {figures['train_loss']:.4f} top1 {figures['train_top1']:.2f}%  "
+        f"test loss {figures['loss']:.4f} top1 {figures['top1']:.2f}% top5 {figures['top5']:.2f}%"
+    )
+    if "ema_top1" in figures:
+        text += f"  average top1 {figures['ema_top1']:.2f}%"
+    return text
+
+
+@contextmanager
+def _kernels(config: TrainConfig, device: torch.device) -> Iterator[None]:
+    """cuDNN's search for fast kernels, or deterministic ones; put back afterwards."""
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    benchmark = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = device.type == "cuda" and not config.deterministic
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+        torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(deterministic)
+        torch.backends.cudnn.benchmark = benchmark

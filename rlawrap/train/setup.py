@@ -1,0 +1,179 @@
+"""Everything a run works with: images, network, optimiser, loaders; built from the config."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from rlawrap.errors import ConfigError
+from rlawrap.train.build import build_model, input_channels, keep_frozen_norms
+from rlawrap.train.config import TrainConfig
+from rlawrap.train.data.augment import AugmentConfig
+from rlawrap.train.data.opening import open_data
+from rlawrap.train.loader import Batch, Images, PartDataset, make_loader
+from rlawrap.train.optim import make_optimizer
+from rlawrap.train.processes import Processes
+from rlawrap.train.sampler import EvalSampler, TrainSampler, share, steps_per_epoch
+from rlawrap.train.step import Stepper
+from rlawrap.train.warmup import distribute, settle
+
+ImagePair = tuple[Images, Images]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Equipment:
+    """What a run works with. `steps` is the number of optimiser steps of an epoch."""
+
+    train_images: Images
+    test_images: Images
+    model: nn.Module
+    network: nn.Module
+    stepper: Stepper
+    steps: int
+    sampler: TrainSampler
+    train_loader: DataLoader[Batch]
+    eval_sampler: EvalSampler
+    test_loader: DataLoader[Batch]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        return self.train_images.classes
+
+    def train_mode(self) -> None:
+        """Set the network to training mode, frozen norms apart."""
+        self.network.train()
+        keep_frozen_norms(self.model)
+
+
+def open_images(config: TrainConfig, split: str, channels: int | None = None) -> Images:
+    """One split of the configured data; `subset` applies to the training images."""
+    options: dict[str, Any] = {"split": split}
+    if split == "train":
+        options["subset"] = config.subset
+    return open_data(
+        config.data,
+        root=config.data_root,
+        image_size=config.image_size,
+        augment=config.augment,
+        in_channels=channels,
+        on_bad_image=config.on_bad_image,
+        **options,
+    )
+
+
+def open_model_and_images(config: TrainConfig) -> tuple[nn.Module, ImagePair]:
+    """The network and the images it takes; the channels of the images follow the network's."""
+    train_images = open_images(config, "train")
+    model = build_model(config, len(train_images.classes))
+    channels = input_channels(model)
+    if channels != train_images.in_channels:
+        train_images = open_images(config, "train", channels)
+    test_images = open_images(config, "test", channels)
+    if test_images.classes != train_images.classes:
+        raise ConfigError(
+            f"{config.data}: the {len(train_images.classes)} classes of the training images and "
+            f"the {len(test_images.classes)} of the test images do not agree."
+        )
+    return model, (train_images, test_images)
+
+
+def set_up(config: TrainConfig, processes: Processes, data: ImagePair | None) -> Equipment:
+    """Build everything of a fresh run, in this process."""
+    if data is None:
+        model, data = open_model_and_images(config)
+    else:
+        model = build_model(config, len(data[0].classes))
+    train_images, test_images = data
+    classes = len(train_images.classes)
+    model = move_model(model, config, processes.device)
+    network = distribute(model, processes)
+    if config.compile:
+        model.compile()
+    stepper = Stepper(
+        model,
+        network,
+        make_optimizer(model, config),
+        config,
+        device=processes.device,
+        world=processes.world,
+        num_classes=classes,
+    )
+    sampler = TrainSampler(
+        len(train_images),
+        seed=config.seed,
+        batch_size=config.batch_size,
+        rank=processes.rank,
+        world=processes.world,
+        accumulate=config.accumulate,
+    )
+    eval_sampler = EvalSampler(
+        len(test_images),
+        batch_size=part_rows(config, processes),
+        rank=processes.rank,
+        world=processes.world,
+    )
+    augment = config.augment or AugmentConfig()
+    train_parts = PartDataset(
+        train_images,
+        num_classes=classes,
+        seed=config.seed,
+        mixup=augment.mixup,
+        cutmix=augment.cutmix,
+    )
+    test_parts = PartDataset(test_images, num_classes=classes)
+    loading: dict[str, Any] = {
+        "workers": config.workers,
+        "prefetch": config.prefetch,
+        "device": processes.device,
+    }
+    return Equipment(
+        train_images=train_images,
+        test_images=test_images,
+        model=model,
+        network=network,
+        stepper=stepper,
+        steps=steps_per_epoch(len(train_images), config.batch_size),
+        sampler=sampler,
+        train_loader=make_loader(train_parts, sampler, **loading),
+        eval_sampler=eval_sampler,
+        test_loader=make_loader(test_parts, eval_sampler, **loading),
+    )
+
+
+def part_rows(config: TrainConfig, processes: Processes) -> int:
+    """Images that a process sees at once in a full batch."""
+    own = share(config.batch_size, processes.world, 0)[1]
+    return share(own, config.accumulate, 0)[1]
+
+
+def move_model(model: nn.Module, config: TrainConfig, device: torch.device) -> nn.Module:
+    """The model on its device and in its memory format, with SyncBN if asked for."""
+    if config.sync_bn:
+        if device.type != "cuda":
+            raise ConfigError("sync_bn works on CUDA only. Leave it out.")
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    model.to(device)
+    if config.channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model
+
+
+def warm_up(equipment: Equipment, config: TrainConfig, processes: Processes) -> None:
+    """Warm DistributedDataParallel up with a batch of the usual shape; see `settle`."""
+    if processes.world == 1:
+        return
+    image, _ = equipment.train_images.load(0, seed=config.seed, epoch=0)
+    images = image.new_zeros(max(2, part_rows(config, processes)), *image.shape)
+    targets = torch.zeros(len(images), dtype=torch.int64, device=processes.device)
+    equipment.train_mode()
+    settle(
+        equipment.model,
+        equipment.network,
+        equipment.stepper.to_device(images),
+        lambda inputs: equipment.stepper.forward(inputs, targets)[0].mean(),
+    )

@@ -1,0 +1,242 @@
+"""The state of a run beside its weights, and how it goes into checkpoints and comes back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rlawrap.errors import CheckpointError, ConfigError, TrainError
+from rlawrap.train import checkpoint
+from rlawrap.train.config import TrainConfig
+from rlawrap.train.processes import Processes
+from rlawrap.train.runlog import RunFolder, write_json
+from rlawrap.train.setup import Equipment
+from rlawrap.train.step import Stepper
+
+
+@dataclass
+class Position:
+    """Where a run is: `step` of `epoch` comes next; both count from 0."""
+
+    epoch: int = 0
+    step: int = 0
+
+
+@dataclass
+class Standing:
+    """The best epoch so far, the last one, and how many epochs brought no better one."""
+
+    best: dict[str, Any] | None = None
+    last: dict[str, Any] | None = None
+    stale: int = 0
+
+
+@dataclass
+class Sums:
+    """Loss, correct answers and images: of the epoch and since the last line of metrics."""
+
+    epoch: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
+    interval: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
+
+    def take(self, stepper: Stepper) -> None:
+        """Move what the stepper has counted to both."""
+        values = stepper.take_sums()
+        self.epoch = [a + b for a, b in zip(self.epoch, values, strict=True)]
+        self.interval = [a + b for a, b in zip(self.interval, values, strict=True)]
+
+
+@dataclass
+class State:
+    """All that changes during a run, beside weights and optimiser."""
+
+    position: Position = field(default_factory=Position)
+    standing: Standing = field(default_factory=Standing)
+    sums: Sums = field(default_factory=Sums)
+
+
+class Keeper:
+    """Saves a run and brings it back. All processes call its methods together."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        processes: Processes,
+        folder: RunFolder,
+        equipment: Equipment,
+        say: Callable[[str], None],
+    ) -> None:
+        self.config = config
+        self.processes = processes
+        self.folder = folder
+        self.equipment = equipment
+        self.say = say
+        self.newest: Path | None = None
+        self.data = {
+            "images": len(equipment.train_images),
+            "fingerprint": equipment.train_images.fingerprint(),
+        }
+        self.environment = {
+            "world": processes.world,
+            "threads": torch.get_num_threads(),
+            "device": processes.device.type,
+            "torch": str(torch.__version__),
+        }
+
+    def save(self, state: State, *, metrics_size: Callable[[], int], best: bool = False) -> None:
+        """Write a checkpoint, link it as the best if it is, and delete old ones."""
+        position = state.position
+        stepper = self.equipment.stepper
+        content = {
+            **stepper.state_dict(),
+            "position": asdict(position),
+            "standing": asdict(state.standing),
+            # Sums in floating point depend on their order, so each process gets its own back.
+            "sums": self.processes.gather({**asdict(state.sums), "pending": stepper.sums_so_far()}),
+            "config": self.config.to_dict(),
+            "classes": list(self.equipment.classes),
+            "data": self.data,
+            "environment": self.environment,
+        }
+
+        def write() -> Path:
+            try:
+                content["metrics_size"] = metrics_size()
+                written = checkpoint.write(self.folder.checkpoints, content, **asdict(position))
+                if best:
+                    checkpoint.link_best(written, self.folder.path)
+                    write_json(self.folder.best_file, state.standing.best)
+                checkpoint.prune(self.folder.checkpoints, self.config.keep)
+            except OSError as error:
+                raise TrainError(f"{self.folder.path}: cannot be written to ({error}).") from error
+            return written.path
+
+        self.newest = self.processes.first_does(write)
+
+    def resume(self, resume: str) -> tuple[State, int]:
+        """Load a checkpoint, "auto" for the newest whole one.
+
+        Returns the run's state and the size of its metrics file; a fresh state when there is
+        nothing to resume. Raises `CheckpointError` for a checkpoint of another run or other data.
+        """
+        content: bytearray | None = None
+
+        def find() -> str | None:
+            nonlocal content
+            if resume != "auto":
+                content = checkpoint.read_bytes(Path(resume))
+                return resume
+            for saved, whole in checkpoint.newest_whole(self.folder.checkpoints, self.say):
+                content = whole
+                return str(saved.path)
+            return None
+
+        source = self.processes.first_does(find)
+        if source is None:
+            self.say(f"{self.folder.path}: nothing to resume, starting anew")
+            return State(), 0
+        loaded = checkpoint.parse(self.processes.share_bytes(content), source)
+        checkpoint.check_format(loaded, source)
+        self._check_config(loaded, source)
+        self._check_data(loaded, source)
+        self._tell_environment(loaded)
+        self.equipment.stepper.load_state_dict(loaded)
+        state = State(
+            position=Position(**loaded["position"]),
+            standing=Standing(**loaded["standing"]),
+            sums=self._own_sums(loaded["sums"]),
+        )
+        self.newest = Path(source)
+        self.say(
+            f"resumed from {source}: epoch {state.position.epoch + 1}, "
+            f"step {state.position.step} of {self.equipment.steps}"
+        )
+        own = Path(source).resolve().is_relative_to(self.folder.path.resolve())
+        return state, int(loaded["metrics_size"]) if own else 0
+
+    def _check_config(self, loaded: dict[str, Any], source: str) -> None:
+        before = TrainConfig.from_dict(loaded["config"])
+        differences = before.differences(self.config)
+        if differences:
+            raise CheckpointError(
+                f"{source}: of another configuration.\n{listing(differences)}\n"
+                "Give the same options, or take only its weights with --finetune."
+            )
+
+    def _check_data(self, loaded: dict[str, Any], source: str) -> None:
+        before = loaded["data"]
+        if before["fingerprint"] == self.data["fingerprint"]:
+            return
+        same_classes = loaded["classes"] == list(self.equipment.classes)
+        message = (
+            f"{self.config.data}: the training data changed since {source}: "
+            f"{before['images']} images then, {self.data['images']} now; "
+            f"the classes {'are the same' if same_classes else 'differ too'}."
+        )
+        if not self.config.allow_changed_data:
+            raise CheckpointError(
+                message + " Go on all the same with --allow-changed-data, or start a new run from "
+                "its weights with --finetune."
+            )
+        self.say("warning: " + message)
+
+    def _tell_environment(self, loaded: dict[str, Any]) -> None:
+        there, here = loaded["environment"], self.environment
+        changed = [f"{n} {there[n]} then, {here[n]} now" for n in here if there[n] != here[n]]
+        if changed:
+            self.say(
+                f"note: {'; '.join(changed)}. Every image is still seen once per epoch, but the "
+                "results will not be equal to the last bit."
+            )
+
+    def _own_sums(self, saved: list[dict[str, list[float]]]) -> Sums:
+        """This process's sums; when the number of processes changed, process 0 gets them all."""
+        names = ("epoch", "interval", "pending")
+        if len(saved) != self.processes.world:
+            total = {
+                n: [math.fsum(c) for c in zip(*(s[n] for s in saved), strict=True)] for n in names
+            }
+            nothing = {n: [0.0, 0.0, 0.0] for n in names}
+            saved = [total] + [nothing] * (self.processes.world - 1)
+        own = saved[self.processes.rank]
+        self.equipment.stepper.restore_sums(own["pending"])
+        return Sums(epoch=list(own["epoch"]), interval=list(own["interval"]))
+
+
+def prepare_folder(folder: RunFolder, config: TrainConfig, attempt: int) -> str | None:
+    """See that the config may run in this folder; returns what to resume, or None.
+
+    Raises `ConfigError` when another run is there, or this one and nobody said to resume it.
+    """
+    checkpoints = checkpoint.saved(folder.checkpoints)
+    before = folder.config()
+    if before is not None and (checkpoints or folder.metrics_file.is_file()):
+        differences = before.differences(config)
+        if differences:
+            raise ConfigError(
+                f"{folder.path} holds a run of another configuration.\n{listing(differences)}\n"
+                "Choose another --output, or give the same options."
+            )
+    resume = "auto" if attempt and checkpoints else config.resume
+    if checkpoints and resume is None:
+        raise ConfigError(
+            f"{folder.path} already holds a run. Go on with it by --resume auto, or choose "
+            "another --output."
+        )
+    if checkpoints and resume not in (None, "auto"):
+        inside = Path(resume).resolve().is_relative_to(folder.path.resolve())
+        if not inside:
+            raise ConfigError(
+                f"{folder.path} already holds a run, which {resume} is no part of. "
+                "Choose another --output."
+            )
+    return resume
+
+
+def listing(differences: dict[str, tuple[Any, Any]]) -> str:
+    """Differing fields, one a line."""
+    return "\n".join(f"  {n}: {a!r} there, {b!r} now" for n, (a, b) in differences.items())
