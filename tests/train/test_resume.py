@@ -1,0 +1,195 @@
+"""A run that is stopped in any way and started again ends as if it had not been."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from rlawrap.errors import CheckpointError, ConfigError
+from rlawrap.train import checkpoint, train
+from tests.train.toys import (
+    Group,
+    ToyImages,
+    assert_same_run,
+    run_group,
+    toy_config,
+    toy_models,
+)
+
+
+def kill_and_resume(
+    tmp_path: Path, world: int, seed: int, *, kills: int = 1, **changes: object
+) -> None:
+    """Compare a run with one that is killed at random moments and resumed each time."""
+    images = {"length": 60, "delay": 0.001}
+    changes = {"epochs": 3, "clip": 1.0, **changes}
+    began = time.monotonic()
+    run_group(world, toy_config(tmp_path / "whole", **changes), images=images)
+    duration = time.monotonic() - began
+    draw = random.Random(seed)
+    config = toy_config(tmp_path / "killed", resume="auto", **changes)
+    for _ in range(kills):
+        group = Group(world, config, images=images)
+        time.sleep(draw.uniform(0.3, 0.9) * duration)
+        group.kill()
+    run_group(world, config, images=images)
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_killed_and_resumed_is_bit_equal(tmp_path: Path, world: int) -> None:
+    kill_and_resume(tmp_path, world, seed=world)
+
+
+@pytest.mark.parametrize("world", [3, 4])
+def test_resumed_at_a_known_step_is_bit_equal(tmp_path: Path, world: int) -> None:
+    """Three processes and more are where DistributedDataParallel's regrouping shows."""
+    images = {"length": 40}
+    run_group(world, toy_config(tmp_path / "whole", keep=99), images=images)
+    early = checkpoint.saved(tmp_path / "whole" / "checkpoints")[-1]
+    assert (early.epoch, early.step) == (0, 2)
+    config = toy_config(tmp_path / "again", resume=str(early.path), keep=99)
+    run_group(world, config, images=images)
+    late = [checkpoint.saved(tmp_path / run / "checkpoints")[0] for run in ("whole", "again")]
+    # The names end in the first digits of the content's SHA-256, config and log size apart.
+    assert (late[0].epoch, late[0].step) == (late[1].epoch, late[1].step) == (2, 0)
+    whole, again = (checkpoint.read(saved.path) for saved in late)
+    for state in (whole, again):
+        del state["config"], state["metrics_size"]
+    from tests.train.toys import differences
+
+    assert differences(whole, again) == []
+
+
+def test_with_loader_processes_and_without_is_bit_equal(tmp_path: Path) -> None:
+    with toy_models():
+        for workers in (0, 2):
+            train(
+                toy_config(tmp_path / str(workers), workers=workers, epochs=1),
+                data=(ToyImages(), ToyImages(10)),
+            )
+    assert_same_run(tmp_path / "0", tmp_path / "2")
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 3), (3, 2)])
+def test_with_another_number_of_processes_every_image_is_seen_once(
+    tmp_path: Path, before: int, after: int
+) -> None:
+    log = tmp_path / "seen"
+    config = toy_config(tmp_path / "run", save_every=1, epochs=2)
+    images = {"length": 40, "log": log, "delay": 0.005}
+    group = Group(before, config, images=images)
+    wait_for(lambda: len(checkpoint.saved(tmp_path / "run" / "checkpoints")) > 1)
+    group.signal(signal.SIGTERM)
+    assert group.wait() == [0] * before
+    stopped = checkpoint.saved(tmp_path / "run" / "checkpoints")[0]
+    assert 0 < stopped.epoch * 5 + stopped.step < 10
+    run_group(after, config.replace(resume="auto"), images=images)
+    seen = Counter(tuple(map(int, line.split())) for line in log.read_text().splitlines())
+    # Warm-up and padding load images 0 and the first of a batch again; nothing is ever left out.
+    assert set(seen) == {(epoch, index) for epoch in (0, 1) for index in range(40)} | {(0, 0)}
+    real = [line for line in metrics_of_training(tmp_path / "run")]
+    for epoch in (0, 1):
+        assert sum(line["images"] for line in real if line["epoch"] == epoch) == 40
+
+
+def metrics_of_training(output: Path) -> list[dict[str, object]]:
+    from tests.train.toys import metrics
+
+    return [line for line in metrics(output) if line["kind"] == "train"]
+
+
+def wait_for(condition: object, timeout: float = 60) -> None:
+    """Wait until something is so."""
+    end = time.monotonic() + timeout
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_to_one_process_saves_in_all_and_exits_with_0(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    images = {"length": 60, "delay": 0.005}
+    run_group(2, toy_config(tmp_path / "whole", epochs=2, save_every=None), images=images)
+    config = toy_config(tmp_path / "stopped", epochs=2, save_every=None, resume="auto")
+    group = Group(2, config, images=images)
+    wait_for(lambda: (tmp_path / "stopped" / "metrics.jsonl").is_file())
+    time.sleep(0.2)
+    group.signal(number, slice(1, 2))
+    assert group.wait() == [0, 0]
+    assert '"stopped"' in (tmp_path / "stopped" / "status.json").read_text()
+    assert len(checkpoint.saved(tmp_path / "stopped" / "checkpoints")) >= 1
+    run_group(2, config, images=images)
+    assert_same_run(tmp_path / "whole", tmp_path / "stopped")
+
+
+def test_a_damaged_checkpoint_is_told_and_the_one_before_is_used(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = (ToyImages(), ToyImages(10))
+    with toy_models():
+        train(toy_config(tmp_path / "whole"), data=data)
+        train(toy_config(tmp_path / "run", progress="plain"), data=data)
+        newest, second, third = checkpoint.saved(tmp_path / "run" / "checkpoints")
+        content = bytearray(newest.path.read_bytes())
+        content[len(content) // 2] ^= 1
+        newest.path.write_bytes(content)
+        second.path.write_bytes(second.path.read_bytes()[:-100])
+        capsys.readouterr()
+        train(toy_config(tmp_path / "run", progress="plain", resume="auto"), data=data)
+    told = capsys.readouterr().out
+    assert f"{newest.path}: damaged" in told
+    assert f"{second.path}: damaged" in told
+    assert f"resumed from {third.path}" in told
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+
+
+def test_a_finished_run_stays_as_it_is(tmp_path: Path) -> None:
+    data = (ToyImages(), ToyImages(10))
+    with toy_models():
+        first = train(toy_config(tmp_path), data=data)
+        before = {p: p.read_bytes() for p in tmp_path.rglob("*.pt")}
+        again = train(toy_config(tmp_path, resume="auto"), data=data)
+    assert again.best == first.best and again.status == "finished"
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*.pt")} == before
+
+
+def test_a_folder_with_a_run_is_not_overwritten(tmp_path: Path) -> None:
+    data = (ToyImages(), ToyImages(10))
+    with toy_models():
+        train(toy_config(tmp_path), data=data)
+        before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
+        with pytest.raises(ConfigError, match="--resume auto"):
+            train(toy_config(tmp_path), data=data)
+        with pytest.raises(ConfigError, match=r"lr: 0.05 there, 0.06 now"):
+            train(toy_config(tmp_path, lr=0.06, resume="auto"), data=data)
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
+
+
+def test_a_checkpoint_of_another_config_is_refused(tmp_path: Path) -> None:
+    data = (ToyImages(), ToyImages(10))
+    with toy_models():
+        train(toy_config(tmp_path / "a"), data=data)
+        best = str(tmp_path / "a" / "best.pt")
+        with pytest.raises(CheckpointError, match=r"batch_size: 9 there, 8 now"):
+            train(toy_config(tmp_path / "b", batch_size=8, resume=best), data=data)
+    assert not (tmp_path / "b").exists()
+
+
+def test_changed_data_is_refused_with_counts_unless_allowed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with toy_models():
+        train(toy_config(tmp_path), data=(ToyImages(40), ToyImages(10)))
+        config = toy_config(tmp_path, resume="auto", progress="plain")
+        with pytest.raises(CheckpointError, match="40 images then, 41 now"):
+            train(config, data=(ToyImages(41), ToyImages(10)))
+        train(config.replace(allow_changed_data=True), data=(ToyImages(41), ToyImages(10)))
+    assert "warning" in capsys.readouterr().out
