@@ -9,13 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
 import typer
-from torch import nn
 
-from rlawrap.errors import CheckpointError, TrainError
-from rlawrap.train import checkpoint
-from rlawrap.train.build import read_weights
+from rlawrap.errors import TrainError
 from rlawrap.train.runlog import RunFolder
 
 if TYPE_CHECKING:
@@ -119,29 +115,9 @@ def find_runs(path: str | os.PathLike[str]) -> list[RunRecord]:
     return found
 
 
-def load_model(path: str | os.PathLike[str]) -> nn.Module:
-    """The trained network of a run, with its best weights, in evaluation mode.
-
-    Takes the averaged weights when the run kept some. The global random state is left alone.
-    Raises `TrainError` for a folder that is no run, `CheckpointError` without a checkpoint.
-    """
-    from rlawrap.models import get_model
-
-    record = read_run(path)
-    file = record.folder.best_checkpoint
-    if not file.is_file():
-        raise CheckpointError(f"{record.folder.path}: no {file.name} yet; train an epoch first.")
-    classes = checkpoint.parse(checkpoint.read_bytes(file), file)["classes"]
-    arguments = {"num_classes": len(classes), **record.config["model_kwargs"]}
-    with torch.random.fork_rng(devices=[]):
-        model = get_model(record.config["arch"], **arguments)
-    model.load_state_dict(read_weights(file))
-    return model.eval()
-
-
 def loading_line(path: Path) -> str:
     """The Python that loads a run's network."""
-    return f'from rlawrap.train.runs import load_model; model = load_model("{path.as_posix()}")'
+    return f'from rlawrap.train.loading import load_model; model = load_model("{path.as_posix()}")'
 
 
 def runs_table(records: Sequence[RunRecord], below: Path) -> Table:

@@ -5,13 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from rlawrap.errors import CheckpointError, TrainError
+from rlawrap.errors import TrainError
 from rlawrap.train import TrainConfig, train
 from rlawrap.train.data import open_data
 from rlawrap.train.runs import (
     best_command,
     find_runs,
-    load_model,
     loading_line,
     read_run,
     runs_command,
@@ -128,8 +127,3 @@ def test_the_line_that_loads_a_run_gives_the_network_that_was_judged(trained: Pa
         )  # fmt: skip
     best = read_run(trained).best
     assert best is not None and right / 10 == pytest.approx(best["top1"])
-
-
-def test_a_run_without_a_checkpoint(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"no best\.pt"):
-        load_model(write_run(tmp_path / "run", [50]))
