@@ -2,16 +2,50 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from rlawrap.errors import ConfigError, RLAError
 
+# Commands that live with what they command: name -> module and the function or group there.
+ELSEWHERE = {
+    "train": ("rlawrap.train.command", "train"),
+    "evaluate": ("rlawrap.train.command", "evaluate"),
+    "recipe": ("rlawrap.train.command", "recipe_app"),
+    "plot": ("rlawrap.train.plot", "plot_command"),
+    "best": ("rlawrap.train.runs", "best_command"),
+    "runs": ("rlawrap.train.runs", "runs_command"),
+}
+
+
+class LazyGroup(TyperGroup):
+    """A group that imports the commands of `ELSEWHERE` when they are asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted([*super().list_commands(ctx), *ELSEWHERE])
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in ELSEWHERE:
+            return super().get_command(ctx, cmd_name)
+        module, attribute = ELSEWHERE[cmd_name]
+        found = getattr(importlib.import_module(module), attribute)
+        if isinstance(found, typer.Typer):
+            command = typer.main.get_group(found)
+            command.name = cmd_name
+            return command
+        single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        single.command(cmd_name)(found)
+        return typer.main.get_command(single)
+
+
 app = typer.Typer(
+    cls=LazyGroup,
     name="rlawrap",
     help="Recurrent layer aggregation (RLA) for any convolutional network.",
     no_args_is_help=True,
