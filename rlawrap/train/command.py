@@ -10,6 +10,7 @@ import functools
 import inspect
 import json
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -27,7 +28,7 @@ DataArgument = Annotated[
 ]
 
 
-def _with_config_options(function: Callable[..., Any]) -> Callable[..., Any]:
+def with_config_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command an option for each field of `TrainConfig`, after its own parameters."""
 
     @functools.wraps(function)
@@ -43,7 +44,7 @@ def _with_config_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@_with_config_options
+@with_config_options
 def train(
     *,
     data: DataArgument = None,
@@ -156,7 +157,8 @@ def main(arguments: list[str] | None = None) -> None:
     except RuntimeError as error:
         if int(os.environ.get("WORLD_SIZE", "1")) < 2 or not _is_lost_peer(error):
             raise
-        _say(f"process {rank} lost the others: {str(error).splitlines()[0]}", rank)
+        reason = re.sub(r"^\[\S+\]\s*", "", str(error).splitlines()[0])  # gloo's source line
+        _say(f"process {rank} lost another: {reason}", rank)
         _leave(1)
 
 

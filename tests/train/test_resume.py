@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import signal
 import time
 from collections import Counter
@@ -16,34 +15,20 @@ from tests.train.toys import (
     Group,
     ToyImages,
     assert_same_run,
+    differences,
+    kill_and_resume,
+    metrics,
     run_group,
     toy_config,
     toy_models,
+    wait_for,
 )
-
-
-def kill_and_resume(
-    tmp_path: Path, world: int, seed: int, *, kills: int = 1, **changes: object
-) -> None:
-    """Compare a run with one that is killed at random moments and resumed each time."""
-    images = {"length": 60, "delay": 0.001}
-    changes = {"epochs": 3, "clip": 1.0, **changes}
-    began = time.monotonic()
-    run_group(world, toy_config(tmp_path / "whole", **changes), images=images)
-    duration = time.monotonic() - began
-    draw = random.Random(seed)
-    config = toy_config(tmp_path / "killed", resume="auto", **changes)
-    for _ in range(kills):
-        group = Group(world, config, images=images)
-        time.sleep(draw.uniform(0.3, 0.9) * duration)
-        group.kill()
-    run_group(world, config, images=images)
-    assert_same_run(tmp_path / "whole", tmp_path / "killed")
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_killed_and_resumed_is_bit_equal(tmp_path: Path, world: int) -> None:
-    kill_and_resume(tmp_path, world, seed=world)
+    hits = kill_and_resume(tmp_path, world, seed=world)
+    assert hits == 1
 
 
 @pytest.mark.parametrize("world", [3, 4])
@@ -56,13 +41,10 @@ def test_resumed_at_a_known_step_is_bit_equal(tmp_path: Path, world: int) -> Non
     config = toy_config(tmp_path / "again", resume=str(early.path), keep=99)
     run_group(world, config, images=images)
     late = [checkpoint.saved(tmp_path / run / "checkpoints")[0] for run in ("whole", "again")]
-    # The names end in the first digits of the content's SHA-256, config and log size apart.
     assert (late[0].epoch, late[0].step) == (late[1].epoch, late[1].step) == (2, 0)
     whole, again = (checkpoint.read(saved.path) for saved in late)
     for state in (whole, again):
         del state["config"], state["metrics_size"]
-    from tests.train.toys import differences
-
     assert differences(whole, again) == []
 
 
@@ -93,23 +75,9 @@ def test_with_another_number_of_processes_every_image_is_seen_once(
     seen = Counter(tuple(map(int, line.split())) for line in log.read_text().splitlines())
     # Warm-up and padding load images 0 and the first of a batch again; nothing is ever left out.
     assert set(seen) == {(epoch, index) for epoch in (0, 1) for index in range(40)} | {(0, 0)}
-    real = [line for line in metrics_of_training(tmp_path / "run")]
+    lines = [line for line in metrics(tmp_path / "run") if line["kind"] == "train"]
     for epoch in (0, 1):
-        assert sum(line["images"] for line in real if line["epoch"] == epoch) == 40
-
-
-def metrics_of_training(output: Path) -> list[dict[str, object]]:
-    from tests.train.toys import metrics
-
-    return [line for line in metrics(output) if line["kind"] == "train"]
-
-
-def wait_for(condition: object, timeout: float = 60) -> None:
-    """Wait until something is so."""
-    end = time.monotonic() + timeout
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < end
-        time.sleep(0.01)
+        assert sum(line["images"] for line in lines if line["epoch"] == epoch) == 40
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])

@@ -10,11 +10,12 @@ import contextlib
 import json
 import multiprocessing
 import os
+import random
 import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -206,7 +207,8 @@ def _run_rank(
     with toy_models():
         try:
             train(
-                TrainConfig.from_dict(values), data=(ToyImages(**images), ToyImages(10, name="test"))
+                TrainConfig.from_dict(values),
+                data=(ToyImages(**images), ToyImages(10, name="test")),
             )
         except RLAError as error:
             print(f"rank {rank}: {error}", file=sys.stderr, flush=True)
@@ -219,6 +221,42 @@ def _run_rank(
 def run_group(world: int, config: TrainConfig, **options: Any) -> None:
     """Train to the end in `world` processes."""
     assert Group(world, config, **options).wait() == [0] * world
+
+
+def wait_for(condition: Callable[[], bool], timeout: float = 60) -> None:
+    """Wait until something is so."""
+    end = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def kill_and_resume(folder: Path, world: int, seed: int, *, kills: int = 1, **changes: Any) -> int:
+    """Compare a run with one whose processes are all killed at random moments and start again.
+
+    Returns how many of the kills hit a run that was training.
+    """
+    images = {"length": 60, "delay": 0.002}
+    changes = {"epochs": 4, "clip": 1.0, **changes}
+    whole, killed = folder / "whole", folder / "killed"
+    group = Group(world, toy_config(whole, **changes), images=images)
+    wait_for((whole / "status.json").is_file)
+    began = time.monotonic()
+    assert group.wait() == [0] * world
+    duration = time.monotonic() - began
+    draw = random.Random(seed)
+    config = toy_config(killed, resume="auto", **changes)
+    hits = 0
+    for _ in range(kills):
+        (killed / "status.json").unlink(missing_ok=True)
+        group = Group(world, config, images=images)
+        wait_for((killed / "status.json").is_file)
+        time.sleep(draw.uniform(0, 0.7) * duration / kills)
+        group.kill()
+        hits += -signal.SIGKILL in [process.exitcode for process in group.processes]
+    run_group(world, config, images=images)
+    assert_same_run(whole, killed)
+    return hits
 
 
 def final_state(output: Path) -> dict[str, Any]:
