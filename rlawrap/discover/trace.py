@@ -200,13 +200,13 @@ _IN_PLACE_OPERATORS = {
 }  # fmt: skip
 
 
-def writes_in_place(trace: Trace, node: fx.Node) -> fx.Node | None:
-    """The node whose tensor `node` overwrites and returns, or None."""
+def writes_in_place(module: nn.Module | None, node: fx.Node) -> fx.Node | None:
+    """The node whose tensor `node` overwrites and returns, or None; `module` is what it calls."""
     first = node.args[0] if node.args else node.kwargs.get("input")
     if not isinstance(first, fx.Node):
         return None
     if node.op == "call_module":
-        return first if getattr(trace.leaf(node), "inplace", False) else None
+        return first if getattr(module, "inplace", False) else None
     if node.op == "call_method":
         name = str(node.target)
         return first if name.endswith("_") and not name.endswith("__") else None
@@ -235,7 +235,7 @@ def relink(trace: Trace) -> None:
     """
     position = {node: i for i, node in enumerate(trace.graph.nodes)}
     for node in list(trace.graph.nodes):
-        target = writes_in_place(trace, node)
+        target = writes_in_place(trace.leaf(node), node)
         if target is None or target.op in ("get_attr",):
             continue
         for user in list(target.users):

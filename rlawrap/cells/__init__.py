@@ -1,0 +1,22 @@
+"""The recurrent cells, in a registry: a new one is one class and one registration."""
+
+from __future__ import annotations
+
+from rlawrap.cells.base import Cell, CellSpec, make_norm
+from rlawrap.cells.conv import ConvCell, DepthwiseCell
+from rlawrap.cells.gru import ConvGRUCell
+from rlawrap.cells.lstm import ConvLSTMCell
+from rlawrap.cells.registry import get_cell, list_cells, register_cell
+
+__all__ = [
+    "Cell",
+    "CellSpec",
+    "ConvCell",
+    "ConvGRUCell",
+    "ConvLSTMCell",
+    "DepthwiseCell",
+    "get_cell",
+    "list_cells",
+    "make_norm",
+    "register_cell",
+]

@@ -1,0 +1,71 @@
+"""What every recurrent cell is: layers shared by a stage, layers of each block, and one step."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+Layers = Mapping[str, Callable[[Tensor], Tensor]]
+State = tuple[Tensor, ...]
+
+
+def make_norm(kind: str, channels: int, dims: int) -> nn.Module:
+    """A norm over `channels` of images with `dims` spatial axes; `kind` as in `RLAConfig.norm`."""
+    if kind == "none":
+        return nn.Identity()
+    if kind == "group":
+        groups = next(g for g in (8, 4, 2, 1) if channels % g == 0)
+        return nn.GroupNorm(groups, channels)
+    if kind == "layer":
+        return nn.GroupNorm(1, channels)
+    if kind == "instance":
+        return (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)[dims - 1](
+            channels, affine=True
+        )
+    return (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)[dims - 1](channels)
+
+
+@dataclass(frozen=True)
+class CellSpec:
+    """What a cell is built for: hidden channels k, spatial axes, kernel, kind of norm, update."""
+
+    k: int
+    dims: int = 2
+    kernel: int = 3
+    norm: str = "batch"
+    update: str = "pre"
+
+    def conv(self, inputs: int, outputs: int, *, groups: int = 1, bias: bool = False) -> nn.Module:
+        """A convolution that keeps the image size."""
+        cls = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[self.dims - 1]
+        return cls(inputs, outputs, self.kernel, padding=self.kernel // 2, groups=groups, bias=bias)
+
+
+class Cell(ABC):
+    """A recurrent cell; the rewrite calls its parts, it is no module itself.
+
+    `step` receives the layers by name, u = Conv1x1(source) of shape (N, k, …) and the state, a
+    tuple of `states` tensors of that shape, the first of which is h; it returns the next state.
+    It must use torch functions alone, so that it can be traced.
+    """
+
+    #: How many tensors the state has.
+    states = 1
+
+    def __init__(self, spec: CellSpec) -> None:
+        self.spec = spec
+
+    @abstractmethod
+    def shared(self) -> dict[str, nn.Module]:
+        """New layers that the blocks of a stage share."""
+
+    def own(self) -> dict[str, nn.Module]:
+        """New layers of one block: by default its norm."""
+        return {"norm": make_norm(self.spec.norm, self.spec.k, self.spec.dims)}
+
+    @abstractmethod
+    def step(self, layers: Layers, u: Tensor, state: State) -> State:
+        """The next state from u = Conv1x1(source) and the state before."""

@@ -1,0 +1,9 @@
+"""(model, Plan, RLAConfig) -> RLAModel: the `torch.fx` rewrite."""
+
+from __future__ import annotations
+
+from rlawrap.splice.apply import apply
+from rlawrap.splice.model import RLAModel, disabled, rla_state_dict, unwrap
+from rlawrap.splice.resolve import RLAWarning
+
+__all__ = ["RLAModel", "RLAWarning", "apply", "disabled", "rla_state_dict", "unwrap"]

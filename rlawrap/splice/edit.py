@@ -1,0 +1,174 @@
+"""Design + graph -> the edited graph: injections, updates of h, and the classifier's share."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import fx, nn
+
+from rlawrap.discover.geometry import Resize, Step
+from rlawrap.discover.refs import References
+from rlawrap.discover.trace import Trace
+from rlawrap.errors import PlanError
+from rlawrap.splice.inplace import protect
+from rlawrap.splice.resolve import Design, BlockDesign
+
+
+class GraphEditor:
+    """Writes a design into one traced graph whose modules `root` (base and `rla`) holds."""
+
+    def __init__(self, design: Design, trace: Trace, root: nn.Module) -> None:
+        self.design, self.trace, self.root = design, trace, root
+        self.graph = trace.graph
+        self.modules = dict(root.named_modules(remove_duplicate=False))
+        self.refs = References(trace)
+        self.states: dict[int, tuple[fx.Node, ...]] = {}
+        #: Layers of the base whose `inplace` had to be turned off.
+        self.turned: list[str] = []
+
+    def run(self) -> None:
+        """Edit the graph; it is the traced one, made for this and used nowhere else."""
+        design = self.design
+        outputs = [self.refs.node(s.block.output) for s in design.steps]
+        inputs = [self.refs.node(s.input) for s in design.steps]
+        sources = [self.refs.node(s.source) for s in design.steps]
+        taps = {}
+        for step, node in zip(design.steps, outputs, strict=True):
+            taps[node] = self._tap(step.index, node)
+        inputs = [taps.get(n, n) for n in inputs]
+        sources = [taps.get(n, n) for n in sources]
+        for step, start, source in zip(design.steps, inputs, sources, strict=True):
+            self._block(step, start, source, taps[outputs[step.index]])
+        self._head()
+        self.graph.lint()
+
+    def _module(self, path: str, args: tuple[Any, ...], behind: list[fx.Node]) -> fx.Node:
+        with self._point([*behind, *[a for a in args if isinstance(a, fx.Node)]]):
+            return self.graph.call_module(path, args)
+
+    def _point(self, needs: list[fx.Node]) -> Any:
+        """Insert behind the last of the nodes that a new one depends on."""
+        last = needs[0]
+        for node in needs[1:]:
+            if last < node:
+                last = node
+        return self.graph.inserting_before(last.next)
+
+    def _tap(self, index: int, node: fx.Node) -> fx.Node:
+        users = list(node.users)
+        tap = self._module(f"rla.out.{index}", (node,), [])
+        for user in users:
+            user.replace_input_with(node, tap)
+        return tap
+
+    def _initial(self, like: fx.Node, last: bool) -> tuple[fx.Node, ...]:
+        """h^0: zeros of k channels made from x, in its device, dtype and memory format."""
+        k, dims = self.design.config.k, self.design.dims
+        with self._point([like]):
+            x = like
+            if last:
+                x = self.graph.call_method("permute", (x, 0, dims + 1, *range(1, dims + 1)))
+            one = self.graph.call_function(operator.getitem, (x, (slice(None), slice(None, 1))))
+            zeros = self.graph.call_function(torch.zeros_like, (one,))
+            sides = [0, 0] * dims + [0, k - 1]
+            h = self.graph.call_function(F.pad, (zeros, sides))
+        return (h,) * self.design.cell.states
+
+    def _resized(
+        self,
+        part: str,
+        step: BlockDesign,
+        steps: list[Step],
+        state: tuple[fx.Node, ...],
+        like: fx.Node,
+    ) -> tuple[fx.Node, ...]:
+        if not steps:
+            return state
+        extra = (like,) if any(isinstance(s, Resize) for s in steps) else ()
+        path = f"rla.{part}.{step.index}"
+        made: dict[fx.Node, fx.Node] = {}
+        for h in state:
+            if h not in made:
+                made[h] = self._module(path, (h, *extra), [])
+        return tuple(made[h] for h in state)
+
+    def _block(self, step: BlockDesign, start: fx.Node, source: fx.Node, output: fx.Node) -> None:
+        if not step.updates and not step.entries:
+            return
+        if step.parent is None:
+            state = self._initial(start, step.input_channels_last)
+        else:
+            if step.parent not in self.states:
+                raise PlanError(f"block {step.block.path!r} reads the state of a later block.")
+            state = self._resized("pool", step, step.bring, self.states[step.parent], start)
+        for entry in step.entries:
+            self._add(f"rla.inject.{entry.name}", entry.target, state[0], step.block.path)
+        if step.updates:
+            state = self._resized("down", step, step.down, state, output)
+            self.states[step.index] = self._update(step, state, source, output)
+
+    def _add(self, path: str, target: str, h: fx.Node, block: str) -> None:
+        """Add a path's result to what a layer of the base returns."""
+        layer = self.refs.node(target)
+        if layer < h:
+            raise PlanError(
+                f"block {block!r}: {target!r} runs before the hidden state it should read exists; "
+                "give the block another after= in the plan."
+            )
+        users = list(layer.users)
+        share = self._module(path, (h,), [layer])
+        with self._point([share]):
+            total = self.graph.call_function(operator.add, (layer, share))
+        for user in users:
+            user.replace_input_with(layer, total)
+
+    def _update(
+        self, step: BlockDesign, state: tuple[fx.Node, ...], source: fx.Node, output: fx.Node
+    ) -> tuple[fx.Node, ...]:
+        source, turned = protect(self.modules, source)
+        self.turned += turned
+        behind = list(state)
+        dims = self.design.dims
+        if step.channels_last:
+            with self._point([source]):
+                source = self.graph.call_method(
+                    "permute", (source, 0, dims + 1, *range(1, dims + 1))
+                )
+        if step.source_steps:
+            source = self._module(f"rla.scale.{step.index}", (source,), [])
+        u = self._module(f"rla.input.{step.input_key}", (source,), behind)
+        tracer = fx.proxy.GraphAppendingTracer(self.graph)
+        proxies = tuple(fx.Proxy(h, tracer) for h in state)
+        layers = {
+            **self._layers(f"rla.cell.{step.cell_key}", tracer),
+            **self._layers(f"rla.block.{step.index}", tracer),
+        }
+        with self.graph.inserting_before(u.next):
+            after = self.design.cell.step(layers, fx.Proxy(u, tracer), proxies)  # type: ignore
+        return tuple(h.node for h in after)  # type: ignore[attr-defined]
+
+    def _layers(self, path: str, tracer: Any) -> dict[str, Callable[..., Any]]:
+        try:
+            module = self.root.get_submodule(path)
+        except AttributeError:
+            return {}
+        return {
+            name: lambda x, p=f"{path}.{name}": tracer.create_proxy("call_module", p, (x,), {})
+            for name, _ in module.named_children()
+        }
+
+    def _head(self) -> None:
+        design = self.design
+        if not design.head:
+            return
+        h = self.states[len(design.steps) - 1][0]
+        if design.head_norm:
+            h = self._module("rla.head.norm", (h,), [])
+        if design.head_act != "none":
+            h = self._module("rla.head.act", (h,), [])
+        for entry in design.head:
+            self._add(f"rla.head.join.{entry.name}", entry.target, h, "the head")

@@ -1,0 +1,183 @@
+"""Small parameter-free layers on the hidden state's way; torch functions only, so they retrace."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rlawrap.discover.geometry import Pad, Pool, Step
+from rlawrap.discover.ops import Window
+
+
+class ChannelsLast(nn.Module):
+    """(N, C, …) -> (N, …, C)."""
+
+    def __init__(self, dims: int) -> None:
+        super().__init__()
+        self.order = (0, *range(2, dims + 2), 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.permute(*self.order)
+
+
+class ChannelsFirst(nn.Module):
+    """(N, …, C) -> (N, C, …)."""
+
+    def __init__(self, dims: int) -> None:
+        super().__init__()
+        self.order = (0, dims + 1, *range(1, dims + 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.permute(*self.order)
+
+
+class PadZeros(nn.Module):
+    """Zeros around the spatial axes; `sides` as `torch.nn.functional.pad` takes them."""
+
+    def __init__(self, sides: tuple[int, ...]) -> None:
+        super().__init__()
+        self.sides = sides
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x, self.sides)
+
+
+class Resize(nn.Module):
+    """h at the spatial size of another tensor, nearest neighbour."""
+
+    def __init__(self, axes: tuple[int, ...]) -> None:
+        super().__init__()
+        self.axes = axes
+
+    def forward(self, h: Tensor, like: Tensor) -> Tensor:
+        return F.interpolate(h, size=[like.shape[i] for i in self.axes], mode="nearest")
+
+
+class Reduce(nn.Module):
+    """A mean or maximum over some axes."""
+
+    def __init__(self, name: str, dims: Any, keepdim: bool) -> None:
+        super().__init__()
+        self.name, self.dims, self.keepdim = name, dims, keepdim
+
+    def forward(self, x: Tensor) -> Tensor:
+        return getattr(torch, self.name)(x, dim=self.dims, keepdim=self.keepdim)
+
+
+class Method(nn.Module):
+    """A tensor method or function with fixed arguments, such as squeeze or permute."""
+
+    def __init__(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        super().__init__()
+        self.name, self.args, self.kwargs = name, args, kwargs
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.name == "getitem":
+            return x[self.args[0]]
+        return getattr(x, self.name)(*self.args, **self.kwargs)
+
+    def extra_repr(self) -> str:
+        return f"{self.name}, {self.args}"
+
+
+class Function(nn.Module):
+    """A function of `torch.nn.functional` with fixed arguments, such as max_pool2d."""
+
+    def __init__(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        super().__init__()
+        self.name, self.args, self.kwargs = name, args, kwargs
+
+    def forward(self, x: Tensor) -> Tensor:
+        return getattr(F, self.name)(x, *self.args, **self.kwargs)
+
+    def extra_repr(self) -> str:
+        return f"{self.name}, {self.args}"
+
+
+class SameConv(nn.Module):
+    """A convolution padded as TensorFlow's SAME does: ceil(n / stride) pixels, odd one behind."""
+
+    def __init__(self, inputs: int, outputs: int, window: Window, groups: int = 1) -> None:
+        super().__init__()
+        self.conv = conv_layer(inputs, outputs, window, groups=groups, padding=False)
+        self.window = window
+
+    def forward(self, x: Tensor) -> Tensor:
+        sides: list[Any] = []
+        for axis in reversed(range(len(self.window.kernel))):
+            n, s = x.shape[axis + 2], self.window.stride[axis]
+            span = self.window.dilation[axis] * (self.window.kernel[axis] - 1) + 1
+            # Never negative while span >= stride, which `conv_for` sees to.
+            total = ((n + s - 1) // s - 1) * s + span - n
+            sides += [total // 2, total - total // 2]
+        return self.conv(F.pad(x, sides))
+
+
+def conv_layer(
+    inputs: int, outputs: int, window: Window, *, groups: int = 1, padding: bool = True
+) -> nn.Module:
+    """A convolution without bias that has a given window."""
+    cls = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[len(window.kernel) - 1]
+    zeros = (0,) * len(window.kernel)
+    return cls(
+        inputs,
+        outputs,
+        window.kernel,  # type: ignore[arg-type]
+        stride=window.stride,  # type: ignore[arg-type]
+        padding=window.padding if padding else zeros,  # type: ignore[arg-type]
+        dilation=window.dilation,  # type: ignore[arg-type]
+        groups=groups,
+        bias=False,
+    )
+
+
+def step_layers(steps: list[Step]) -> list[nn.Module]:
+    """Pooling and padding layers for the steps of a route (resizing is made elsewhere)."""
+    layers: list[nn.Module] = []
+    for step in steps:
+        if isinstance(step, Pool):
+            w = step.window
+            cls = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)[len(w.kernel) - 1]
+            layers.append(
+                cls(
+                    w.kernel,  # type: ignore[arg-type]
+                    w.stride,  # type: ignore[arg-type]
+                    w.padding,  # type: ignore[arg-type]
+                    ceil_mode=w.ceil_mode,
+                    count_include_pad=False,
+                )
+            )
+        elif isinstance(step, Pad):
+            layers.append(PadZeros(tuple(n for side in reversed(step.sides) for n in side)))
+    return layers
+
+
+def fresh_activation(module: nn.Module) -> nn.Module:
+    """A copy of an activation that keeps its input and shares nothing with the original."""
+    if isinstance(module, nn.PReLU):
+        return nn.PReLU()
+    twin = copy.deepcopy(module)
+    for part in twin.modules():
+        if getattr(part, "inplace", False):
+            part.inplace = False  # type: ignore[assignment]
+        part._forward_hooks.clear()
+        part._forward_pre_hooks.clear()
+    return twin
+
+
+_ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU, "relu6": nn.ReLU6, "gelu": nn.GELU, "silu": nn.SiLU, "swish": nn.SiLU,
+    "hardswish": nn.Hardswish, "hardsigmoid": nn.Hardsigmoid, "leaky_relu": nn.LeakyReLU,
+    "elu": nn.ELU, "selu": nn.SELU, "celu": nn.CELU, "mish": nn.Mish, "softplus": nn.Softplus,
+    "softsign": nn.Softsign, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "hardtanh": nn.Hardtanh,
+    "logsigmoid": nn.LogSigmoid, "prelu": nn.PReLU,
+}  # fmt: skip
+
+
+def named_activation(name: str) -> nn.Module:
+    """The activation module for a function's name; ReLU for one that has no module."""
+    return _ACTIVATIONS.get(name.removesuffix("_"), nn.ReLU)()

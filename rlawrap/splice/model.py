@@ -1,0 +1,242 @@
+"""RLAModel: the rewritten network, an `fx.GraphModule` that keeps the base's own module tree."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from rlawrap.config import RLAConfig
+from rlawrap.errors import PlanError
+from rlawrap.plan import Plan
+
+#: Attributes of a base that its users read and that stay true of the rewritten network.
+_KEPT_ATTRIBUTES = (
+    "num_classes",
+    "num_features",
+    "head_hidden_size",
+    "default_cfg",
+    "pretrained_cfg",
+    "feature_info",
+    "in_channels",
+)
+
+
+class RLAModel(fx.GraphModule):
+    """A network with a hidden state along its depth; made by `rlawrap.apply`.
+
+    Its modules are those of the base under their own names, `rla` comes last. `plan` and `config`
+    say what was done. `forward` follows train and eval mode as the base's did.
+    """
+
+    plan: Plan
+    config: RLAConfig
+
+    def __init__(
+        self,
+        base: nn.Module,
+        rla: nn.Module,
+        graph: fx.Graph,
+        train_graph: fx.Graph | None,
+        *,
+        plan: Plan,
+        config: RLAConfig,
+        turned: tuple[str, ...] = (),
+        settings: dict[str, Any] | None = None,
+    ) -> None:
+        root = nn.Module()
+        root.__dict__["_modules"] = {**base._modules, "rla": rla}
+        root.__dict__["_parameters"] = base._parameters
+        root.__dict__["_buffers"] = base._buffers
+        root.training = base.training
+        object.__setattr__(self, "_train_graph", train_graph)
+        super().__init__(root, graph, class_name=type(base).__name__)
+        # GraphModule copies only what the graph calls, in that order, into bare containers.
+        self.__dict__["_modules"] = root.__dict__["_modules"]
+        self.__dict__["_parameters"] = base._parameters
+        self.__dict__["_buffers"] = base._buffers
+        self.__dict__["_non_persistent_buffers_set"] = base._non_persistent_buffers_set
+        self.training = base.training
+        self.plan = plan
+        self.config = config
+        self.__dict__["_base"] = base
+        self.__dict__["_turned"] = turned
+        self.__dict__["_settings"] = dict(settings or {})
+        self.__dict__["_disabled"] = False
+        for name in _KEPT_ATTRIBUTES:
+            if hasattr(base, name) and not isinstance(getattr(base, name), Callable):  # type: ignore[arg-type]
+                self.__dict__[name] = getattr(base, name)
+        self.recompile()
+
+    def recompile(self) -> Any:
+        """Regenerate `forward`: the graph's code, or one of two graphs by `training`."""
+        code = super().recompile()
+        cls = type(self)
+        spliced: Callable[..., Any] = cls.forward
+        trained = spliced
+        if self.__dict__.get("_train_graph") is not None:
+            other = self.__dict__["_train_graph"].python_code(root_module="self")
+            namespace = dict(other.globals)
+            exec(compile(other.src, "<rlawrap train graph>", "exec"), namespace)  # noqa: S102
+            trained = namespace["forward"]
+
+        if trained is not spliced:
+
+            def forward(self: RLAModel, *args: Any, **kwargs: Any) -> Any:
+                if self.training:
+                    return trained(self, *args, **kwargs)
+                return spliced(self, *args, **kwargs)
+
+            cls.forward = forward  # type: ignore[method-assign]
+        return code
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.__dict__["_disabled"]:
+            return self._bare_base()(*args, **kwargs)
+        return super().__call__(*args, **kwargs)
+
+    def _bare_base(self) -> nn.Module:
+        """The base with this model's present modules; shares them and must not be given away."""
+        base: nn.Module = self.__dict__["_base"]
+        base.__dict__["_modules"] = {n: m for n, m in self._modules.items() if n != "rla"}
+        base.__dict__["_parameters"] = self._parameters
+        base.__dict__["_buffers"] = self._buffers
+        base.training = self.training
+        return base
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> RLAModel:
+        base = copy.deepcopy(self._bare_base(), memo)
+        rla = copy.deepcopy(self._modules["rla"], memo)
+        train_graph = self.__dict__["_train_graph"]
+        twin = RLAModel(
+            base,
+            rla,  # type: ignore[arg-type]
+            copy.deepcopy(self.graph),
+            None if train_graph is None else copy.deepcopy(train_graph),
+            plan=self.plan,
+            config=self.config,
+            turned=self.__dict__["_turned"],
+            settings=self.__dict__["_settings"],
+        )
+        memo[id(self)] = twin
+        self._copy_extras(twin, memo)
+        return twin
+
+    def _copy_extras(self, twin: RLAModel, memo: dict[int, Any]) -> None:
+        """Hooks and attributes that a user set on the model itself."""
+        for name, value in self.__dict__.items():
+            if name.endswith("_hooks") or name.endswith("_hooks_with_kwargs"):
+                twin.__dict__[name] = copy.copy(value)
+            elif name not in twin.__dict__ and not name.startswith("_"):
+                twin.__dict__[name] = copy.deepcopy(value, memo)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        extras = {
+            n: v
+            for n, v in self.__dict__.items()
+            if not n.startswith("_") and n not in ("plan", "config", "training", "meta")
+        }
+        return _rebuild, (
+            unwrap(self),
+            self._modules["rla"],
+            self.plan,
+            self.config,
+            self.__dict__["_settings"],
+            extras,
+        )
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replace the classifier, its share of h included, by one of `num_classes` outputs.
+
+        New weights are PyTorch's defaults; where the base's share was an identity, h's stays zero.
+        Raises `PlanError` if the network ends in no linear layer (or 1x1 convolution).
+        """
+        from rlawrap.splice.classifier import replace_classifier
+
+        replace_classifier(self, num_classes)
+
+    def __repr__(self) -> str:
+        return nn.Module.__repr__(self)
+
+    def extra_repr(self) -> str:
+        return f"k={self.config.k}, cell={self.config.cell}, blocks={len(self.plan.blocks)}"
+
+
+def _rebuild(
+    base: nn.Module,
+    rla: nn.Module,
+    plan: Plan,
+    config: RLAConfig,
+    settings: dict[str, Any],
+    extras: dict[str, Any],
+) -> RLAModel:
+    """Unpickle: rewrite the base again after the same plan and put the saved layers in."""
+    from rlawrap.splice.apply import apply
+
+    model = apply(base, plan=plan, config=config, **settings)
+    model._modules["rla"] = rla
+    model.__dict__.update(extras)
+    return model
+
+
+def _checked(model: Any, call: str) -> RLAModel:
+    if not isinstance(model, RLAModel):
+        raise PlanError(
+            f"{call}: expected a model made by rlawrap.apply, got {type(model).__name__}. "
+            "Of a DDP or compiled model pass the module inside."
+        )
+    return model
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The base network with the present weights, as a copy: same class, keys, mode and outputs as
+    the network before `apply`.
+
+    >>> import rlawrap, torchvision
+    >>> model = rlawrap.apply(torchvision.models.resnet18(weights=None), k=8)
+    >>> type(rlawrap.unwrap(model)).__name__
+    'ResNet'
+    """
+    rla_model = _checked(model, "unwrap(model)")
+    base = copy.deepcopy(rla_model._bare_base())
+    modules = dict(base.named_modules())
+    for path in rla_model.__dict__["_turned"]:
+        modules[path].inplace = True  # type: ignore[assignment]
+    return base
+
+
+def rla_state_dict(model: nn.Module) -> dict[str, Tensor]:
+    """The part of the state dict that `apply` added: the keys that start with `rla.`."""
+    state = _checked(model, "rla_state_dict(model)").state_dict()
+    return {key: value for key, value in state.items() if key.startswith("rla.")}
+
+
+@contextmanager
+def disabled(model: nn.Module) -> Iterator[nn.Module]:
+    """Within this context the model computes what its base does, with the present weights.
+
+    The change is this model's alone; it ends with the context, also after an error.
+    """
+    rla_model = _checked(model, "disabled(model)")
+    before = rla_model.__dict__["_disabled"]
+    rla_model.__dict__["_disabled"] = True
+    try:
+        yield model
+    finally:
+        rla_model.__dict__["_disabled"] = before
+
+
+def parameters_of_rla(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Names and parameters that `apply` added."""
+    for name, parameter in _checked(model, "parameters_of_rla(model)").named_parameters():
+        if name.startswith("rla."):
+            yield name, parameter
+
+
+__all__ = ["RLAModel", "disabled", "parameters_of_rla", "rla_state_dict", "unwrap"]
+
+_ = torch

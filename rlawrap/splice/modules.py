@@ -1,0 +1,104 @@
+"""Design -> the `rla` module: everything the rewrite adds, in one named tree."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from rlawrap.discover.geometry import Resize
+from rlawrap.splice.layers import Resize as ResizeLayer
+from rlawrap.splice.layers import named_activation, step_layers
+from rlawrap.splice.resolve import Design
+
+
+def build(design: Design) -> nn.Module:
+    """The module tree that lives at `model.rla`.
+
+    - `input.<stage>_<channels>`: Conv1x1, source channels -> k;
+    - `cell.<stage>.<layer>`: the recurrent cell; `block.<i>.<layer>`: what each block owns of it;
+    - `inject.<i>`: the way of h into block i; `pool.<i>`, `down.<i>`: its change of size;
+    - `out.<i>`: an Identity on each block's output, for hooks;
+    - `head.norm`, `head.act`, `head.join.<j>`: the way of h to the classifier.
+    """
+    config, dims = design.config, design.dims
+    conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dims - 1]
+    parts: dict[str, dict[str, nn.Module]] = {
+        name: {} for name in ("input", "cell", "block", "inject", "pool", "down", "scale", "out")
+    }
+    for step in design.steps:
+        name = str(step.index)
+        parts["out"][name] = nn.Identity()
+        for entry in step.entries:
+            parts["inject"][entry.name] = entry.path.build()
+        for part, steps in (("pool", step.bring), ("down", step.down)):
+            reads = step.updates if part == "down" else step.updates or step.entries
+            if steps and reads:
+                parts[part][name] = _sizer(steps, dims)
+        if not step.updates:
+            continue
+        if step.source_steps:
+            parts["scale"][name] = _sizer(step.source_steps, dims)
+        if step.input_key not in parts["input"]:
+            parts["input"][step.input_key] = conv(step.channels, config.k, 1, bias=False)
+        if step.cell_key not in parts["cell"]:
+            parts["cell"][step.cell_key] = nn.ModuleDict(design.cell.shared())
+        own = design.cell.own()
+        if own:
+            parts["block"][name] = nn.ModuleDict(own)
+    rla = nn.Module()
+    for name, modules in parts.items():
+        if modules:
+            rla.add_module(name, nn.ModuleDict(modules))
+    if design.head:
+        rla.add_module("head", _head(design))
+    return rla
+
+
+def _sizer(steps: list[object], dims: int) -> nn.Module:
+    if any(isinstance(s, Resize) for s in steps):
+        return ResizeLayer(tuple(range(2, dims + 2)))
+    layers = step_layers(steps)  # type: ignore[arg-type]
+    return layers[0] if len(layers) == 1 else nn.Sequential(*layers)
+
+
+def _head(design: Design) -> nn.Module:
+    from rlawrap.cells import make_norm
+
+    head = nn.Module()
+    if design.head_norm:
+        head.add_module("norm", make_norm(design.config.norm, design.config.k, design.dims))
+    if design.head_act != "none":
+        head.add_module("act", named_activation(design.head_act))
+    head.add_module("join", nn.ModuleDict({e.name: e.path.build() for e in design.head}))
+    return head
+
+
+def initialise(rla: nn.Module, design: Design, fan_in: dict[str, int]) -> None:
+    """Weights as published: Kaiming-normal with fan out; with `init="identity"` injections are 0.
+
+    `fan_in` gives, for each linear layer that h joins, the features the classifier had before.
+    """
+    for module in rla.modules():
+        if isinstance(module, nn.modules.conv._ConvNd):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    for entry in design.head:
+        last = _last_layer(rla.head.join[entry.name])  # type: ignore[union-attr,index]
+        if isinstance(last, nn.Linear):
+            bound = 1 / math.sqrt(last.in_features + fan_in.get(entry.target, 0))
+            nn.init.uniform_(last.weight, -bound, bound)
+    if design.config.init != "identity":
+        return
+    with torch.no_grad():
+        for step in design.steps:
+            for entry in step.entries:
+                _last_layer(rla.inject[entry.name]).weight.zero_()  # type: ignore
+        for entry in design.head:
+            _last_layer(rla.head.join[entry.name]).weight.zero_()  # type: ignore
+
+
+def _last_layer(path: nn.Module) -> nn.Module:
+    """The convolution or linear layer at the end of a path."""
+    layers = [m for m in path.modules() if isinstance(m, (nn.modules.conv._ConvNd, nn.Linear))]
+    return layers[-1]
