@@ -11,7 +11,7 @@ from typing import Any
 from torch import fx, nn
 
 from rlawrap.discover.flow import Flow
-from rlawrap.discover.owners import OwnerRules, blank_numbers, inside
+from rlawrap.discover.owners import OwnerRules, blank_numbers, inside, numbered
 from rlawrap.discover.refs import tensors_of
 from rlawrap.discover.regions import Found, extend_output, looping_steps, step_regions
 from rlawrap.discover.tracer import Frame
@@ -140,7 +140,7 @@ class BlockFinder:
         """Add modules of a block's class or position that happen to make no join (rule 14)."""
         modules = self.rules.modules
         classes = {self.rules.type_of(p) for p in paths if not self.rules.is_container(p)}
-        patterns = {blank_numbers(p) for p in paths if blank_numbers(p).count("*") >= 2}
+        patterns = {blank_numbers(p) for p in paths if numbered(p) >= 2}
         taken = [*paths, *(s.path.partition("[")[0] for s in steps)]
         for path in dict.fromkeys(f[0] for f in self._called_frames()):
             if not path or path in paths or self.rules.is_container(path):
@@ -201,7 +201,7 @@ class BlockFinder:
     def _repeated_positions(self) -> dict[str, list[fx.Node]]:
         """No join, no class three times: modules at one numbered position, with a spatial kernel."""
         candidates = [p for p in self._candidates() if self._has_spatial_kernel(p)]
-        count = Counter(blank_numbers(p) for p in candidates if blank_numbers(p).count("*") >= 2)
+        count = Counter(blank_numbers(p) for p in candidates if numbered(p) >= 2)
         hit = [p for p in candidates if count[blank_numbers(p)] >= 2]
         return {p: [] for p in hit if not any(inside(p, q) for q in hit)}
 

@@ -56,7 +56,8 @@ def pools_for(window: Window) -> list[Step]:
     dims = range(len(window.kernel))
     ones, zeros = (1,) * len(dims), (0,) * len(dims)
     whole = [
-        not window.ceil_mode and 2 * window.padding[i] == window.dilation[i] * (window.kernel[i] - 1)
+        not window.ceil_mode
+        and 2 * window.padding[i] == window.dilation[i] * (window.kernel[i] - 1)
         for i in dims
     ]
     steps: list[Step] = []
@@ -185,7 +186,9 @@ def _by_stride(here: Sequence[Size | None], there: Sequence[Size | None]) -> lis
             fits = [
                 s
                 for s in {n // m, -(-n // m), max(1, round(n / m))}
-                if all((-(-a[axis] // s) if ceil_mode else a[axis] // s) == b[axis] for a, b in pairs)
+                if all(
+                    (-(-a[axis] // s) if ceil_mode else a[axis] // s) == b[axis] for a, b in pairs
+                )
             ]
             if not fits:
                 break

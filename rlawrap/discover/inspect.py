@@ -64,11 +64,12 @@ def trace_model(
     trained = trace_graph(shadow, fake_mode, training=True, **settings)
     one = unify(evaluated, trained)
     relink(evaluated)
-    shapes, notes = measure(evaluated, example_input)
+    if one is None:
+        relink(trained)
+    shapes, notes = measure(evaluated, example_input, also=None if one is not None else trained)
     flow = Flow(evaluated, shapes)
     if one is not None:
         return Traced(flow, None, notes, example_input)
-    relink(trained)
     if example_input is None:
         train_shapes = measure_at(trained, shapes.inputs[0])
     else:

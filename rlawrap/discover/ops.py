@@ -25,7 +25,9 @@ _ACTIVATION_NAMES = frozenset(
     "hardtanh_ tanh tanh_ sigmoid sigmoid_ logsigmoid glu threshold threshold_ clamp clamp_ "
     "clamp_min clamp_min_ hardshrink softshrink tanhshrink".split()
 )
-_NORM_NAMES = frozenset("batch_norm group_norm layer_norm instance_norm local_response_norm rms_norm".split())
+_NORM_NAMES = frozenset(
+    "batch_norm group_norm layer_norm instance_norm local_response_norm rms_norm".split()
+)
 _POOL_NAMES = frozenset(
     "max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d lp_pool1d lp_pool2d".split()
 )
@@ -154,7 +156,9 @@ class Ops:
         dilation = _tuple(_argument(node, 5, "dilation", 1), dims)
         if isinstance(padding, str):
             same = padding == "same"
-            padding = tuple(d * (k - 1) // 2 if same else 0 for d, k in zip(dilation, shape[2:], strict=True))
+            padding = tuple(
+                d * (k - 1) // 2 if same else 0 for d, k in zip(dilation, shape[2:], strict=True)
+            )
         groups = int(_argument(node, 6, "groups", 1))
         stride = _tuple(_argument(node, 3, "stride", 1), dims)
         window = Window(shape[2:], stride, _tuple(padding, dims), dilation)
@@ -211,7 +215,13 @@ class Ops:
     def identity(self, node: fx.Node) -> bool:
         if isinstance(self.trace.leaf(node), nn.Identity):
             return True
-        return node.op == "call_method" and name_of(node) in ("contiguous", "to", "clone", "float", "type_as")
+        return node.op == "call_method" and name_of(node) in (
+            "contiguous",
+            "to",
+            "clone",
+            "float",
+            "type_as",
+        )
 
     def window(self, node: fx.Node) -> Window | None:
         """The sliding window of a convolution or pool, learned or not."""
@@ -293,14 +303,25 @@ class Ops:
 
     def splits(self, node: fx.Node) -> bool:
         """Takes only part of the channels: chunk, split, narrow or a slice."""
-        return name_of(node) in ("chunk", "split", "narrow", "tensor_split", "unbind", "split_with_sizes")
+        return name_of(node) in (
+            "chunk",
+            "split",
+            "narrow",
+            "tensor_split",
+            "unbind",
+            "split_with_sizes",
+        )
 
 
 def is_activation_module(module: nn.Module) -> bool:
     """Whether a module is an elementwise nonlinearity."""
     if type(module).__module__ == "torch.nn.modules.activation":
-        return not isinstance(module, (nn.MultiheadAttention, nn.Softmax, nn.Softmax2d, nn.LogSoftmax))
-    return isinstance(module, (nn.ReLU, nn.ReLU6, nn.GELU, nn.SiLU, nn.Hardswish, nn.Sigmoid, nn.Tanh))
+        return not isinstance(
+            module, (nn.MultiheadAttention, nn.Softmax, nn.Softmax2d, nn.LogSoftmax)
+        )
+    return isinstance(
+        module, (nn.ReLU, nn.ReLU6, nn.GELU, nn.SiLU, nn.Hardswish, nn.Sigmoid, nn.Tanh)
+    )
 
 
 def activation_function(name: str) -> Any:

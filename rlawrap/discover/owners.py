@@ -27,6 +27,11 @@ def blank_numbers(path: str) -> str:
     return re.sub(r"\d+", "*", path)
 
 
+def numbered(path: str) -> int:
+    """How many parts of a path carry a number: two for `stages.0.blocks.1` and `layer1.0`."""
+    return sum(any(c.isdigit() for c in part) for part in path.split("."))
+
+
 @dataclass
 class Owners:
     """Joins by the path of the module whose forward made them, and what was set aside and why."""

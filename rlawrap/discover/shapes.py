@@ -80,7 +80,9 @@ def fake_inputs(trace: Trace, example: Any, shape: Shape | None) -> dict[str, An
     values: dict[str, Any] = {}
     if example is None:
         if not names or shape is None:
-            raise PlanError("the network takes no input that could be an image; pass example_input=.")
+            raise PlanError(
+                "the network takes no input that could be an image; pass example_input=."
+            )
         with trace.fake_mode:
             values[str(names[0])] = torch.empty(shape, device=device, dtype=dtype)
         return values
@@ -166,9 +168,12 @@ def _run(
     return node.target(*args, **kwargs)  # type: ignore[operator]
 
 
-def measure(trace: Trace, example: Any = None) -> tuple[Shapes, list[str]]:
+def measure(
+    trace: Trace, example: Any = None, also: Trace | None = None
+) -> tuple[Shapes, list[str]]:
     """Shapes at the network's own size and at probe sizes; notes on the sizes it refused.
 
+    `also` is the trace in training mode, where it differs: an auxiliary head may need more pixels.
     Raises `PlanError` if no size can be run, with the network's own error for the likeliest one.
     """
     if example is not None:
@@ -179,6 +184,9 @@ def measure(trace: Trace, example: Any = None) -> tuple[Shapes, list[str]]:
     failure = ""
     for shape in tries:
         env, error = propagate(trace, fake_inputs(trace, example, shape))
+        if error is None and also is not None:
+            error = propagate(also, fake_inputs(also, example, shape))[1]
+            error = error and f"in training mode, {error}"
         if error is None:
             return _probe(trace, example, shape, env)
         failure = failure or f"at input {tuple(shape)}: {error}"

@@ -86,7 +86,9 @@ def _chosen(blocks: list[Wired], choice: StageChoice) -> list[list[int]]:
         raise PlanError(f"stages=: {empty} names no block; the blocks are {paths}.")
     order = [i for stage in stages for i in stage]
     if order != sorted(order):
-        raise PlanError(f"stages={list(choice)!r} does not follow the order the blocks run in: {paths}.")
+        raise PlanError(
+            f"stages={list(choice)!r} does not follow the order the blocks run in: {paths}."
+        )
     return stages
 
 

@@ -183,13 +183,9 @@ def _linear_end(flow: Flow, entry: fx.Node, inner: set[fx.Node]) -> fx.Node:
     return end
 
 
-def _input_of(
-    flow: Flow, found: Found, inner: set[fx.Node], entries: list[fx.Node]
-) -> fx.Node:
+def _input_of(flow: Flow, found: Found, inner: set[fx.Node], entries: list[fx.Node]) -> fx.Node:
     """The outside tensor that the first entry reads; else the largest one from outside."""
-    outside = [
-        s for n in found.nodes if n in inner for s in flow.sources[n] if s not in inner
-    ]
+    outside = [s for n in found.nodes if n in inner for s in flow.sources[n] if s not in inner]
     outside = list(dict.fromkeys(outside)) or flow.sources[found.nodes[0]]
     if entries:
         near = [s for s in outside if flow.derives(entries[0], s)]
