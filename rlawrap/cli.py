@@ -21,6 +21,8 @@ ELSEWHERE = {
     "plot": ("rlawrap.train.plot", "plot_command"),
     "best": ("rlawrap.train.runs", "best_command"),
     "runs": ("rlawrap.train.runs", "runs_command"),
+    "ablate": ("rlawrap.train.ablate_command", "ablate_command"),
+    "demo": ("rlawrap.train.demo", "demo_command"),
 }
 
 
@@ -40,7 +42,7 @@ class LazyGroup(TyperGroup):
             command.name = cmd_name
             return command
         single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        single.command(cmd_name)(found)
+        single.command(cmd_name, cls=getattr(found, "command_class", None))(found)
         return typer.main.get_command(single)
 
 
