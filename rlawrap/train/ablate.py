@@ -1,0 +1,260 @@
+"""A grid of runs over k, cell and source, each a normal run that can be stopped and resumed.
+
+k = 0 is the network without a hidden state; it is trained once per seed, whatever the cells. All
+runs of a seed share initial weights of the base, order of the images and augmentation as far as
+their networks allow, so that differences between them may be taken seed by seed.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from rlawrap.errors import ConfigError, TrainError
+from rlawrap.train.config import TrainConfig
+from rlawrap.train.loader import die_with_parent
+from rlawrap.train.runlog import RunFolder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """A point of the grid: k = 0 is the plain network, which has neither cell nor source."""
+
+    k: int
+    cell: str = ""
+    source: str = ""
+
+    @property
+    def name(self) -> str:
+        """For folders and tables.
+
+        >>> Variant(k=8, cell="conv", source="output").name, Variant(k=0).name
+        ('conv-output-k8', 'plain')
+        """
+        return f"{self.cell}-{self.source}-k{self.k}" if self.k else "plain"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridRun:
+    """One run of the grid."""
+
+    variant: Variant
+    seed: int
+    config: TrainConfig
+
+    @property
+    def folder(self) -> RunFolder:
+        """Where the run writes."""
+        return RunFolder(self.config.output)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its end."""
+        return self.folder.status().get("state") == "finished"
+
+    def arguments(self) -> list[str]:
+        """The run as arguments of `rlawrap train`: what differs from the defaults, as JSON."""
+        default, own = TrainConfig().to_dict(), self.config.to_dict()
+        changes = {name: value for name, value in own.items() if value != default[name]}
+        return ["--config", json.dumps(changes)]
+
+
+def plain_name(arch: str) -> str:
+    """The plain network behind an RLA network's name, by leaving out what RLA is called.
+
+    >>> plain_name("rla_cifar_resnet20"), plain_name("cifar_resnet20")
+    ('cifar_resnet20', 'cifar_resnet20')
+    """
+    return arch.removeprefix("rla_")
+
+
+def make_grid(
+    config: TrainConfig,
+    *,
+    ks: Sequence[int],
+    cells: Sequence[str] = ("conv",),
+    sources: Sequence[str] = ("output",),
+    seeds: int = 3,
+) -> list[GridRun]:
+    """All runs: seeds innermost, plain first.
+
+    config: what the runs share. `config.arch` is the plain network or its RLA form, `config.seed`
+    the first seed, `config.output` the folder that receives a folder per run.
+    Raises `ConfigError` for an empty or impossible grid.
+
+    >>> runs = make_grid(TrainConfig(output="x"), ks=[0, 8], cells=["conv", "convgru"], seeds=1)
+    >>> [run.config.output for run in runs]
+    ['x/plain/seed0', 'x/conv-output-k8/seed0', 'x/convgru-output-k8/seed0']
+    """
+    if seeds < 1:
+        raise ConfigError(f"--seeds {seeds}: at least one.")
+    for name, values in (("k", ks), ("cell", cells), ("source", sources)):
+        if not values:
+            raise ConfigError(f"--{name}: give at least one value.")
+        if len(set(values)) != len(values):
+            raise ConfigError(f"--{name}: a value is there twice: {', '.join(map(str, values))}.")
+    if min(ks) < 0:
+        raise ConfigError(f"--k {min(ks)}: k is 0 (the plain network) or a number of channels.")
+    if clash := {"k", "cell", "source"} & set(config.model_kwargs):
+        raise ConfigError(f"--model-arg {min(clash)}=...: the grid sets it; use --{min(clash)}.")
+    variants = [Variant(k=0)] if 0 in ks else []
+    variants += [
+        Variant(k=k, cell=cell, source=source)
+        for cell in cells
+        for source in sources
+        for k in sorted(ks)
+        if k
+    ]
+    return [
+        GridRun(variant=variant, seed=seed, config=_run_config(config, variant, seed))
+        for variant in variants
+        for seed in range(config.seed, config.seed + seeds)
+    ]
+
+
+def _run_config(config: TrainConfig, variant: Variant, seed: int) -> TrainConfig:
+    plain = plain_name(config.arch)
+    arguments = dict(config.model_kwargs)
+    if variant.k:
+        arguments |= {"k": variant.k, "cell": variant.cell, "source": variant.source}
+    return config.replace(
+        arch=f"rla_{plain}" if variant.k else plain,
+        model_kwargs=arguments,
+        seed=seed,
+        output=(Path(config.output) / variant.name / f"seed{seed}").as_posix(),
+        resume="auto",
+    )
+
+
+def check_grid(runs: Sequence[GridRun]) -> None:
+    """See that every network of the grid can be built, and no folder holds another run.
+
+    Raises `ConfigError`; nothing has been written then.
+    """
+    from rlawrap.train.build import build_model
+
+    for run in runs:
+        before = run.folder.config()
+        differences = before.differences(run.config) if before else {}
+        if differences:
+            listing = "; ".join(f"{n}: {a!r} there, {b!r} now" for n, (a, b) in differences.items())
+            raise ConfigError(
+                f"{run.config.output} holds a run of another configuration ({listing}). "
+                "Choose another --output, or give the same options."
+            )
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        for first in {run.variant: run for run in reversed(runs)}.values():
+            build_model(first.config.replace(finetune=None, pretrained_conv1=None), 10)
+
+
+def dry_run(runs: Sequence[GridRun]) -> list[str]:
+    """A shell command for each run that is not finished."""
+    return [shlex.join(["rlawrap", "train", *run.arguments()]) for run in runs if not run.finished]
+
+
+def run_grid(runs: Sequence[GridRun], *, jobs: int = 1, output: Path) -> None:
+    """Run what is not finished, `jobs` at once, each in a process of its own.
+
+    One at a time shows its progress; several write to `output`/logs. Ctrl-C and SIGTERM let the
+    runs save and stop. Raises `TrainError` at the end when runs failed or were stopped; the same
+    call again goes on with them.
+    """
+    if jobs < 1:
+        raise ConfigError(f"--jobs {jobs}: at least one.")
+    pending = [run for run in runs if not run.finished]
+    print(f"{len(runs)} runs, {len(runs) - len(pending)} finished already", flush=True)
+    waiting = list(reversed(pending))
+    active: dict[subprocess.Popen[bytes], GridRun] = {}
+    failed: list[GridRun] = []
+    with ExitStack() as stack:
+        stopping = stack.enter_context(_Stopping(active))
+        while (waiting and not stopping.asked) or active:
+            while waiting and len(active) < jobs and not stopping.asked:
+                run = waiting.pop()
+                log = _open_log(run, output) if jobs > 1 else None
+                if log is not None:
+                    stack.callback(log.close)
+                active[_start(run, log, jobs)] = run
+                print(f"started {run.variant.name} seed {run.seed}", flush=True)
+            for process in [p for p in active if p.poll() is not None]:
+                run = active.pop(process)
+                _say_end(run, process.returncode, len(runs), sum(r.finished for r in runs))
+                if process.returncode:
+                    failed.append(run)
+            time.sleep(0.05)
+    if failed:
+        raise TrainError(
+            f"{len(failed)} of {len(runs)} runs failed: "
+            f"{', '.join(run.config.output for run in failed)}. status.json in each says why."
+        )
+    if any(not run.finished for run in runs):
+        raise TrainError("stopped; the same command goes on where the runs are.")
+
+
+class _Stopping:
+    """While entered, SIGINT and SIGTERM ask all active runs to save and stop."""
+
+    def __init__(self, active: dict[subprocess.Popen[bytes], GridRun]) -> None:
+        self.active = active
+        self.asked = False
+
+    def __enter__(self) -> _Stopping:
+        self.before = {
+            number: signal.signal(number, self.stop) for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        return self
+
+    def stop(self, number: int, frame: object) -> None:
+        """The signal handler."""
+        self.asked = True
+        for process in self.active:
+            process.terminate()
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+
+def _start(run: GridRun, log: IO[bytes] | None, jobs: int) -> subprocess.Popen[bytes]:
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    # A session of its own: Ctrl-C at the terminal reaches this process only, which passes it on.
+    # When this process is killed the run saves and stops, so that no two write to one folder.
+    return subprocess.Popen(
+        [sys.executable, "-m", "rlawrap.train", *run.arguments()],
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT if log is not None else None,
+        env={"OMP_NUM_THREADS": str(threads), **os.environ},
+        start_new_session=True,
+        preexec_fn=functools.partial(die_with_parent, signal.SIGTERM),
+    )
+
+
+def _open_log(run: GridRun, output: Path) -> IO[bytes]:
+    path = output / "logs" / f"{run.variant.name}-seed{run.seed}.log"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("ab")
+    except OSError as error:
+        raise TrainError(f"{path}: cannot be written ({error.strerror}).") from error
+
+
+def _say_end(run: GridRun, code: int, total: int, finished: int) -> None:
+    status = run.folder.status()
+    state = f"failed with exit code {code}" if code else str(status.get("state", "stopped"))
+    best = status.get("best") or {}
+    top1 = f", best top-1 {best['top1']:.2f} %" if "top1" in best else ""
+    print(f"[{finished}/{total}] {run.variant.name} seed {run.seed}: {state}{top1}", flush=True)
