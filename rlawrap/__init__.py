@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from rlawrap import models
 from rlawrap.cells import Cell, CellSpec, register_cell
+from rlawrap.checkpoints import load, save
 from rlawrap.config import RLAConfig, variant
+from rlawrap.cost import Cost, cost
 from rlawrap.discover import inspect
 from rlawrap.errors import (
     CheckpointError,
@@ -26,6 +28,7 @@ __all__ = [
     "CellSpec",
     "CheckpointError",
     "ConfigError",
+    "Cost",
     "DataError",
     "Plan",
     "PlanError",
@@ -37,11 +40,14 @@ __all__ = [
     "TraceError",
     "TrainError",
     "apply",
+    "cost",
     "disabled",
     "inspect",
+    "load",
     "models",
     "register_cell",
     "rla_state_dict",
+    "save",
     "unwrap",
     "variant",
 ]

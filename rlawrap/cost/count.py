@@ -7,6 +7,7 @@ convolutions and matrix products; what the paper's count needs besides is given 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -163,12 +164,22 @@ def shadow_of(model: nn.Module) -> tuple[nn.Module, FakeTensorMode]:
     belong to someone who waits for real values.
     """
     fake_mode = FakeTensorMode(allow_non_fake_inputs=True)
-    shadow = make_shadow(model, fake_mode).eval()
-    for module in shadow.modules():
+    return _without_hooks(make_shadow(model, fake_mode).eval()), fake_mode
+
+
+def skeleton_of(model: nn.Module) -> nn.Module:
+    """A copy of `model` on the meta device, without the hooks that read activations."""
+    memo: dict[int, Any] = {id(p): nn.Parameter(p.to("meta")) for p in model.parameters()}
+    memo |= {id(b): b.to("meta") for b in model.buffers()}
+    return _without_hooks(copy.deepcopy(model, memo))
+
+
+def _without_hooks(model: nn.Module) -> nn.Module:
+    for module in model.modules():
         module._forward_hooks.clear()
         module._forward_hooks_with_kwargs.clear()
         module._forward_hooks_always_called.clear()
-    return shadow, fake_mode
+    return model
 
 
 def fake_input(model: nn.Module, fake_mode: FakeTensorMode, shape: Sequence[int]) -> torch.Tensor:

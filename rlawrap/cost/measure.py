@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from typing import Any
 
 from torch import nn
 
-from rlawrap.cost.count import Call, count_calls
+from rlawrap.cost.count import Call, count_calls, skeleton_of
 from rlawrap.cost.parts import (
     HEAD,
     STEM,
@@ -20,10 +20,12 @@ from rlawrap.cost.parts import (
 )
 from rlawrap.cost.report import Cost, Count, PartCost
 from rlawrap.cost.thop_count import count_with_thop, thop_available
+from rlawrap.discover import inspect
 from rlawrap.errors import ConfigError, PlanError, RLAError
 from rlawrap.identity import build_network
+from rlawrap.splice import RLAModel
 
-SMALL_IMAGE, IMAGE = 32, 224
+IMAGE_SIZE = 224
 
 
 def cost(
@@ -36,7 +38,8 @@ def cost(
 
     `model` is any module, or a name: one of `rlawrap.models.list_models()`, or a torchvision or
     timm network ("torchvision:resnet50" where both know it). `size` is the side of the
-    input, or one number per spatial axis; by default 224, and 32 for the CIFAR-style networks.
+    input, or one number per spatial axis; by default 224, or what the model's own
+    `default_cfg` says (timm's networks and the CIFAR-style ones have it).
     The channels of the input are read off the first convolution unless `in_channels` is given.
     The batch is one, the mode eval. The model is not run, and nothing in it changes.
 
@@ -71,7 +74,8 @@ def input_shape(
             "is unknown. Pass in_channels= and size= with one number per spatial axis."
         )
     if size is None:
-        size = SMALL_IMAGE if _is_cifar(model) else IMAGE
+        own = getattr(model, "default_cfg", None)
+        size = tuple(own["input_size"][1:]) if own and "input_size" in own else IMAGE_SIZE
     if isinstance(size, int):
         assert convolution is not None
         size = (size,) * len(convolution.kernel_size)
@@ -89,12 +93,6 @@ def input_shape(
     return (1, in_channels, *sides)
 
 
-def _is_cifar(model: nn.Module) -> bool:
-    from rlawrap.models import cifar
-
-    return any(isinstance(m, (cifar.BasicBlock, cifar.PreActBottleneck)) for m in model.modules())
-
-
 def _thop(model: nn.Module, shape: Sequence[int]) -> tuple[int | None, str]:
     """thop's count, or the reason why there is none. A second opinion must not stop the first."""
     if not thop_available():
@@ -107,14 +105,10 @@ def _thop(model: nn.Module, shape: Sequence[int]) -> tuple[int | None, str]:
 
 def _stages(model: nn.Module) -> list[list[str]] | None:
     """Module paths of the blocks by stage, or None where there is no telling."""
-    import rlawrap
-
-    plan: Any = getattr(model, "plan", None)
-    if plan is None:
-        try:
-            plan = rlawrap.inspect(model)
-        except RLAError:
-            return None
+    try:
+        plan = model.plan if isinstance(model, RLAModel) else inspect(skeleton_of(model))
+    except RLAError:
+        return None
     stages = [[block.path for block in stage.blocks] for stage in plan.stages]
     return stages if all(path for stage in stages for path in stage) else None
 
@@ -154,4 +148,16 @@ def _parts(model: nn.Module, calls: Sequence[Call]) -> tuple[PartCost, ...]:
 
 
 def _hidden_parts(model: nn.Module) -> dict[str, str]:
-    return {}
+    """The stage of the modules that carry a block's number, such as `rla.inject.4`, and the head.
+
+    The modules that blocks share (`rla.input`, `rla.cell`) belong to the stage they run in.
+    """
+    if not isinstance(model, RLAModel):
+        return {}
+    stages = [stage_name(i) for i, stage in enumerate(model.plan.stages) for _ in stage.blocks]
+    parts = {"rla.head": HEAD}
+    for path, _ in model.named_modules():
+        numbered = re.match(r"rla\.(?!cell\.|input\.)\w+\.(\d+)", path)
+        if numbered and int(numbered[1]) < len(stages):
+            parts[path] = stages[int(numbered[1])]
+    return parts

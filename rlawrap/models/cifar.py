@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from rlawrap.errors import ConfigError
 from rlawrap.models.registry import register_model
 
+IMAGE_SIZE = (32, 32)
 STAGE_WIDTHS = (16, 32, 64)
 
 
@@ -110,6 +111,8 @@ class CifarResNet(nn.Module):
         in_channels: int = 3,
     ) -> None:
         super().__init__()
+        # The size it was made for, where timm's networks say theirs.
+        self.default_cfg = {"input_size": (in_channels, *IMAGE_SIZE)}
         preactivation = block is PreActBottleneck
         width1, width2, width3 = STAGE_WIDTHS
         channels = width3 * block.expansion
@@ -166,12 +169,13 @@ def _build(
 
 
 def _build_rla(depth: int, k: int, options: dict[str, Any]) -> nn.Module:
-    import rlawrap
+    # Not at the top: the registry must not need the whole library to be imported.
+    from rlawrap.config import variant
+    from rlawrap.splice import apply
 
     base_names = ("num_classes", "in_channels", "weights")
     base = _build(depth, **{name: options.pop(name) for name in base_names if name in options})
-    paper: dict[str, Any] = {"init": "paper", "source": "output", "initial_state": "zeros"}
-    return rlawrap.apply(base, k=k, **(paper | options))
+    return apply(base, config=variant("rla", k=k, **options))
 
 
 @register_model("cifar_resnet20")
@@ -206,29 +210,29 @@ def cifar_resnet164(**kwargs: Any) -> CifarResNet:
 
 @register_model("rla_cifar_resnet20")
 def rla_cifar_resnet20(*, k: int = 8, **kwargs: Any) -> nn.Module:
-    """`cifar_resnet20` with a hidden state of k channels; also takes the options of `apply`."""
+    """`cifar_resnet20` with a hidden state of k channels; also takes fields of `RLAConfig`."""
     return _build_rla(20, k, kwargs)
 
 
 @register_model("rla_cifar_resnet32")
 def rla_cifar_resnet32(*, k: int = 8, **kwargs: Any) -> nn.Module:
-    """`cifar_resnet32` with a hidden state of k channels; also takes the options of `apply`."""
+    """`cifar_resnet32` with a hidden state of k channels; also takes fields of `RLAConfig`."""
     return _build_rla(32, k, kwargs)
 
 
 @register_model("rla_cifar_resnet56")
 def rla_cifar_resnet56(*, k: int = 8, **kwargs: Any) -> nn.Module:
-    """`cifar_resnet56` with a hidden state of k channels; also takes the options of `apply`."""
+    """`cifar_resnet56` with a hidden state of k channels; also takes fields of `RLAConfig`."""
     return _build_rla(56, k, kwargs)
 
 
 @register_model("rla_cifar_resnet110")
 def rla_cifar_resnet110(*, k: int = 8, **kwargs: Any) -> nn.Module:
-    """`cifar_resnet110` with a hidden state of k channels; also takes the options of `apply`."""
+    """`cifar_resnet110` with a hidden state of k channels; also takes fields of `RLAConfig`."""
     return _build_rla(110, k, kwargs)
 
 
 @register_model("rla_cifar_resnet164")
 def rla_cifar_resnet164(*, k: int = 8, **kwargs: Any) -> nn.Module:
-    """`cifar_resnet164` with a hidden state of k channels; also takes the options of `apply`."""
+    """`cifar_resnet164` with a hidden state of k channels; also takes fields of `RLAConfig`."""
     return _build_rla(164, k, kwargs)

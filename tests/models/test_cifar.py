@@ -76,3 +76,38 @@ def test_weights_are_refused() -> None:
 def test_every_depth_is_listed() -> None:
     assert set(list_models("cifar_*")) == {f"cifar_resnet{d}" for d in DEPTHS}
     assert set(list_models("rla_cifar_*")) == {f"rla_cifar_resnet{d}" for d in DEPTHS}
+
+
+@pytest.mark.parametrize("depth", [20, 110, 164])
+def test_rla_parameters(depth: int) -> None:
+    """What k = 8 adds to the stages, counted by hand; the base keeps its own."""
+    plain = get_model(f"cifar_resnet{depth}")
+    model = get_model(f"rla_cifar_resnet{depth}")
+    blocks, k = len(plain.layer1), 8
+    added = 0
+    for width in (16, 32, 64):
+        basic = depth != 164
+        channels = width if basic else 4 * width
+        added += channels * k + 9 * k * k  # Conv1x1 and Conv3x3 of the stage
+        injection = 9 * k * width if basic else 2 * k + k * width  # norm before the 1x1 entry
+        added += blocks * (2 * k + injection)  # norm of the update
+    sizes = {name: p.numel() for name, p in model.named_parameters()}
+    base = sum(n for name, n in sizes.items() if not name.startswith("rla."))
+    head = sum(n for name, n in sizes.items() if name.startswith("rla.head."))
+    assert base == sum(p.numel() for p in plain.parameters())
+    assert sum(sizes.values()) - base - head == added
+    assert [len(stage.blocks) for stage in model.plan.stages] == [blocks] * 3
+
+
+def test_rla_options_and_base_arguments() -> None:
+    model = get_model("rla_cifar_resnet20", k=4, num_classes=7, in_channels=1, source="branch")
+    assert (model.config.k, model.config.source, model.config.init) == (4, "branch", "paper")
+    logits = model(torch.randn(2, 1, 33, 31))
+    assert logits.shape == (2, 7)
+    logits.sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_rla_of_an_unknown_option() -> None:
+    with pytest.raises(ConfigError, match="no such option"):
+        get_model("rla_cifar_resnet20", sauce="branch")

@@ -1,0 +1,72 @@
+"""The cost of networks with a hidden state."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+import rlawrap
+from rlawrap.cost import Count, PartCost, cost
+
+
+@pytest.fixture(scope="module")
+def rla_resnet50() -> nn.Module:
+    return rlawrap.apply(torchvision.models.resnet50(), config=rlawrap.variant("rla"))
+
+
+def test_exact_counts_of_rla_resnet50(rla_resnet50: nn.Module) -> None:
+    total = cost(rla_resnet50).total
+    assert (total.params, total.macs) == (25_870_696, 4_454_648_064)
+    assert total.norm_elements == 11_559_296
+    # The average pooling of h between the stages, one per output: 32 channels at 28, 14 and 7.
+    assert total.pool_elements == 32 * (28**2 + 14**2 + 7**2)
+
+
+def test_the_base_is_counted_as_if_alone(rla_resnet50: nn.Module) -> None:
+    """Injections lie beside the base, so its share is exactly the plain network's cost."""
+    plain = cost(torchvision.models.resnet50())
+    wrapped = cost(rla_resnet50)
+    assert wrapped.base == plain.total
+    assert [p.base for p in wrapped.parts] == [p.base for p in plain.parts]
+
+
+def test_what_each_part_adds(rla_resnet50: nn.Module) -> None:
+    parts = {part.name: part.rla for part in cost(rla_resnet50).parts}
+    assert list(parts) == ["stem", "stage 0", "stage 1", "stage 2", "stage 3", "head"]
+    assert parts["stem"] == Count()
+    # Stage 0: Conv1x1 of 256 channels, Conv3x3, three norms, three injections into 64 channels.
+    assert parts["stage 0"].params == 256 * 32 + 32 * 32 * 9 + 3 * 64 + 3 * 32 * 64
+    per_pixel = 256 * 32 + 32 * 32 * 9 + 32 * 64
+    assert parts["stage 0"].macs == 3 * 56 * 56 * per_pixel
+    # The head: a norm of 32 channels, and 32 columns of the classifier.
+    assert parts["head"] == Count(
+        params=64 + 32 * 1000, macs=32 * 1000, norm_elements=32 * 49, pool_elements=0
+    )
+
+
+def test_a_cell_shared_by_the_network_is_counted_in_every_stage() -> None:
+    model = rlawrap.apply(torchvision.models.resnet18(), k=8, share="network")
+    apart = rlawrap.apply(torchvision.models.resnet18(), k=8, share="stage")
+
+    def macs(parts: tuple[PartCost, ...]) -> list[int]:
+        return [part.rla.macs for part in parts]
+
+    shared, own = cost(model, size=64), cost(apart, size=64)
+    assert macs(shared.parts) == macs(own.parts)
+    assert own.total.params - shared.total.params == 3 * 8 * 8 * 9
+
+
+def test_train_mode_and_hidden_state_are_left_alone() -> None:
+    model = rlawrap.apply(torchvision.models.resnet18(), k=8)
+    model.layer2.eval()
+    modes = [m.training for m in model.modules()]
+    x = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        before = model.eval()(x)
+        model.train()
+        model.layer2.eval()
+        cost(model, size=64)
+        assert modes == [m.training for m in model.modules()]
+        assert torch.equal(model.eval()(x), before)
