@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from rlawrap.errors import ConfigError, TrainError
+from rlawrap.train import ablate
+from rlawrap.train.ablate import GridRun, Variant, check_grid, dry_run, make_grid, run_grid
+from rlawrap.train.build import build_model
+from rlawrap.train.config import TrainConfig
+from rlawrap.train.data import AugmentConfig
+from rlawrap.train.options import config_from_options
+from tests.train.made_up_runs import write_run
+
+
+def tiny(output: Path, **changes: object) -> TrainConfig:
+    """A run of a second or two."""
+    values: dict[str, object] = {
+        "arch": "cifar_resnet20",
+        "model_kwargs": {"in_channels": 1},
+        "image_size": 16,
+        "subset": 64,
+        "epochs": 1,
+        "batch_size": 32,
+        "workers": 0,
+        "output": str(output),
+    }
+    return TrainConfig(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def test_the_plain_network_is_trained_once_per_seed() -> None:
+    runs = make_grid(
+        TrainConfig(output="x", arch="cifar_resnet20"),
+        ks=[8, 0, 4],
+        cells=["conv", "convgru"],
+        sources=["output", "branch"],
+        seeds=2,
+    )
+    names = [run.variant.name for run in runs if run.seed == 0]
+    assert names == [
+        "plain",
+        *(f"{c}-{s}-k{k}" for c in ("conv", "convgru") for s in ("output", "branch")
+          for k in (4, 8)),
+    ]  # fmt: skip
+    assert len(runs) == 2 * len(names)
+    assert len({run.config.output for run in runs}) == len(runs)
+
+
+def test_a_run_of_the_grid_differs_from_the_others_by_network_seed_and_folder_only() -> None:
+    base = TrainConfig(output="x", arch="rla_cifar_resnet20", seed=5, epochs=7, lr=0.3)
+    plain, rla = make_grid(base, ks=[0, 16], seeds=1)
+    assert plain.config.arch == "cifar_resnet20" and rla.config.arch == "rla_cifar_resnet20"
+    assert plain.config.model_kwargs == {}
+    assert rla.config.model_kwargs == {"k": 16, "cell": "conv", "source": "output"}
+    assert plain.seed == rla.seed == plain.config.seed == 5
+    assert set(plain.config.differences(rla.config)) == {"arch", "model_kwargs"}
+    assert (rla.config.epochs, rla.config.lr) == (7, 0.3)
+
+
+def test_runs_of_a_seed_start_from_the_same_base_weights(tmp_path: Path) -> None:
+    plain, rla = make_grid(tiny(tmp_path), ks=[0, 4], seeds=1)
+    base = build_model(plain.config, 10).state_dict()
+    state = build_model(rla.config, 10).state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in base.items())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"ks": []}, "--k"),
+        ({"ks": [0, 4, 4]}, "twice"),
+        ({"ks": [-1]}, "--k -1"),
+        ({"ks": [4], "cells": []}, "--cell"),
+        ({"ks": [4], "seeds": 0}, "--seeds 0"),
+    ],
+)
+def test_impossible_grids(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_grid(TrainConfig(), **options)  # type: ignore[arg-type]
+
+
+def test_what_the_grid_sets_cannot_be_set_otherwise() -> None:
+    with pytest.raises(ConfigError, match="use --cell"):
+        make_grid(TrainConfig(model_kwargs={"cell": "conv"}), ks=[4])
+
+
+def test_a_network_that_cannot_be_built_is_found_before_anything_is_written(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(ConfigError, match="nonsense"):
+        check_grid(make_grid(tiny(tmp_path / "out"), ks=[0, 4], cells=["conv", "nonsense"]))
+    with pytest.raises(ConfigError, match="cifar_resnet21"):
+        check_grid(make_grid(tiny(tmp_path / "out", arch="cifar_resnet21"), ks=[0]))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_with_another_run_is_refused(tmp_path: Path) -> None:
+    runs = make_grid(tiny(tmp_path), ks=[0], seeds=1)
+    write_run(tmp_path / "plain" / "seed0", [50], epochs=9)
+    before = torch.get_rng_state()
+    with pytest.raises(ConfigError, match="epochs: 9 there, 1 now"):
+        check_grid(runs)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_dry_run_gives_a_command_for_each_run_to_do(tmp_path: Path) -> None:
+    config = tiny(tmp_path, augment=AugmentConfig(crop="none", mixup=0.1), lr=0.2)
+    runs = make_grid(config, ks=[0, 4], seeds=2)
+    write_run(tmp_path / "plain" / "seed1", [50])
+    commands = [shlex.split(command) for command in dry_run(runs)]
+    assert [command[:3] for command in commands] == [["rlawrap", "train", "--config"]] * 3
+    read = [config_from_options({}, base=command[3]) for command in commands]
+    assert read == [runs[0].config, runs[2].config, runs[3].config]
+
+
+def test_runs_are_run_skipped_and_failures_told(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = make_grid(tiny(tmp_path), ks=[0, 4], seeds=1)
+    bad = make_grid(tiny(tmp_path / "bad", data=str(tmp_path / "no data")), ks=[0], seeds=1)
+    with pytest.raises(TrainError, match=r"1 of 3 runs failed: .*bad/plain/seed0"):
+        run_grid([bad[0], *runs], jobs=3, output=tmp_path)
+    assert [run.finished for run in runs] == [True, True]
+    assert "no such folder" in (tmp_path / "logs" / "plain-seed0.log").read_text()
+    assert "conv-output-k4 seed 0: finished, best top-1" in capfd.readouterr().out
+
+    def refuse(*arguments: object) -> None:
+        raise AssertionError("a finished run was started again")
+
+    monkeypatch.setattr(ablate, "_start", refuse)
+    run_grid(runs, output=tmp_path)
+    assert "2 runs, 2 finished already" in capfd.readouterr().out
+    with pytest.raises(ConfigError, match="--jobs 0"):
+        run_grid(runs, jobs=0, output=tmp_path)
+
+
+def test_a_stop_saves_the_runs_and_leaves_no_process(tmp_path: Path) -> None:
+    options = ["--arch", "cifar_resnet20", "--k", "0", "4", "--seeds", "1", "--epochs", "500"]
+    options += ["--subset", "64", "--image-size", "16", "--workers", "0", "--output", str(tmp_path)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rlawrap.cli", "ablate", *options, "--jobs", "2"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    run_folders = [tmp_path / name / "seed0" for name in ("plain", "conv-output-k4")]
+    while not all((folder / "best.json").is_file() for folder in run_folders):
+        assert process.poll() is None
+        time.sleep(0.1)
+    children = _children(process.pid)
+    assert len(children) == 2
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert errors.strip().endswith("stopped; the same command goes on where the runs are.")
+    for folder in run_folders:
+        assert json.loads((folder / "status.json").read_text())["state"] == "stopped"
+    assert not any(Path(f"/proc/{child}").exists() for child in children)
+
+
+def _children(parent: int) -> list[int]:
+    listing = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(parent)], capture_output=True, text=True, check=True
+    )
+    return [int(line) for line in listing.stdout.split()]
+
+
+def test_threads_are_shared_among_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, str]] = []
+
+    class Started(Exception):
+        pass
+
+    def popen(command: list[str], *, env: dict[str, str], **options: object) -> None:
+        seen.append(env)
+        raise Started
+
+    run = GridRun(variant=Variant(k=0), seed=0, config=tiny(tmp_path))
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    with pytest.raises(Started):
+        ablate._start(run, None, jobs=4)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    with pytest.raises(Started):
+        ablate._start(run, None, jobs=4)
+    assert [env["OMP_NUM_THREADS"] for env in seen] == ["2", "3"]
