@@ -13,7 +13,6 @@ import os
 import random
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing.process import BaseProcess
@@ -159,6 +158,7 @@ class Group:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["tests.train.toys", "rlawrap.train.engine"])
         port = free_port()
+        self.errors_file = Path(config.output + ".errors")
         self.processes: list[BaseProcess] = [
             context.Process(
                 target=_run_rank, args=(rank, world, port, config.to_dict(), images or {})
@@ -182,6 +182,10 @@ class Group:
         for process in self.processes[ranks]:
             if process.is_alive() and process.pid is not None:
                 os.kill(process.pid, number)
+
+    def errors(self) -> str:
+        """What the processes said as they failed."""
+        return self.errors_file.read_text() if self.errors_file.is_file() else ""
 
     def kill(self) -> None:
         """SIGKILL to all, at once."""
@@ -211,11 +215,16 @@ def _run_rank(
                 data=(ToyImages(**images), ToyImages(10, name="test")),
             )
         except RLAError as error:
-            print(f"rank {rank}: {error}", file=sys.stderr, flush=True)
+            _note(values, f"rank {rank}: {error}\n")
             os._exit(2)
         except RuntimeError as error:
-            print(f"rank {rank}: {error}", file=sys.stderr, flush=True)
+            _note(values, f"rank {rank}: {error}\n")
             os._exit(1)
+
+
+def _note(values: dict[str, Any], text: str) -> None:
+    with Path(values["output"] + ".errors").open("a") as file:
+        file.write(text)
 
 
 def run_group(world: int, config: TrainConfig, **options: Any) -> None:

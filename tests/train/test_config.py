@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from rlawrap.errors import ConfigError
+from rlawrap.train import TrainConfig
+from rlawrap.train.data import AugmentConfig
+
+
+def test_json_round_trip() -> None:
+    config = TrainConfig(
+        model_kwargs={"k": 8, "init": "identity"},
+        freeze=("stem", "layer1"),
+        augment=AugmentConfig(crop="padded", mean=(0.5,), mixup=0.2),
+        clip=1.0,
+    )
+    assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("epochs", 0),
+        ("batch_size", 0),
+        ("accumulate", 0),
+        ("lr", 0),
+        ("clip", 0),
+        ("ema", 1.0),
+        ("label_smoothing", 1.0),
+        ("schedule", "linear"),
+        ("amp", "fp8"),
+        ("workers", -1),
+        ("patience", 0),
+        ("device", "tpu"),
+        ("lr", float("nan")),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_named(field: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=rf"{field}="):
+        TrainConfig(**{field: value})
+
+
+def test_combinations_that_make_no_sense() -> None:
+    with pytest.raises(ConfigError, match="momentum"):
+        TrainConfig(nesterov=True, momentum=0)
+    with pytest.raises(ConfigError, match="warm-up must end"):
+        TrainConfig(epochs=5, warmup_epochs=5)
+
+
+def test_unknown_fields_are_named() -> None:
+    with pytest.raises(ConfigError, match="learning_rate"):
+        TrainConfig.from_dict({"learning_rate": 1})
+    with pytest.raises(ConfigError, match="version 99"):
+        TrainConfig.from_dict({"version": 99})
+
+
+def test_differences_leave_out_what_does_not_touch_the_numbers() -> None:
+    first = TrainConfig(lr=0.1, workers=1, output="a", log_every=5)
+    second = TrainConfig(lr=0.2, workers=8, output="b", log_every=50)
+    assert first.differences(second) == {"lr": (0.1, 0.2)}
