@@ -28,6 +28,11 @@ def register_model(name: str) -> Callable[[Builder], Builder]:
     return register
 
 
+def builder(name: str) -> Builder | None:
+    """The function registered under `name`, or None."""
+    return _BUILDERS.get(name)
+
+
 def list_models(pattern: str = "*") -> list[str]:
     """Names of the registered networks that match a shell pattern, sorted."""
     return sorted(fnmatch.filter(_BUILDERS, pattern))

@@ -87,6 +87,11 @@ class PathMaker:
         if conv is None:
             return Path(layer, problem="it is no convolution or linear layer")
         meet, between = meeting_point(self.flow, layer, stop)
+        if depthwise and stop is None:
+            # h joins what the depthwise convolution reads, behind the expansion's norm and
+            # activation; padding before it is for both.
+            acts = [i for i, n in enumerate(between) if self._changes_values(n)]
+            between = between[acts[-1] + 1 :] if acts else between
         layers = self._between(between)
         if layers is None:
             return Path(layer, problem="h cannot follow what lies before it")
@@ -98,6 +103,9 @@ class PathMaker:
         if conv.depthwise:
             return self._beside_depthwise(layer, conv, layers)
         return self._dense(layer, conv, layers)
+
+    def _changes_values(self, node: fx.Node) -> bool:
+        return bool(self.flow.ops.norm(node) or self.flow.ops.activation(node))
 
     def _norm(self) -> tuple[str, Build]:
         return "norm", lambda: make_norm(self.norm_kind, self.k, self.dims)
