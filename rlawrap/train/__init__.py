@@ -10,6 +10,7 @@ from __future__ import annotations
 from rlawrap.train.config import TrainConfig
 from rlawrap.train.engine import TrainResult, train
 from rlawrap.train.evaluation import Evaluation, evaluate_model
+from rlawrap.train.loading import evaluate, load_model
 from rlawrap.train.processes import Processes
 
 __all__ = [
@@ -17,6 +18,8 @@ __all__ = [
     "Processes",
     "TrainConfig",
     "TrainResult",
+    "evaluate",
     "evaluate_model",
+    "load_model",
     "train",
 ]

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rlawrap.errors import ConfigError
+from rlawrap.train import TrainConfig
+from rlawrap.train.launch import Launch, count_processes, torchrun_arguments
+from rlawrap.train.runlog import RunFolder
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("nproc", ["0", "-1", "two", ""])
+def test_a_number_of_processes_that_makes_no_sense(nproc: str) -> None:
+    with pytest.raises(ConfigError, match="--nproc"):
+        count_processes(nproc)
+
+
+def test_one_node_meets_on_a_free_port() -> None:
+    config = TrainConfig(lr=0.3)
+    arguments = torchrun_arguments(config, Launch(nproc="2", max_restarts=5))
+    assert arguments[:3] == ["--standalone", "--nproc-per-node=2", "--max-restarts=5"]
+    at = arguments.index("--module")
+    assert arguments[at + 1 : at + 3] == ["rlawrap.train", "--config"]
+    assert TrainConfig.from_dict(json.loads(arguments[at + 3])) == config
+
+
+def test_several_nodes_meet_at_an_endpoint() -> None:
+    how = Launch(nproc="8", nnodes="2:4", endpoint="node0:29400", run_id="job7")
+    arguments = torchrun_arguments(TrainConfig(), how)
+    assert arguments[:4] == [
+        "--nnodes=2:4", "--rdzv-backend=c10d", "--rdzv-endpoint=node0:29400", "--rdzv-id=job7",
+    ]  # fmt: skip
+    with pytest.raises(ConfigError, match="--rdzv-endpoint"):
+        torchrun_arguments(TrainConfig(), Launch(nproc="8", nnodes="2"))
+    with pytest.raises(ConfigError, match="--nnodes"):
+        torchrun_arguments(TrainConfig(), Launch(nproc="8", nnodes="0"))
+    with pytest.raises(ConfigError, match="HOST:PORT"):
+        torchrun_arguments(TrainConfig(), Launch(nproc="8", endpoint="node0"))
+
+
+def test_a_port_in_use_is_said() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        endpoint = f"127.0.0.1:{other.getsockname()[1]}"
+        with pytest.raises(ConfigError, match=r"in use.*another port"):
+            torchrun_arguments(TrainConfig(), Launch(nproc="1", endpoint=endpoint))
+
+
+def test_sigterm_to_the_launcher_saves_in_all_and_exits_with_0(tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "rlawrap.train", "--nproc", "2", "--output", str(output)),
+            *("--arch", "cifar_resnet20", "--subset", "400", "--batch-size", "20"),
+            *("--image-size", "8", "--epochs", "99", "--workers", "0", "--log-every", "1"),
+        ],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if "step 3/" in line:
+            process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=120)
+    assert (process.returncode, errors) == (0, "")
+    assert lines[-1] == f"stopped; resume with --output {output} --resume auto\n"
+    assert RunFolder(output).status()["state"] == "stopped"
