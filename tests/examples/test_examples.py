@@ -1,0 +1,66 @@
+"""Every example runs as it stands, on the embedded images, with a budget of seconds."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rlawrap.train.runs import read_run
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+
+
+def run(name: str, *arguments: str, cwd: Path) -> str:
+    """Run an example in a folder and return what it prints; a warning is an error."""
+    result = subprocess.run(
+        [sys.executable, "-W", "error", str(EXAMPLES / name), *arguments],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_every_example_has_a_test() -> None:
+    tests = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
+    assert {path.stem for path in EXAMPLES.glob("*.py")} <= tests
+
+
+def test_train_cifar(tmp_path: Path) -> None:
+    out = run("train_cifar.py", "--epochs", "1", "--subset", "64", cwd=tmp_path)
+    assert "finished: best top-1" in out
+    assert read_run(tmp_path / "runs" / "cifar").finished
+    assert (tmp_path / "runs" / "cifar" / "curves.png").is_file()
+
+
+def test_train_imagenet(tmp_path: Path) -> None:
+    options = ["--size", "32", "--epochs", "1", "--subset", "64", "--workers", "0"]
+    options += ["--batch-size", "32", "--arch", "rla_cifar_resnet20"]
+    run("train_imagenet.py", "builtin", *options, cwd=tmp_path)
+    record = read_run(tmp_path / "runs" / "imagenet")
+    assert record.finished
+    assert record.config["lr"] == pytest.approx(0.1 * 32 / 256)
+    assert record.config["schedule"] == "step" and record.config["augment"]["resize"] == 37
+
+
+def test_ablate_k(tmp_path: Path) -> None:
+    grid = ["--k", "0", "4", "--seeds", "1", "--epochs", "1", "--subset", "64"]
+    out = run("ablate_k.py", *grid, cwd=tmp_path)
+    assert "| 4 | conv | output | 1 |" in out
+    assert (tmp_path / "runs" / "ablate_k" / "top1_against_k.png").is_file()
+
+
+def test_apply_to_your_model(tmp_path: Path) -> None:
+    out = run("apply_to_your_model.py", "--epochs", "1", "--subset", "256", cwd=tmp_path)
+    assert "stage2.1" in out
+    difference = float(out.split("by at most ")[1].split()[0])
+    assert difference < 1e-5
+    assert "unwrapped: a YourNet again" in out
