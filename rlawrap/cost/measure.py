@@ -54,6 +54,8 @@ def cost(
         name, model = model, build_network(model)
     elif isinstance(model, nn.Module):
         name = type(model).__name__
+        if isinstance(model, RLAModel):
+            name += f" with RLA, k={model.config.k}"
     else:
         raise PlanError(f"cost: expected a torch.nn.Module or a name, got {type(model).__name__}.")
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torchvision
 
+import rlawrap
 from rlawrap.cost import cost, thop_count
 
 pytest.importorskip("thop", reason="needs the cost extra")
@@ -15,6 +16,15 @@ def test_thop_counts_more_for_batch_norm() -> None:
     pooled = 2048 * 49 + 2048
     assert result.thop == result.total.macs + 4 * result.total.norm_elements + pooled
     assert not [key for key in model.state_dict() if "total" in key]
+
+
+def test_thop_on_a_network_with_hidden_state() -> None:
+    """Its extra over the paper's count is batch norm and pooling, to the last operation."""
+    result = cost(rlawrap.apply(torchvision.models.resnet50(), config=rlawrap.variant("rla")))
+    pooled = (2048 + 32) * 49 + (2048 + 32)  # x and h before the classifier
+    pooled += 32 * (56**2 + 28**2 + 14**2) + 32 * (28**2 + 14**2 + 7**2)  # h between stages
+    assert result.thop == result.total.macs + 4 * result.total.norm_elements + pooled
+    assert result.thop == 4_501_153_888
 
 
 def test_absent_thop_says_how_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
