@@ -17,6 +17,7 @@ from rlawrap.errors import (
     TraceError,
     TrainError,
 )
+from rlawrap.official import load_official, official_state_dict
 from rlawrap.plan import Block, Plan, Stage
 from rlawrap.splice import RLAModel, RLAWarning, apply, disabled, rla_state_dict, unwrap
 
@@ -43,8 +44,10 @@ __all__ = [
     "cost",
     "disabled",
     "inspect",
+    "load_official",
     "load",
     "models",
+    "official_state_dict",
     "register_cell",
     "rla_state_dict",
     "save",

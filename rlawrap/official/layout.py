@@ -1,0 +1,219 @@
+"""Where every tensor of the official code lives in ours, worked out from a model's structure.
+
+The official code widens a layer to Concat[x, h]; here x's weight and h's are separate layers. So
+an official tensor is one tensor of ours, or two of ours joined: along the input channels (a
+convolution or a classifier that reads Concat[x, h]), or along the channels themselves (MobileNetV2's
+depthwise convolution of Concat[x, h] and the norm behind it).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from rlawrap.errors import CheckpointError
+from rlawrap.plan import Block
+from rlawrap.splice import RLAModel
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One official tensor: its key, our keys, and the axis they are joined along.
+
+    Without an axis, several keys of ours are copies of the one official tensor.
+    """
+
+    key: str
+    parts: tuple[str, ...]
+    axis: int | None = None
+
+
+#: Layers of our recurrent cells and their official names; the rest are called the same.
+_CELL_NAMES = {
+    "conv": {"conv.": ""},
+    "dwconv": {"conv.": ""},
+    "convlstm": {"conv.": "conv."},
+    "convgru": {
+        "gates.": "gate_conv.",
+        "reset_norm.": "reset_gate_norm.",
+        "update_norm.": "update_gate_norm.",
+        "out.": "output_conv.",
+        "out_norm.": "output_norm.",
+    },
+}
+
+
+def official_layout(model: nn.Module) -> list[Entry]:
+    """The official tensors of a model in the official order.
+
+    A network without hidden state has the same keys there and here. Raises `CheckpointError` for a
+    model that the official code could not build, with the tensors it has no place for.
+    """
+    if not isinstance(model, RLAModel):
+        return [Entry(key, (key,)) for key in model.state_dict()]
+    writer = _Writer(model)
+    if "features" in dict(model.named_children()):
+        writer.mobilenet()
+    else:
+        writer.resnet()
+    return writer.finish()
+
+
+class _Writer:
+    """Collects the entries of one model; every key of ours must be taken by one."""
+
+    def __init__(self, model: RLAModel) -> None:
+        self.model, self.config, self.plan = model, model.config, model.plan
+        self.own = list(model.state_dict())
+        self.entries: list[Entry] = []
+        #: Why the official code could not build this model.
+        self.problems: list[str] = []
+
+    def finish(self) -> list[Entry]:
+        taken = {part for entry in self.entries for part in entry.parts}
+        absent = [key for key in taken if key not in set(self.own)]
+        unplaced = [key for key in self.own if key not in taken]
+        self.problems += [f"it needs {key}, which this model lacks" for key in absent]
+        self.problems += [f"it has no place for {key}" for key in unplaced]
+        if self.problems:
+            listed = "\n  ".join(self.problems)
+            raise CheckpointError(
+                f"{self.plan.model} with {self.config} has no form in the official code:\n  {listed}"
+            )
+        return self.entries
+
+    def put(self, key: str, *parts: str, axis: int | None = None) -> None:
+        self.entries.append(Entry(key, parts, axis))
+
+    def under(self, prefix: str) -> list[str]:
+        """What follows `prefix.` in our keys, in their order."""
+        return [key[len(prefix) + 1 :] for key in self.own if key.startswith(prefix + ".")]
+
+    def copy(self, official: str, prefix: str) -> None:
+        """All our tensors below `prefix`, under the same names below `official`."""
+        for rest in self.under(prefix):
+            self.put(f"{official}.{rest}", f"{prefix}.{rest}")
+
+    # ResNet and ResNeXt: conv1, bn1, the shared layers, stages.N.M, stage_bns.N.M, bn2, fc.
+
+    def resnet(self) -> None:
+        shared = self.config.share == "stage"
+        if self.config.share == "network":
+            self.problems.append("share='network': its ResNets share a cell within a stage")
+        for name in ("conv1", "bn1"):
+            self.copy(name, name)
+        if shared:
+            self.shared_inputs()
+            for n in range(len(self.plan.stages)):
+                self.cell(f"recurrent_convs.{n}.", str(n))
+        index = 0
+        for n, stage in enumerate(self.plan.stages):
+            for m, block in enumerate(stage.blocks):
+                self.resnet_block(f"stages.{n}.{m}", block, index)
+                if not shared:
+                    place = f"stages.{n}.{m}"
+                    self.put(f"{place}.conv_out.weight", f"rla.input.{index}.weight")
+                    self.cell(f"{place}.recurrent_conv.", str(index))
+                    self.copy(f"{place}.bn_rla", f"rla.block.{index}.norm")
+                index += 1
+        if shared:
+            self.stage_norms([len(stage.blocks) for stage in self.plan.stages])
+        self.copy("bn2", "rla.head.norm")
+        self.put("fc.weight", "fc.weight", "rla.head.join.0.linear.weight", axis=1)
+        self.put("fc.bias", "fc.bias")
+
+    def resnet_block(self, place: str, block: Block, index: int) -> None:
+        entry = f"{block.entries[0].removeprefix(block.path + '.')}.weight"
+        for rest in self.under(block.path):
+            ours = f"{block.path}.{rest}"
+            if rest == entry and self.config.inject != "none":
+                self.put(f"{place}.{rest}", ours, f"rla.inject.{index}.conv.weight", axis=1)
+            else:
+                self.put(f"{place}.{rest}", ours)
+
+    # MobileNetV2: conv1, stages.N.M (N counts the rows), the shared layers, conv2, bn2, classifier.
+
+    def mobilenet(self) -> None:
+        if self.config.share != "network":
+            self.problems.append("its MobileNetV2 has one recurrent convolution: share='network'")
+        rows = self.rows()
+        first, last = self.outside_blocks()
+        self.copy("conv1", first)
+        index = 0
+        for n, row in enumerate(rows):
+            for m, block in enumerate(row):
+                self.mobilenet_block(f"stages.{n}.{m}", block, index)
+                index += 1
+        self.shared_inputs()
+        listed = "recurrent_dsconvs" if self.config.cell == "dwconv" else "recurrent_convs"
+        for n in range(len(self.plan.stages)):
+            # One module listed once for every resolution.
+            self.cell(f"{listed}.{n}.", "0")
+        self.stage_norms([len(row) for row in rows])
+        self.put("conv2.0.weight", f"{last}.0.weight", "rla.head.join.0.conv.weight", axis=1)
+        self.copy("conv2.1", f"{last}.1")
+        self.copy("bn2", "rla.head.norm")
+        self.copy("classifier", "classifier")
+
+    def rows(self) -> list[list[Block]]:
+        """Runs of blocks of one width, within a resolution: they share a Conv1x1."""
+        rows: list[list[Block]] = []
+        for stage in self.plan.stages:
+            before = None
+            for block in stage.blocks:
+                if block.channels != before:
+                    rows.append([])
+                rows[-1].append(block)
+                before = block.channels
+        return rows
+
+    def outside_blocks(self) -> tuple[str, str]:
+        """The paths of the first and of the last layers of `features`."""
+        names = [name for name, _ in self.model.get_submodule("features").named_children()]
+        return f"features.{names[0]}", f"features.{names[-1]}"
+
+    def mobilenet_block(self, place: str, block: Block, index: int) -> None:
+        """[expand], depthwise and project, each behind the other in `conv`; then attention."""
+        path, h = f"{block.path}.conv", f"rla.inject.{index}"
+        children = [name for name, _ in self.model.get_submodule(path).named_children()]
+        expands = isinstance(self.model.get_submodule(f"{path}.1"), nn.Sequential)
+        if expands:
+            self.copy(f"{place}.conv1x1", f"{path}.{children.pop(0)}")
+        depthwise, project, *rest = children
+        self.put(
+            f"{place}.conv.0.0.weight",
+            f"{path}.{depthwise}.0.weight",
+            f"{h}.depthwise.weight",
+            axis=0,
+        )
+        for name in self.under(f"{path}.{depthwise}.1"):
+            axis = None if name == "num_batches_tracked" else 0
+            ours = f"{path}.{depthwise}.1.{name}"
+            self.put(f"{place}.conv.0.1.{name}", ours, f"{h}.norm.{name}", axis=axis)
+        self.put(f"{place}.conv.1.weight", f"{path}.{project}.weight", f"{h}.conv.weight", axis=1)
+        for n, name in enumerate(rest):
+            self.copy(f"{place}.conv.{n + 2}", f"{path}.{name}")
+
+    # Both.
+
+    def shared_inputs(self) -> None:
+        for n, key in enumerate(self.under("rla.input")):
+            self.put(f"conv_outs.{n}.weight", f"rla.input.{key}")
+
+    def cell(self, official: str, key: str) -> None:
+        names = _CELL_NAMES.get(self.config.cell)
+        if names is None:
+            self.problems.append(f"cell={self.config.cell!r}: it has no such cell")
+            return
+        for rest in self.under(f"rla.cell.{key}"):
+            layer, _, parameter = rest.partition(".")
+            theirs = names.get(f"{layer}.", f"{layer}.")
+            self.put(f"{official}{theirs}{parameter}", f"rla.cell.{key}.{rest}")
+
+    def stage_norms(self, lengths: list[int]) -> None:
+        index = 0
+        for n, length in enumerate(lengths):
+            for m in range(length):
+                self.copy(f"stage_bns.{n}.{m}", f"rla.block.{index}.norm")
+                index += 1
