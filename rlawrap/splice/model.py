@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor, fx, nn
 
 from rlawrap.config import RLAConfig
@@ -86,6 +86,7 @@ class RLAModel(fx.GraphModule):
 
         if trained is not spliced:
 
+            @functools.wraps(spliced)
             def forward(self: RLAModel, *args: Any, **kwargs: Any) -> Any:
                 if self.training:
                     return trained(self, *args, **kwargs)
@@ -228,15 +229,3 @@ def disabled(model: nn.Module) -> Iterator[nn.Module]:
         yield model
     finally:
         rla_model.__dict__["_disabled"] = before
-
-
-def parameters_of_rla(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """Names and parameters that `apply` added."""
-    for name, parameter in _checked(model, "parameters_of_rla(model)").named_parameters():
-        if name.startswith("rla."):
-            yield name, parameter
-
-
-__all__ = ["RLAModel", "disabled", "parameters_of_rla", "rla_state_dict", "unwrap"]
-
-_ = torch
