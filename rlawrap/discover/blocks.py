@@ -91,7 +91,7 @@ class BlockFinder:
 
     def _no_match(self, choice: BlockChoice, called: list[str]) -> str:
         text = getattr(choice, "__name__", None) or repr(choice)
-        wanted = [c for c in (choice if isinstance(choice, (list, tuple)) else [choice])]
+        wanted = choice if isinstance(choice, (list, tuple)) else [choice]
         near: list[str] = []
         for item in wanted:
             if isinstance(item, str):
@@ -199,14 +199,14 @@ class BlockFinder:
         return sum(self.flow.ops.conv(n) is not None for n in self.rules.nodes_of(path))
 
     def _repeated_positions(self) -> dict[str, list[fx.Node]]:
-        """No join, no class three times: modules at one numbered position, with a spatial kernel."""
+        """No join, no class three times: modules at one position, with a spatial kernel."""
         candidates = [p for p in self._candidates() if self._has_spatial_kernel(p)]
         count = Counter(blank_numbers(p) for p in candidates if numbered(p) >= 2)
         hit = [p for p in candidates if count[blank_numbers(p)] >= 2]
         return {p: [] for p in hit if not any(inside(p, q) for q in hit)}
 
     def _plain_convolutions(self) -> list[Found]:
-        """Nothing repeats but the layers themselves: each convolution with its norm and activation."""
+        """Nothing repeats but the layers: each convolution with its norm and activation."""
         flow = self.flow
         found = []
         for node in flow.nodes:

@@ -42,7 +42,7 @@ class Pad:
 
 @dataclass(frozen=True)
 class Resize:
-    """Nearest-neighbour resizing to the size of another tensor: where no pooling gives that size."""
+    """Nearest-neighbour resizing to the size of a tensor: where no pooling gives that size."""
 
     def size(self, spatial: Size) -> Size:  # pragma: no cover - its size is its goal's
         raise AssertionError("a resize takes its size from its goal")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -103,6 +103,13 @@ def _argument(node: fx.Node, index: int, name: str, default: Any = None) -> Any:
     return node.kwargs.get(name, default)
 
 
+def _known(value: Any) -> bool:
+    """Whether an argument holds no node, whose value tracing does not know."""
+    if isinstance(value, (tuple, list)):
+        return all(map(_known, value))
+    return not isinstance(value, fx.Node)
+
+
 class Ops:
     """Answers about the nodes of one trace; everything is read off modules, arguments, shapes."""
 
@@ -110,6 +117,17 @@ class Ops:
         self.trace = trace
         self.shapes = shapes
         self._convs: dict[fx.Node, Conv | None] = {}
+
+    def _setting(self, node: fx.Node, index: int, name: str, default: Any = None) -> Any:
+        """An argument that is a number or a tuple; one that follows the image size is unknown.
+
+        For an unknown one `default` is returned: the window then does not explain the size of the
+        output, and h is brought to it another way.
+        """
+        value = fx.node.map_arg(
+            _argument(node, index, name, default), lambda n: self.shapes.numbers.get(n, n)
+        )
+        return value if _known(value) else default
 
     def conv(self, node: fx.Node) -> Conv | None:
         """The learned convolution or linear layer that a node is, or None."""
@@ -141,6 +159,8 @@ class Ops:
         if node.op != "call_function":
             return None
         name = name_of(node)
+        if name not in ("linear", "conv1d", "conv2d", "conv3d"):
+            return None
         weight = _argument(node, 1, "weight")
         if not isinstance(weight, fx.Node) or not self._learned(weight):
             return None
@@ -149,20 +169,22 @@ class Ops:
             return None
         if name == "linear":
             return Conv(shape[1], shape[0], 1, None)
-        if name not in ("conv1d", "conv2d", "conv3d"):
-            return None
         dims = len(shape) - 2
-        padding = _argument(node, 4, "padding", 0)
-        dilation = _tuple(_argument(node, 5, "dilation", 1), dims)
+        groups = int(self._setting(node, 6, "groups", 1))
+        return Conv(shape[1] * groups, shape[0], groups, self._function_window(node, shape))
+
+    def _function_window(self, node: fx.Node, weight: tuple[int, ...]) -> Window:
+        """The window of a call of `conv1d`, `conv2d` or `conv3d`."""
+        dims = len(weight) - 2
+        padding = self._setting(node, 4, "padding", 0)
+        dilation = _tuple(self._setting(node, 5, "dilation", 1), dims)
         if isinstance(padding, str):
             same = padding == "same"
             padding = tuple(
-                d * (k - 1) // 2 if same else 0 for d, k in zip(dilation, shape[2:], strict=True)
+                d * (k - 1) // 2 if same else 0 for d, k in zip(dilation, weight[2:], strict=True)
             )
-        groups = int(_argument(node, 6, "groups", 1))
-        stride = _tuple(_argument(node, 3, "stride", 1), dims)
-        window = Window(shape[2:], stride, _tuple(padding, dims), dilation)
-        return Conv(shape[1] * groups, shape[0], groups, window)
+        stride = _tuple(self._setting(node, 3, "stride", 1), dims)
+        return Window(weight[2:], stride, _tuple(padding, dims), dilation)
 
     @staticmethod
     def conv_module(module: nn.Module) -> bool:
@@ -245,25 +267,22 @@ class Ops:
         name = name_of(node)
         if node.op == "call_function" and name in _POOL_NAMES:
             lp = name.startswith("lp")
-            kernel = _argument(node, 2 if lp else 1, "kernel_size")
-            stride = _argument(node, 3 if lp else 2, "stride") or kernel
-            padding = 0 if lp else _argument(node, 3, "padding", 0)
+            kernel = self._setting(node, 2 if lp else 1, "kernel_size")
+            if kernel is None:
+                return None
+            stride = self._setting(node, 3 if lp else 2, "stride") or kernel
+            padding = 0 if lp else self._setting(node, 3, "padding", 0)
             is_max = name.startswith("max")
-            dilation = _argument(node, 4, "dilation", 1) if is_max else 1
-            ceil_mode = _argument(node, 5 if is_max else 4, "ceil_mode", False)
+            dilation = self._setting(node, 4, "dilation", 1) if is_max else 1
+            ceil_mode = self._setting(node, 5 if is_max else 4, "ceil_mode", False)
             return Window(
                 _tuple(kernel, dims), _tuple(stride, dims), _tuple(padding, dims),
                 _tuple(dilation, dims), bool(ceil_mode),
             )  # fmt: skip
         if node.op == "call_function" and name in ("conv1d", "conv2d", "conv3d"):
-            weight = self.shapes.of(node.args[1]) if isinstance(node.args[1], fx.Node) else None
-            if weight is None:
-                return None
-            return Window(
-                weight[2:], _tuple(_argument(node, 3, "stride", 1), dims),
-                _tuple(_argument(node, 4, "padding", 0), dims),
-                _tuple(_argument(node, 5, "dilation", 1), dims),
-            )  # fmt: skip
+            weight = _argument(node, 1, "weight")
+            shape = self.shapes.of(weight) if isinstance(weight, fx.Node) else None
+            return None if shape is None else self._function_window(node, shape)
         return None
 
     def max_pool(self, node: fx.Node) -> bool:

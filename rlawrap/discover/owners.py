@@ -103,6 +103,7 @@ class OwnerRules:
             if alive >> self.flow.position[node] & 1 and path and path in self.conv_paths:
                 by_owner[path].append(node)
         owners = Owners(dict(by_owner))
+        self._promote_wrappers(owners)
         linear = {p for p, joins in owners.joins.items() if all(map(self.is_linear, joins))}
         if len(linear) < len(owners.joins):
             for path in linear:
@@ -111,7 +112,6 @@ class OwnerRules:
         self._promote_containers(owners)
         self._drop_composites(owners)
         self._drop_aggregators(owners)
-        self._promote_wrappers(owners)
         self._keep_outermost(owners)
         return owners
 
@@ -142,7 +142,7 @@ class OwnerRules:
         )
 
     def _drop_composites(self, owners: Owners) -> None:
-        """An owner that holds a container of several owners of one class is a stage (rule 8)."""
+        """An owner that holds a container of owners of one class is a stage (rule 8)."""
         while True:
             stages = {self.type_of(p) for p in owners.joins if self._is_composite(p, owners)}
             found = [p for p in owners.joins if self.type_of(p) in stages]
@@ -159,7 +159,8 @@ class OwnerRules:
             container = parent_of(p)
             if (container == path or inside(container, path)) and self.is_container(container):
                 count[(container, self.type_of(p))] += 1
-        return any(n >= 2 for n in count.values())
+        # A list that holds nothing but one block is a stage of depth one.
+        return any(n >= 2 or n == len(self.modules[c]) for (c, _), n in count.items())  # type: ignore[arg-type]
 
     def _promote_containers(self, owners: Owners) -> None:
         """A Sequential that joins inside a module of its own belongs to that module (rule 10)."""
@@ -197,34 +198,67 @@ class OwnerRules:
             if self._wrapped(path) is not None:
                 by_class[self.type_of(path)].append(path)
         for paths in by_class.values():
-            wrapped = {type(self._wrapped(p)) for p in paths}
-            parents = [self._block_parent(p) for p in paths]
-            repeats = Counter(self.type_of(p) for p in dict.fromkeys(parents) if p)
-            for path, parent in zip(paths, parents, strict=True):
-                target: str | None = None
-                if len(wrapped) > 1 and parent and repeats[self.type_of(parent)] >= 2:
-                    target = parent
+            targets = self._wrapper_targets(paths)
+            places = {blank_numbers(t) for t in targets.values()}
+            for path in paths:
+                if path in targets:
+                    moved = [*owners.joins.get(targets[path], []), *owners.joins.pop(path)]
+                    owners.joins[targets[path]] = sorted(moved, key=self.flow.position.__getitem__)
+                elif places and blank_numbers(path) not in places:
+                    self._drop(owners, path, "a transition: its like are parts of larger blocks")
+
+    def _wrapper_targets(self, paths: list[str]) -> dict[str, str]:
+        """For the wrappers of one class, the module that each is a part of, where there is one."""
+        differ = len({type(self._wrapped(p)) for p in paths}) > 1
+        parents: dict[str, list[str]] = defaultdict(list)
+        for path in paths:
+            parent = parent_of(path)
+            while parent and self.is_container(parent):
+                parent = parent_of(parent)
+            parents[parent].append(path)
+        repeats = Counter(self.type_of(p) for p in parents)
+        stages = {"", *(q for q, parts in parents.items() if self._wraps_alike(q, parts))}
+        for parent in parents:  # what holds a block is none
+            while parent:
+                parent = parent_of(parent)
+                stages.add(parent)
+        stage_classes = {self.type_of(q) for q in stages}
+        targets: dict[str, str] = {}
+        for parent, parts in parents.items():
+            whole = self.type_of(parent) not in stage_classes and repeats[self.type_of(parent)] > 1
+            for path in parts:
+                if whole and (differ or self._only_child(path, parent)):
+                    targets[path] = parent
                 elif self._is_mixer(parent_of(path), paths):
-                    target = parent_of(path)
-                if target is not None and path in owners.joins:
-                    moved = owners.joins.pop(path)
-                    owners.joins[target] = sorted(
-                        [*owners.joins.get(target, []), *moved], key=self.flow.position.__getitem__
-                    )
+                    targets[path] = parent_of(path)
+        return targets
+
+    def _wraps_alike(self, parent: str, parts: list[str]) -> bool:
+        """Two wrappers of like modules in one container: a stage lists its blocks."""
+        kinds = Counter(
+            (parent_of(p), self._kind(self._wrapped(p))) for p in parts if parent_of(p) != parent
+        )
+        return any(n > 1 for n in kinds.values())
+
+    def _kind(self, module: nn.Module | None) -> tuple[object, ...]:
+        if isinstance(module, CONTAINERS):
+            return (type(module), *(self._kind(c) for c in module.children()))
+        return (type(module),)
+
+    def _only_child(self, path: str, parent: str) -> bool:
+        """Whether everything that a module learns lies in one child."""
+        return parent_of(path) == parent and all(
+            name.startswith(path[len(parent) :].lstrip(".") + ".")
+            for name, _ in self.modules[parent].named_parameters()
+        )
 
     def _wrapped(self, path: str) -> nn.Module | None:
-        """The one child with parameters of a generic wrapper, or None."""
+        """The one child with parameters of a generic wrapper, or None; a scale may be beside it."""
         module = self.modules[path]
-        if any(True for _ in module.parameters(recurse=False)):
+        if any(p.numel() != max(p.shape, default=1) for p in module.parameters(recurse=False)):
             return None
         children = [c for c in module.children() if any(True for _ in c.parameters())]
         return children[0] if len(children) == 1 else None
-
-    def _block_parent(self, path: str) -> str:
-        parent = parent_of(path)
-        while parent and self.is_container(parent):
-            parent = parent_of(parent)
-        return parent
 
     def _is_mixer(self, parent: str, wrappers: list[str]) -> bool:
         """A Sequential of exactly one wrapper and a convolution, as in ConvMixer."""

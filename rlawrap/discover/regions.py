@@ -1,13 +1,15 @@
-"""Blocks without a module of their own: residual steps written in a network's or stage's forward."""
+"""Blocks without a module of their own: steps written in a network's or stage's forward."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from torch import fx
 
 from rlawrap.discover.flow import Flow
-from rlawrap.discover.owners import OwnerRules, blank_numbers
+from rlawrap.discover.owners import OwnerRules
+from rlawrap.discover.refs import tensors_of
 from rlawrap.discover.tracer import Frame
 
 
@@ -46,8 +48,8 @@ def step_regions(rules: OwnerRules, frame: Frame | None) -> list[Found]:
     owner = frame or ("", 0)
     joins = [
         n
-        for n in flow.nodes
-        if n in flow.idom and trace.owner(n) == owner and rules.join_operands(n) is not None
+        for n in _passed(rules, frame)
+        if trace.owner(n) == owner and rules.join_operands(n) is not None
     ]
     found: list[Found] = []
     last_end = -1
@@ -67,6 +69,22 @@ def step_regions(rules: OwnerRules, frame: Frame | None) -> list[Found]:
     return found
 
 
+def _passed(rules: OwnerRules, frame: Frame | None) -> list[fx.Node]:
+    """Nodes that every path to the result of a frame (of the network: its output) passes."""
+    flow = rules.flow
+    if frame is None:
+        return flow.trunk
+    results = [n for n in tensors_of(flow.trace.calls[frame].output) if n in flow.idom]
+    if not results:
+        return []
+    chain: list[fx.Node] = []
+    node: fx.Node | None = max(results, key=flow.position.__getitem__)
+    while node is not None and frame in flow.trace.stacks.get(node, ()):
+        chain.append(node)
+        node = flow.idom[node]
+    return chain[::-1]
+
+
 def _class_name(rules: OwnerRules, owner: Frame) -> str:
     return f"step of {rules.type_of(owner[0]).__name__}"
 
@@ -74,8 +92,8 @@ def _class_name(rules: OwnerRules, owner: Frame) -> str:
 def looping_steps(rules: OwnerRules, path: str) -> list[Found]:
     """The steps of a stage whose forward loops over its layers; empty if it is no such stage.
 
-    Steps of one loop call layers whose paths agree once numbers are blanked; the two halves of a
-    MetaFormer block do not.
+    Steps of one loop call layers whose paths agree once whole numbers (`convs.3`, not `conv3`) are
+    blanked; the two halves of a MetaFormer block do not.
     """
     steps = step_regions(rules, (path, 0))
     if len(steps) < 2:
@@ -90,5 +108,4 @@ def looping_steps(rules: OwnerRules, path: str) -> list[Found]:
 def _signature(rules: OwnerRules, step: Found) -> frozenset[str]:
     convs = [n for n in step.nodes if rules.flow.ops.conv(n) is not None]
     paths = [str(n.target) for n in convs if n.op == "call_module"]
-    # Only layers told apart by a number make a loop.
-    return frozenset(blank_numbers(p) for p in paths) if paths else frozenset()
+    return frozenset(re.sub(r"\b\d+\b", "*", p) for p in paths)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Sequence
+from itertools import pairwise
 
 from rlawrap.discover.flow import Flow
 from rlawrap.discover.geometry import route
@@ -69,16 +70,17 @@ def _chosen(blocks: list[Wired], choice: StageChoice) -> list[list[int]]:
         counts = [int(item) for item in choice]  # type: ignore[arg-type]
         if sum(counts) != len(blocks) or min(counts, default=0) < 1:
             raise PlanError(
-                f"stages={list(choice)!r} makes {sum(counts)} blocks, the network has {len(blocks)}."
+                f"stages={list(choice)!r} makes {sum(counts)} blocks, "
+                f"the network has {len(blocks)}."
             )
         bounds = [sum(counts[:i]) for i in range(len(counts) + 1)]
-        return [list(range(a, b)) for a, b in zip(bounds, bounds[1:], strict=False)]
+        return [list(range(a, b)) for a, b in pairwise(bounds)]
     stages: list[list[int]] = [[] for _ in choice]
     for i, path in enumerate(paths):
         hits = [s for s, item in enumerate(choice) if _named(path, item)]
         if len(hits) != 1:
             raise PlanError(
-                f"stages={list(choice)!r}: block {path!r} is named by {len(hits)} of them, not by one."
+                f"stages={list(choice)!r}: {len(hits)} of them name block {path!r}, not one."
             )
         stages[hits[0]].append(i)
     empty = [item for item, stage in zip(choice, stages, strict=True) if not stage]

@@ -146,7 +146,7 @@ TIMM: dict[str, Family] = {
         "MbConvBlock",
         "ConvNeXtBlock",
         "TransformerBlock2d",
-    ),  # fmt: skip
+    ),
     "mobilevit": _hybrid("BottleneckBlock", "MobileVitBlock", "MobileVitV2Block"),
     "nextvit": _hybrid("NextConvBlock", "NextTransformerBlock"),
     "shvit": _hybrid("BasicBlock"),
