@@ -6,6 +6,7 @@ import ctypes
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -50,7 +51,7 @@ class Batch(NamedTuple):
     skipped: list[int]
 
 
-class PartDataset(Dataset[Batch]):
+class PartDataset(Dataset["Batch | DataError"]):
     """Loads a `Part`; everything random in it is a function of (seed, epoch, step, index)."""
 
     def __init__(
@@ -68,7 +69,13 @@ class PartDataset(Dataset[Batch]):
         self.mixup = mixup
         self.cutmix = cutmix
 
-    def __getitem__(self, part: Part) -> Batch:
+    def __getitem__(self, part: Part) -> Batch | DataError:
+        try:
+            return self._make(part)
+        except DataError as error:  # for `PartLoader` to raise
+            return error.with_traceback(None)
+
+    def _make(self, part: Part) -> Batch:
         mixing = self.mixup > 0 or self.cutmix > 0
         indices = (part.lead, *part.rows) if mixing else part.rows
         samples = [self._load(index, part.epoch) for index in indices]
@@ -115,6 +122,19 @@ class PartDataset(Dataset[Batch]):
         return image, label
 
 
+class PartLoader(DataLoader[Batch]):
+    """A DataLoader that raises a loader process's `DataError` as it is.
+
+    A plain DataLoader raises an error whose message is the traceback in the loader process.
+    """
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        for batch in super().__iter__():
+            if isinstance(batch, DataError):
+                raise batch
+            yield batch
+
+
 def make_loader(
     dataset: PartDataset,
     sampler: Sampler[Part],
@@ -132,8 +152,8 @@ def make_loader(
             "persistent_workers": True,
             "worker_init_fn": _start_worker,
         }
-    return DataLoader(
-        dataset,
+    return PartLoader(
+        dataset,  # type: ignore[arg-type]
         batch_size=None,
         sampler=sampler,
         pin_memory=device.type == "cuda",

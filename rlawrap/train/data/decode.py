@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import torch
 from PIL import Image
@@ -11,6 +12,7 @@ from torchvision.transforms.v2 import functional as F
 
 from rlawrap.errors import DataError
 
+OBJECT = re.compile(r" ?<_io\.BytesIO object at \w+>")  # Pillow puts it where the name would be
 EXTENSIONS = frozenset(
     {".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
 )
@@ -29,9 +31,9 @@ def decode(content: bytes, channels: int, name: str) -> Tensor:
     except MemoryError:
         raise
     except Exception as error:  # Pillow's plugins raise nearly anything on a damaged file
-        what = str(error).replace(repr(error.args[0]) if error.args else "", "").strip()
+        what = OBJECT.sub("", f"{type(error).__name__}: {error}").rstrip(": ")
         raise DataError(
-            f"{name}: a broken image ({type(error).__name__}{': ' if what else ''}{what}). "
-            'Remove or repair it, or pass on_bad_image="skip".'
+            f"{name}: a broken image ({what}). Remove or repair it, or skip such images "
+            '(on_bad_image="skip", --on-bad-image skip).'
         ) from error
     return tensor.to(torch.uint8)

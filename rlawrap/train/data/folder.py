@@ -85,7 +85,10 @@ def open_folder(root: Path, split: Split) -> tuple[FolderSource, NDArray[np.int6
 
 def _index(folder: Path, classes: list[str] | None) -> SampleIndex:
     key = "\0".join(["folder", str(folder.resolve()), *(classes or [])])
-    return load_or_build(key, lambda: build_folder_index(folder, classes))
+    try:
+        return load_or_build(key, lambda: build_folder_index(folder, classes))
+    except OSError as error:
+        raise DataError(f"{error.filename}: cannot be read ({error.strerror}).") from error
 
 
 def _class_folders(folder: Path) -> list[str]:
@@ -118,7 +121,7 @@ def build_folder_index(folder: Path, classes: list[str] | None = None) -> Sample
     empty = []
     numbers = {name: number for number, name in enumerate(known)}
     for name in present:
-        found = sorted(_walk(str(folder / name), name, watched))
+        found = sorted(_walk(str(folder / name), name, watched, ()))
         if not found:
             empty.append(name)
         names += [path for path, _ in found]
@@ -134,8 +137,14 @@ def build_folder_index(folder: Path, classes: list[str] | None = None) -> Sample
     )
 
 
-def _walk(folder: str, below: str, watched: list[Watched]) -> list[tuple[str, int]]:
+def _walk(
+    folder: str, below: str, watched: list[Watched], above: tuple[tuple[int, int], ...]
+) -> list[tuple[str, int]]:
     """(path relative to the split's folder, size) of the images, at any depth."""
+    status = os.stat(folder)
+    own = (status.st_dev, status.st_ino)
+    if own in above:
+        raise DataError(f"{folder}: a link to a folder that it is in; remove it.")
     watched.append(stamp_of(folder))
     found: list[tuple[str, int]] = []
     with os.scandir(folder) as entries:
@@ -144,7 +153,14 @@ def _walk(folder: str, below: str, watched: list[Watched]) -> list[tuple[str, in
                 continue
             path = f"{below}/{entry.name}"
             if entry.is_dir():
-                found += _walk(entry.path, path, watched)
+                found += _walk(entry.path, path, watched, (*above, own))
             elif os.path.splitext(entry.name)[1].lower() in EXTENSIONS:
-                found.append((path, entry.stat().st_size))
+                found.append((path, _size(entry)))
     return found
+
+
+def _size(entry: os.DirEntry[str]) -> int:
+    try:
+        return entry.stat().st_size
+    except FileNotFoundError:  # a link to nothing: reading it will name it
+        return 0

@@ -16,6 +16,8 @@ from rlawrap.errors import ConfigError, DataError
 from rlawrap.train.data import SKIPPED, AugmentConfig, ImageDataset, drop_skipped, open_data
 from rlawrap.train.data.arrays import ArraySource
 from rlawrap.train.data.dataset import choose_subset, to_channels, worker_init
+from rlawrap.train.loader import PartDataset, make_loader
+from rlawrap.train.sampler import EvalSampler
 from tests.train.data.trees import MakeTree
 
 ALL = AugmentConfig(crop="resized", randaugment=2, erase=0.5)
@@ -194,6 +196,20 @@ def broken_tree(make_tree: MakeTree) -> Path:
     root = make_tree("train", cat=2, dog=2)
     (root / "train" / "dog" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0not a JPEG")
     return root
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_trainers_loader_raises_the_error_as_it_is(broken_tree: Path, workers: int) -> None:
+    loader = make_loader(
+        PartDataset(open_data(broken_tree, image_size=16), num_classes=2),
+        EvalSampler(5, batch_size=5),
+        workers=workers,
+        prefetch=1,
+        device=torch.device("cpu"),
+    )
+    with pytest.raises(DataError) as raised:
+        next(iter(loader))
+    assert "broken.jpg" in str(raised.value) and "Traceback" not in str(raised.value)
 
 
 LOOP = """

@@ -107,6 +107,34 @@ def test_a_split_that_is_not_there(make_tree: MakeTree) -> None:
         open_data(root, split="test", image_size=16)
 
 
+def test_links_to_nothing_and_in_a_circle(make_tree: MakeTree) -> None:
+    root = make_tree("train", cat=1)
+    (root / "train" / "cat" / "z.png").symlink_to(root / "nowhere.png")
+    data = open_data(root, image_size=16)
+    assert len(data) == 2
+    with pytest.raises(DataError, match=r"z\.png: cannot be read"):
+        data.load(1, seed=0, epoch=0)
+    (root / "train" / "cat" / "loop").symlink_to(root / "train" / "cat")
+    with pytest.raises(DataError, match="loop: a link to a folder that it is in"):
+        open_data(root, image_size=16)
+
+
+def test_a_folder_that_may_not_be_read(
+    make_tree: MakeTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_tree("train", cat=1)
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:
+        if str(path).endswith("cat"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(DataError, match=r"cat: cannot be read \(Permission denied\)"):
+        open_data(root, image_size=16)
+
+
 def test_an_image_that_went_away_is_named(make_tree: MakeTree) -> None:
     data = open_data(make_tree("train", cat=2), image_size=16)
     Path(data.name(0)).unlink()
