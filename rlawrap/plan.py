@@ -37,8 +37,8 @@ class Block:
     input: str | None = None
     branch: str | None = None
     shortcut: str | None = None
-    #: Index of the block whose hidden state this one reads; None starts from h^0; "previous" by default.
-    after: int | None | str = "previous"
+    #: Index of the block whose hidden state this one reads; None starts from h^0.
+    after: int | str | None = "previous"
     in_channels: int | None = None
     channels: int | None = None
     stride: float | None = None
@@ -95,7 +95,9 @@ class Plan:
         """This plan less the blocks of these paths; raises `PlanError` for one it does not have."""
         unknown = sorted(set(paths) - {b.path for b in self.blocks})
         if unknown:
-            raise PlanError(f"Plan.without: no block {unknown}; it has {[b.path for b in self.blocks]}.")
+            raise PlanError(
+                f"Plan.without: no block {unknown}; it has {[b.path for b in self.blocks]}."
+            )
         kept = [
             [replace(b, after="previous") for b in s.blocks if b.path not in paths]
             for s in self.stages
@@ -117,7 +119,9 @@ class Plan:
         fields = dict(data)
         version = fields.pop("version", None)
         if version != PLAN_VERSION:
-            raise PlanError(f"Plan.from_dict: version {version!r}, this rlawrap reads {PLAN_VERSION}.")
+            raise PlanError(
+                f"Plan.from_dict: version {version!r}, this rlawrap reads {PLAN_VERSION}."
+            )
         try:
             stages = tuple(
                 Stage(index=s["index"], blocks=tuple(_block(b) for b in s["blocks"]))
@@ -139,7 +143,10 @@ class Plan:
     def digest(self) -> str:
         """Sixteen hex digits that change when anything that steers the rewrite does."""
         wiring = [
-            [(b.path, b.entries, b.input, b.branch, b.shortcut, b.output, b.after) for b in s.blocks]
+            [
+                (b.path, b.entries, b.input, b.branch, b.shortcut, b.output, b.after)
+                for b in s.blocks
+            ]
             for s in self.stages
         ]
         text = json.dumps([wiring, self.head])
@@ -170,7 +177,17 @@ def _short(reference: str | None, path: str) -> str:
 
 def _table(plan: Plan) -> list[str]:
     rows: list[tuple[str, ...]] = [
-        ("stage", "block", "class", "channels", "size", "stride", "h enters at", "branch y", "reads")
+        (
+            "stage",
+            "block",
+            "class",
+            "channels",
+            "size",
+            "stride",
+            "h enters at",
+            "branch y",
+            "reads",
+        )
     ]
     index = 0
     for stage in plan.stages:

@@ -1,4 +1,4 @@
-"""The data flow of a trace: which nodes carry the image, in what layout, and what dominates what."""
+"""The data flow of a trace: nodes that carry the image, their layout, and what dominates what."""
 
 from __future__ import annotations
 
@@ -35,9 +35,12 @@ class Flow:
             if node.op == "placeholder":
                 if self.shapes.of(node) is not None and node.users:
                     data.add(node)
-            elif node.op not in ("get_attr", "output") and self._carries_tensor(node):
-                if any(source in data for source in node.all_input_nodes):
-                    data.add(node)
+            elif (
+                node.op not in ("get_attr", "output")
+                and self._carries_tensor(node)
+                and any(source in data for source in node.all_input_nodes)
+            ):
+                data.add(node)
         return data
 
     def _carries_tensor(self, node: fx.Node) -> bool:

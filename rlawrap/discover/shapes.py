@@ -24,6 +24,8 @@ class Shapes:
     table: Mapping[fx.Node, tuple[Shape | None, ...]]
     inputs: tuple[Shape, ...]
     dtypes: Mapping[fx.Node, torch.dtype]
+    #: Numbers, and tuples of them, that forward computes and that no probe size changes.
+    numbers: Mapping[fx.Node, Any]
 
     def of(self, node: fx.Node, probe: int = 0) -> Shape | None:
         row = self.table.get(node)
@@ -34,13 +36,19 @@ class Shapes:
 
 
 def first_input_channels(model: nn.Module) -> tuple[int, int]:
-    """(channels, spatial dimensions) that the first convolution of a network reads."""
+    """(channels, spatial dimensions) that the first convolution of a network reads.
+
+    Without convolution modules, the first parameter of a kernel's shape is taken for its weight.
+    """
     for module in model.modules():
         if isinstance(module, nn.modules.conv._ConvNd):
             return module.in_channels, len(module.kernel_size)
+    for parameter in model.parameters():
+        if 3 <= parameter.dim() <= 5:
+            return parameter.shape[1], parameter.dim() - 2
     raise PlanError(
-        f"{type(model).__name__} holds no convolution module. Pass example_input= if its forward "
-        "calls torch.nn.functional convolutions."
+        f"{type(model).__name__} holds no convolution: no such module, and no parameter of a "
+        "kernel's shape. Pass example_input= if its forward makes its kernels otherwise."
     )
 
 
@@ -119,7 +127,7 @@ def _quiet() -> Iterator[None]:
 
 
 def propagate(trace: Trace, values: Mapping[str, Any]) -> tuple[dict[fx.Node, Any], str | None]:
-    """Run the graph on fake tensors; nodes after a failure are left out. Returns the first error."""
+    """Run the graph on fake tensors; what follows a failure is left out. Also the first error."""
     env: dict[fx.Node, Any] = {}
     modules = dict(trace.root.named_modules(remove_duplicate=False))
     error: str | None = None
@@ -192,7 +200,7 @@ def measure(
         failure = failure or f"at input {tuple(shape)}: {error}"
     raise PlanError(
         f"{type(trace.root).__name__} runs at none of the sizes tried; {failure}. "
-        "Pass example_input= with a tensor (or a tuple, or a dict by argument name) that it accepts."
+        "Pass example_input= with a tensor (or a tuple, or a dict by name) that it accepts."
     )
 
 
@@ -224,8 +232,11 @@ def _probe(
             notes.append(f"the network itself refuses {'x'.join(map(str, other[2:]))} ({error})")
         runs.append(run)
         inputs.append(other)
-    table, dtypes = {}, {}
+    table, dtypes, numbers = {}, {}, {}
     for node in trace.graph.nodes:
+        value = env.get(node)
+        if _plain(value) and all(node not in run or run[node] == value for run in runs):
+            numbers[node] = value
         rows = tuple(
             tuple(int(n) for n in run[node].shape)
             if isinstance(run.get(node), torch.Tensor)
@@ -235,4 +246,10 @@ def _probe(
         if rows[0] is not None:
             table[node] = rows
             dtypes[node] = env[node].dtype
-    return Shapes(table, tuple(inputs), dtypes), notes
+    return Shapes(table, tuple(inputs), dtypes, numbers), notes
+
+
+def _plain(value: Any) -> bool:
+    if isinstance(value, (tuple, list)):
+        return all(map(_plain, value))
+    return isinstance(value, (bool, int, float, str))

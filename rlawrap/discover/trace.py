@@ -56,7 +56,7 @@ def refuse_wrapped(model: Any, call: str) -> None:
         "DataParallel": "pass model.module and wrap the result in DataParallel again",
         "DistributedDataParallel": "pass model.module and wrap the result in DDP again",
         "FullyShardedDataParallel": "apply before sharding",
-        "OptimizedModule": "pass the module that was compiled (model._orig_mod), compile the result",
+        "OptimizedModule": "pass the module inside (model._orig_mod) and compile the result",
         "RLAModel": "it already has a hidden state; rlawrap.unwrap(model) gives the base back",
     }
     for cls in type(model).__mro__:
@@ -70,7 +70,7 @@ def make_shadow(model: nn.Module, fake_mode: FakeTensorMode) -> nn.Module:
     """A copy of `model` whose parameters and buffers are fake tensors (no memory)."""
     memo: dict[int, Any] = {}
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        if isinstance(tensor, nn.parameter.UninitializedTensorMixin):
+        if torch.nn.parameter.is_lazy(tensor):
             raise PlanError(f"{name!r} is lazy and has no shape yet; run the model once first.")
         memo[id(tensor)] = fake_mode.from_tensor(tensor)
     try:
@@ -127,8 +127,9 @@ def _explain(error: Exception, tracer: RLATracer, root: nn.Module) -> TraceError
         else "move the part that depends on values into a module of its own and name it in "
         "leaf_modules="
     )
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     return TraceError(
-        f"torch.fx cannot follow {where}{place}{line}: {str(error).splitlines()[0] if str(error) else type(error).__name__}. "
+        f"torch.fx cannot follow {where}{place}{line}: {reason}. "
         f"Then {advice}; blocks= chooses the block modules by hand."
     )
 

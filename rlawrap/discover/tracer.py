@@ -74,6 +74,14 @@ def _library_functions() -> tuple[Callable[..., Any], ...]:
     return tuple(f for f in layers.get_notrace_functions() if callable(f))
 
 
+class _NoKeywords(dict[str, Any]):
+    """`**kwargs` while tracing; a plain dict would make fx flatten all arguments into a tree."""
+
+
+class _NoArguments(tuple[Any, ...]):
+    """`*args` while tracing."""
+
+
 class RLATracer(fx.Tracer):
     """Traces into everything but elementary layers; `stacks[node]` are the calls it ran in."""
 
@@ -94,7 +102,7 @@ class RLATracer(fx.Tracer):
         for leaf in self.user_leaves:
             if leaf == module_qualified_name or (isinstance(leaf, type) and isinstance(m, leaf)):
                 return True
-        if isinstance(m, _LEAF_BASES) or isinstance(m, self.leaf_classes):
+        if isinstance(m, (*_LEAF_BASES, *self.leaf_classes)):
             return True
         return self.no_trace(type(m)) or super().is_leaf_module(m, module_qualified_name)
 
@@ -118,7 +126,11 @@ class RLATracer(fx.Tracer):
         return node
 
     def call_module(
-        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict
+        self,
+        m: nn.Module,
+        forward: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> Any:
         path = self.path_of_module(m)
         frame = (path, self.call_counts.get(path, 0))
@@ -143,7 +155,7 @@ class RLATracer(fx.Tracer):
         A Proxy would answer `is not None` with True and take the branch for a value never given.
         """
         if name.startswith("*"):
-            return {} if name.startswith("**") else ()
+            return _NoKeywords() if name.startswith("**") else _NoArguments()
         proxy = super()._proxy_placeholder(name, None, sig, fn_for_analysis)
         default = sig.parameters[name].default
         if default is pyinspect.Parameter.empty or (concrete_args and name in concrete_args):

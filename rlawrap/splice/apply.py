@@ -124,8 +124,8 @@ def _keep_constants(base: nn.Module, trace: Trace) -> None:
 
 def _like(base: nn.Module, rla: nn.Module) -> None:
     """Give the new layers the device and dtype of the base."""
-    floating = [p for p in base.parameters() if p.is_floating_point()]
-    floating = floating or [b for b in base.buffers() if b.is_floating_point()]
+    tensors = [*base.parameters(), *base.buffers()]
+    floating = [t for t in tensors if t.is_floating_point()]
     if floating:
         rla.to(device=floating[0].device, dtype=floating[0].dtype)
 

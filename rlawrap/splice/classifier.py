@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 def replace_classifier(model: RLAModel, num_classes: int) -> None:
     """Give the layer that makes the logits, and what h adds to it, `num_classes` outputs."""
     if not isinstance(num_classes, int) or num_classes < 1:
-        raise ConfigError(f"reset_classifier({num_classes!r}): give a number of classes of at least 1.")
+        raise ConfigError(
+            f"reset_classifier({num_classes!r}): give a number of classes of at least 1."
+        )
     layer, join = _find(model)
     if layer is None:
         raise PlanError(

@@ -15,7 +15,7 @@ from rlawrap.discover.refs import References
 from rlawrap.discover.trace import Trace
 from rlawrap.errors import PlanError
 from rlawrap.splice.inplace import protect
-from rlawrap.splice.resolve import Design, BlockDesign
+from rlawrap.splice.resolve import BlockDesign, Design
 
 
 class GraphEditor:

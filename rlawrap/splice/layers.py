@@ -46,6 +46,32 @@ class PadZeros(nn.Module):
         return F.pad(x, self.sides)
 
 
+class CeilPool3d(nn.Module):
+    """An average pool of kernel = stride over volumes, rounding sizes up.
+
+    `torch.nn.AvgPool3d` refuses an axis shorter than its kernel, such as the one frame left of a
+    short clip; the two-dimensional pool does not. The average is taken over height and width
+    first, then over time, which is the same.
+    """
+
+    def __init__(self, stride: tuple[int, ...]) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        time, height, width = self.stride
+        channels, frames = x.shape[1], x.shape[2]
+        x = F.avg_pool2d(
+            x.flatten(1, 2), (height, width), ceil_mode=True, count_include_pad=False
+        ).unflatten(1, (channels, frames))
+        sides = (x.shape[3], x.shape[4])
+        x = F.avg_pool2d(x.flatten(3, 4), (time, 1), ceil_mode=True, count_include_pad=False)
+        return x.unflatten(3, sides)
+
+    def extra_repr(self) -> str:
+        return f"stride={self.stride}"
+
+
 class Resize(nn.Module):
     """h at the spatial size of another tensor, nearest neighbour."""
 
@@ -141,6 +167,9 @@ def step_layers(steps: list[Step]) -> list[nn.Module]:
     for step in steps:
         if isinstance(step, Pool):
             w = step.window
+            if len(w.kernel) == 3 and w.ceil_mode and w.kernel == w.stride and not any(w.padding):
+                layers.append(CeilPool3d(w.stride))
+                continue
             cls = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)[len(w.kernel) - 1]
             layers.append(
                 cls(

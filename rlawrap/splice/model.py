@@ -81,7 +81,7 @@ class RLAModel(fx.GraphModule):
         if self.__dict__.get("_train_graph") is not None:
             other = self.__dict__["_train_graph"].python_code(root_module="self")
             namespace = dict(other.globals)
-            exec(compile(other.src, "<rlawrap train graph>", "exec"), namespace)  # noqa: S102
+            exec(compile(other.src, "<rlawrap train graph>", "exec"), namespace)
             trained = namespace["forward"]
 
         if trained is not spliced:
@@ -130,7 +130,7 @@ class RLAModel(fx.GraphModule):
     def _copy_extras(self, twin: RLAModel, memo: dict[int, Any]) -> None:
         """Hooks and attributes that a user set on the model itself."""
         for name, value in self.__dict__.items():
-            if name.endswith("_hooks") or name.endswith("_hooks_with_kwargs"):
+            if name.endswith(("_hooks", "_hooks_with_kwargs")):
                 twin.__dict__[name] = copy.copy(value)
             elif name not in twin.__dict__ and not name.startswith("_"):
                 twin.__dict__[name] = copy.deepcopy(value, memo)

@@ -7,7 +7,8 @@ import math
 import torch
 from torch import nn
 
-from rlawrap.discover.geometry import Resize
+from rlawrap.cells import make_norm
+from rlawrap.discover.geometry import Resize, Step
 from rlawrap.splice.layers import Resize as ResizeLayer
 from rlawrap.splice.layers import named_activation, step_layers
 from rlawrap.splice.resolve import Design
@@ -56,16 +57,14 @@ def build(design: Design) -> nn.Module:
     return rla
 
 
-def _sizer(steps: list[object], dims: int) -> nn.Module:
+def _sizer(steps: list[Step], dims: int) -> nn.Module:
     if any(isinstance(s, Resize) for s in steps):
         return ResizeLayer(tuple(range(2, dims + 2)))
-    layers = step_layers(steps)  # type: ignore[arg-type]
+    layers = step_layers(steps)
     return layers[0] if len(layers) == 1 else nn.Sequential(*layers)
 
 
 def _head(design: Design) -> nn.Module:
-    from rlawrap.cells import make_norm
-
     head = nn.Module()
     if design.head_norm:
         head.add_module("norm", make_norm(design.config.norm, design.config.k, design.dims))
@@ -84,7 +83,7 @@ def initialise(rla: nn.Module, design: Design, fan_in: dict[str, int]) -> None:
         if isinstance(module, nn.modules.conv._ConvNd):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     for entry in design.head:
-        last = _last_layer(rla.head.join[entry.name])  # type: ignore[union-attr,index]
+        last = _last_layer(rla.get_submodule(f"head.join.{entry.name}"))
         if isinstance(last, nn.Linear):
             bound = 1 / math.sqrt(last.in_features + fan_in.get(entry.target, 0))
             nn.init.uniform_(last.weight, -bound, bound)
@@ -93,9 +92,14 @@ def initialise(rla: nn.Module, design: Design, fan_in: dict[str, int]) -> None:
     with torch.no_grad():
         for step in design.steps:
             for entry in step.entries:
-                _last_layer(rla.inject[entry.name]).weight.zero_()  # type: ignore
+                _zero(_last_layer(rla.get_submodule(f"inject.{entry.name}")))
         for entry in design.head:
-            _last_layer(rla.head.join[entry.name]).weight.zero_()  # type: ignore
+            _zero(_last_layer(rla.get_submodule(f"head.join.{entry.name}")))
+
+
+def _zero(layer: nn.Module) -> None:
+    weight: torch.Tensor = layer.weight  # type: ignore[assignment]
+    weight.zero_()
 
 
 def _last_layer(path: nn.Module) -> nn.Module:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import fx, nn
@@ -59,7 +58,7 @@ class Path:
 def meeting_point(
     flow: Flow, layer: fx.Node, stop: fx.Node | None
 ) -> tuple[fx.Node, list[fx.Node]]:
-    """Walk back from a layer to `stop`, or to where paths join: that node, and what lies between."""
+    """Walk back from a layer to `stop` or to where paths join: that node, and what lies between."""
     between: list[fx.Node] = []
     node = flow.sources[layer][0]
     while node is not stop:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass, field
 
-from torch import fx, nn
+from torch import fx
 
 from rlawrap.cells import Cell, CellSpec, get_cell
 from rlawrap.config import RLAConfig
@@ -54,7 +54,7 @@ class BlockDesign:
 
 @dataclass
 class Design:
-    """The whole rewrite as data; `rlawrap.splice.modules` builds it, `edit` writes it into graphs."""
+    """The whole rewrite as data: `modules` builds it, `edit` writes it into graphs."""
 
     config: RLAConfig
     plan: Plan

@@ -1,0 +1,179 @@
+"""Networks for the tests: the families by name, small custom ones, and norms made uneven."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import Tensor, nn
+
+
+class Residual(nn.Module):
+    """A residual block with in-place addition and activation, as the official code writes it."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.relu = nn.ReLU(inplace=True)
+        self.project = None
+        if stride != 1 or inputs != outputs:
+            self.project = nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        short = x if self.project is None else self.project(x)
+        y = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
+        y += short
+        return self.relu(y)
+
+
+class BlockNet(nn.Module):
+    """A custom network of block modules."""
+
+    def __init__(self, width: int = 8, classes: int = 5) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, width, 3, padding=1)
+        self.body = nn.Sequential(
+            Residual(width, width), Residual(width, 2 * width, 2), Residual(2 * width, 2 * width)
+        )
+        self.drop = nn.Dropout(0.3)
+        self.fc = nn.Linear(2 * width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.body(self.stem(x))
+        return self.fc(self.drop(F.adaptive_avg_pool2d(x, 1).flatten(1)))
+
+
+class FunctionalNet(nn.Module):
+    """A network whose forward is functional throughout: no block has a module of its own."""
+
+    def __init__(self, width: int = 8, classes: int = 5) -> None:
+        super().__init__()
+        shapes = [(width, 3, 3, 3)] + [(width, width, 3, 3)] * 4
+        self.weights = nn.ParameterList(nn.Parameter(torch.randn(s) * 0.1) for s in shapes)
+        self.classify = nn.Parameter(torch.randn(classes, width) * 0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(F.conv2d(x, self.weights[0], padding=1))
+        y = F.relu(F.conv2d(x, self.weights[1], padding=1))
+        x = F.relu(x + F.conv2d(y, self.weights[2], padding=1))
+        y = F.relu(F.conv2d(x, self.weights[3], padding=1))
+        x = F.relu(x + F.conv2d(y, self.weights[4], padding=1))
+        x = F.dropout(x, 0.2, training=self.training)
+        return F.linear(x.mean((2, 3)), self.classify)
+
+
+class LoopStage(nn.Module):
+    """A stage whose forward loops over lists of layers."""
+
+    def __init__(self, width: int, depth: int) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(depth))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(width) for _ in range(depth))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = x + F.relu(norm(conv(x)))
+        return x
+
+
+class LoopNet(nn.Module):
+    """A network of two looping stages."""
+
+    def __init__(self, width: int = 8, classes: int = 5) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, width, 3, 2, 1)
+        self.stage1 = LoopStage(width, 3)
+        self.down = nn.Conv2d(width, 2 * width, 2, 2)
+        self.stage2 = LoopStage(2 * width, 2)
+        self.fc = nn.Linear(2 * width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stage2(self.down(self.stage1(self.stem(x))))
+        return self.fc(x.mean((-2, -1)))
+
+
+class WaveNet1d(nn.Module):
+    """A residual network over signals."""
+
+    def __init__(self, width: int = 8, classes: int = 5) -> None:
+        super().__init__()
+        self.stem = nn.Conv1d(2, width, 7, 2, 3)
+        self.convs = nn.ModuleList(
+            nn.Conv1d(width, width, 3, padding=2**i, dilation=2**i) for i in range(3)
+        )
+        self.fc = nn.Linear(width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for conv in self.convs:
+            x = x + torch.tanh(conv(x))
+        return self.fc(x.mean(-1))
+
+
+def uneven(net: nn.Module, seed: int = 1) -> nn.Module:
+    """Give every norm random statistics and scales, so that no branch is silent by chance."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for module in net.modules():
+            mean = getattr(module, "running_mean", None)
+            if isinstance(mean, Tensor):
+                mean.normal_(0, 0.1, generator=generator)
+                module.running_var.uniform_(0.5, 1.5, generator=generator)  # type: ignore
+            if isinstance(getattr(module, "layer_scale", None), nn.Parameter):
+                module.layer_scale.uniform_(0.5, 1.5, generator=generator)  # type: ignore
+            if isinstance(module, (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)):
+                module.weight.uniform_(0.5, 1.5, generator=generator)
+                module.bias.normal_(0, 0.1, generator=generator)
+    return net
+
+
+def random_rla(model: nn.Module, scale: float = 0.1, seed: int = 2) -> nn.Module:
+    """Give the layers of the hidden state random weights, so that it is really used."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.startswith("rla."):
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
+    return model
+
+
+def relative(a: Tensor, b: Tensor) -> float:
+    """|a - b| / |a|."""
+    return float((a - b).detach().norm() / a.detach().norm())
+
+
+def _torchvision(name: str, **kwargs: object) -> Callable[[], nn.Module]:
+    return lambda: torchvision.models.get_model(name, weights=None, num_classes=7, **kwargs)
+
+
+#: name -> (builder, input shape, expected number of blocks in each stage)
+FAMILIES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], list[int]]] = {
+    "resnet18": (_torchvision("resnet18"), (2, 3, 64, 64), [2, 2, 2, 2]),
+    "resnet50": (_torchvision("resnet50"), (2, 3, 64, 64), [3, 4, 6, 3]),
+    "resnext50": (_torchvision("resnext50_32x4d"), (2, 3, 64, 64), [3, 4, 6, 3]),
+    "wide_resnet50": (_torchvision("wide_resnet50_2"), (2, 3, 32, 32), [3, 4, 6, 3]),
+    "mobilenet_v2": (_torchvision("mobilenet_v2"), (2, 3, 64, 64), [1, 2, 3, 7, 4]),
+    "efficientnet_b0": (_torchvision("efficientnet_b0"), (2, 3, 64, 64), [1, 2, 2, 6, 5]),
+    "vgg11_bn": (_torchvision("vgg11_bn"), (2, 3, 32, 32), [1, 1, 2, 2, 2]),
+    "convnext_tiny": (_torchvision("convnext_tiny"), (2, 3, 64, 64), [3, 3, 9, 3]),
+    "googlenet": (_torchvision("googlenet", init_weights=False), (2, 3, 96, 96), [2, 5, 2]),
+    "r3d_18": (_torchvision("r3d_18"), (2, 3, 4, 32, 32), [2, 2, 2, 2]),
+    "block_net": (BlockNet, (2, 3, 32, 32), [1, 2]),
+    "functional_net": (FunctionalNet, (2, 3, 32, 32), [2]),
+    "loop_net": (LoopNet, (2, 3, 32, 32), [3, 2]),
+    "wave_net_1d": (WaveNet1d, (2, 2, 256), [3]),
+}
+
+
+def family(name: str) -> tuple[nn.Module, Tensor]:
+    """A network of a family with uneven norms, and an input for it."""
+    build, shape, _ = FAMILIES[name]
+    torch.manual_seed(0)
+    return uneven(build()), torch.randn(shape)
