@@ -51,7 +51,7 @@ class Batch(NamedTuple):
     skipped: list[int]
 
 
-class PartDataset(Dataset["Batch | DataError"]):
+class PartDataset(Dataset[Batch]):
     """Loads a `Part`; everything random in it is a function of (seed, epoch, step, index)."""
 
     def __init__(
@@ -69,13 +69,7 @@ class PartDataset(Dataset["Batch | DataError"]):
         self.mixup = mixup
         self.cutmix = cutmix
 
-    def __getitem__(self, part: Part) -> Batch | DataError:
-        try:
-            return self._make(part)
-        except DataError as error:  # for `PartLoader` to raise
-            return error.with_traceback(None)
-
-    def _make(self, part: Part) -> Batch:
+    def __getitem__(self, part: Part) -> Batch:
         mixing = self.mixup > 0 or self.cutmix > 0
         indices = (part.lead, *part.rows) if mixing else part.rows
         samples = [self._load(index, part.epoch) for index in indices]
@@ -122,6 +116,19 @@ class PartDataset(Dataset["Batch | DataError"]):
         return image, label
 
 
+class _ErrorsAsItems(Dataset[Batch]):
+    """Gives a `DataError` instead of raising it, for `PartLoader` to raise."""
+
+    def __init__(self, parts: PartDataset) -> None:
+        self.parts = parts
+
+    def __getitem__(self, part: Part) -> Batch | DataError:  # type: ignore[override]
+        try:
+            return self.parts[part]
+        except DataError as error:
+            return error.with_traceback(None)
+
+
 class PartLoader(DataLoader[Batch]):
     """A DataLoader that raises a loader process's `DataError` as it is.
 
@@ -153,7 +160,7 @@ def make_loader(
             "worker_init_fn": _start_worker,
         }
     return PartLoader(
-        dataset,  # type: ignore[arg-type]
+        _ErrorsAsItems(dataset),
         batch_size=None,
         sampler=sampler,
         pin_memory=device.type == "cuda",
