@@ -26,6 +26,10 @@ _KEPT_ATTRIBUTES = (
 )
 
 
+#: Ends of the names under which `nn.Module` keeps hooks.
+_HOOKS = ("_hooks", "_hooks_with_kwargs", "_hooks_always_called", "_is_full_backward_hook")
+
+
 class RLAModel(fx.GraphModule):
     """A network with a hidden state along its depth; made by `rlawrap.apply`.
 
@@ -67,6 +71,9 @@ class RLAModel(fx.GraphModule):
         self.__dict__["_turned"] = turned
         self.__dict__["_settings"] = dict(settings or {})
         self.__dict__["_disabled"] = False
+        for name, value in base.__dict__.items():
+            if name.endswith(_HOOKS):
+                self.__dict__[name] = copy.copy(value)
         for name in _KEPT_ATTRIBUTES:
             if hasattr(base, name) and not isinstance(getattr(base, name), Callable):  # type: ignore[arg-type]
                 self.__dict__[name] = getattr(base, name)
