@@ -22,6 +22,14 @@ format: $(VENV)/.installed-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Random networks by the thousand, against everything that `apply` promises.
+fuzz: $(VENV)/.installed-test
+	$(BIN)/python -m tests.fuzz --examples 2000
+
+# Training processes killed at random moments.
+chaos: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m chaos tests/chaos
+
 docs: $(VENV)/.installed-docs
 	$(BIN)/mkdocs build --strict
 

@@ -107,6 +107,15 @@ def test_pooling_in_the_paper_count() -> None:
     assert total.paper_ops == total.macs + 4 * 64 + 4 * 16
 
 
+def test_a_mean_over_channels_is_no_pooling() -> None:
+    class ChannelMean(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x - x.mean(1, keepdim=True)
+
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), ChannelMean(), nn.Conv2d(4, 4, 1))
+    assert cost(net, size=8).total.pool_elements == 0
+
+
 def snapshot(model: nn.Module) -> dict[str, object]:
     return {
         "state": copy.deepcopy(model.state_dict()),

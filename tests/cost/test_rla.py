@@ -40,6 +40,8 @@ def test_what_each_part_adds(rla_resnet50: nn.Module) -> None:
     assert parts["stage 0"].params == 256 * 32 + 32 * 32 * 9 + 3 * 64 + 3 * 32 * 64
     per_pixel = 256 * 32 + 32 * 32 * 9 + 32 * 64
     assert parts["stage 0"].macs == 3 * 56 * 56 * per_pixel
+    # h is pooled for the first block of a stage, and that stage pays for it.
+    assert [parts[f"stage {i}"].pool_elements for i in range(4)] == [0, 32 * 784, 32 * 196, 32 * 49]
     # The head: a norm of 32 channels, and 32 columns of the classifier.
     assert parts["head"] == Count(
         params=64 + 32 * 1000, macs=32 * 1000, norm_elements=32 * 49, pool_elements=0
