@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rlawrap import models
+from rlawrap.attention import attend
 from rlawrap.cells import Cell, CellSpec, register_cell
 from rlawrap.checkpoints import load, save
 from rlawrap.config import RLAConfig, variant
@@ -41,6 +42,7 @@ __all__ = [
     "TraceError",
     "TrainError",
     "apply",
+    "attend",
     "cost",
     "disabled",
     "inspect",

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from rlawrap.splice import RLAModel
 
 
+Attention = Literal["eca", "se"] | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Preset:
     """One official constructor as data."""
@@ -28,7 +31,7 @@ class Preset:
     name: str
     base: str
     #: What acts on the end of every residual branch.
-    attention: Literal["eca", "se"] | None = None
+    attention: Attention = None
     #: A key of `rlawrap.config.VARIANTS`; None for a network without hidden state.
     variant: str | None = None
     k: int = 32
@@ -44,30 +47,42 @@ class Preset:
         )
 
 
+_ATTENTION: tuple[tuple[Attention, str], ...] = ((None, ""), ("eca", "_eca"), ("se", "_se"))
 _DEPTHS = ("resnet50", "resnet101", "resnet152")
 _RESNEXTS = ("resnext50_32x4d", "resnext101_32x4d")
+_VARIANT_NAMES = (
+    *("rlav1_resnet50", "rlav1_resnet50_eca", "rlav2_resnet50", "rlav3_resnet50"),
+    *("rlav4_resnet50", "rlav5_resnet50", "rlav6_resnet50", "rlav1p_resnet50"),
+    *("rlaus_resnet50", "rlaus_resnet101", "rlarh_resnet50", "rlalstm_resnet50"),
+    *("rlagru_resnet50", "rlagru_resnet50_eca", "rlagru_resnet101", "rlagru_resnet101_eca"),
+)
 
 
 def _presets() -> Iterator[Preset]:
     for base in (*_DEPTHS, *_RESNEXTS):
-        yield Preset(name=base, base=base)
-        yield Preset(name=f"rla_{base}", base=base, variant="rla")
+        for attention, suffix in _ATTENTION:
+            yield Preset(name=base + suffix, base=base, attention=attention)
+            # The official code has no SE form of the plain RLA-ResNets.
+            if attention != "se" or base in _RESNEXTS:
+                yield Preset(
+                    name=f"rla_{base}{suffix}", base=base, attention=attention, variant="rla"
+                )
     yield Preset(name="resnet50_k", base="resnet50_k")
-    for variant, bases in {
-        **{f"rlav{i}": ("resnet50",) for i in range(1, 7)},
-        "rlav1p": ("resnet50",),
-        "rlaus": ("resnet50", "resnet101"),
-        "rlarh": ("resnet50",),
-        "rlalstm": ("resnet50",),
-        "rlagru": ("resnet50", "resnet101"),
-    }.items():
-        for base in bases:
-            yield Preset(name=f"{variant}_{base}", base=base, variant=variant)
+    for name in _VARIANT_NAMES:
+        variant, base, *eca = name.split("_")  # as in rlav1_resnet50_eca
+        yield Preset(name=name, base=base, attention="eca" if eca else None, variant=variant)
     yield Preset(name="mobilenet_v2", base="mobilenet_v2")
+    yield Preset(name="mobilenetv2_eca", base="mobilenet_v2", attention="eca")
     for variant in ("rla_mobilenetv2", "dsrla_mobilenetv2"):
-        yield Preset(name=variant, base="mobilenet_v2", variant=variant)
-        for k in (6, 12, 24, 32):
-            yield Preset(name=f"{variant}_k{k}", base="mobilenet_v2", variant=variant, k=k)
+        for attention, suffix in _ATTENTION[:2]:
+            for k, size in ((32, ""), (6, "_k6"), (12, "_k12"), (24, "_k24"), (32, "_k32")):
+                yield Preset(
+                    name=variant + size + suffix,
+                    base="mobilenet_v2",
+                    attention=attention,
+                    variant=variant,
+                    k=k,
+                )
 
 
 #: Every official constructor by name.
@@ -88,6 +103,7 @@ def build_preset(
     so that the network computes what its base does until it is trained. `options` are fields of
     `RLAConfig`. Raises `ConfigError` for options the preset does not have.
     """
+    from rlawrap.attention import attend
     from rlawrap.config import variant
     from rlawrap.splice import apply
 
@@ -97,6 +113,9 @@ def build_preset(
             f"{preset.name}: it has no hidden state and takes num_classes and weights, not {asked}."
         )
     base = build_base(preset.base, num_classes=num_classes, weights=weights)
+    if preset.attention is not None:
+        kernel = _mobilenet_kernel if preset.base == "mobilenet_v2" else None
+        base = attend(base, preset.attention, kernel=kernel if preset.attention == "eca" else None)
     if preset.variant is None:
         return base
     if weights is not None:
@@ -106,6 +125,11 @@ def build_preset(
     if weights is None and config.init == "paper":
         _initialise_jointly(model)
     return model
+
+
+def _mobilenet_kernel(channels: int) -> int:
+    """The kernel size of ECA in the official MobileNetV2."""
+    return 1 if channels < 96 else 3
 
 
 def _initialise_jointly(model: RLAModel) -> None:

@@ -1,0 +1,8 @@
+"""Channel attention (ECA, SE) at the end of the residual branches of any network."""
+
+from __future__ import annotations
+
+from rlawrap.attention.insert import attend
+from rlawrap.attention.layers import ECA, SE, eca_kernel
+
+__all__ = ["ECA", "SE", "attend", "eca_kernel"]

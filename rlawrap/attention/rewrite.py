@@ -1,0 +1,139 @@
+"""A module whose own forward passes some of its values through further children.
+
+The class of such a module is a subclass of its old one, with the same name and signature; its
+children keep their names, so state dicts only gain keys. Only this module's forward is rewritten
+(by `torch.fx`, its children being opaque), so everything around it works as before.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from torch import fx, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from rlawrap.discover.refs import References
+from rlawrap.discover.trace import Trace, make_shadow, trace_graph, unify
+
+#: A value of the module's own forward (a reference, as in `rlawrap.plan`) and a child's name.
+Insertion = tuple[str, str]
+
+
+def pass_through(module: nn.Module, reference: str, child: str) -> None:
+    """From now on `module`'s forward replaces a value of its own by `child` of that value.
+
+    `child` is a child of the module that its forward does not call yet. Raises `TraceError` where
+    `torch.fx` cannot follow the forward, `PlanError` for a value it does not compute.
+    """
+    plain = _plain_class(module)
+    insertions = (*module.__dict__.get("_insertions", ()), (reference, child))
+    forwards = _forwards(module, plain, insertions)
+    module.__dict__.update(_insertions=insertions, _forwards=forwards)
+    module.__class__ = _rewritten_class(plain)
+
+
+class Rewritten:
+    """Mixed into the class of a module whose forward was rewritten."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_forwards"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        nn.Module.__setstate__(self, state)  # type: ignore[arg-type]
+        insertions = state["_insertions"]
+        self.__dict__["_forwards"] = _forwards(self, _plain_class(self), insertions)  # type: ignore[arg-type]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        twin = type(self).__new__(type(self))
+        memo[id(self)] = twin
+        for name, value in self.__dict__.items():
+            twin.__dict__[name] = value if name == "_forwards" else copy.deepcopy(value, memo)
+        return twin
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _new, (_plain_class(self),), self.__getstate__()  # type: ignore[arg-type]
+
+
+def _new(plain: type[nn.Module]) -> nn.Module:
+    cls = _rewritten_class(plain)
+    return cls.__new__(cls)
+
+
+def _plain_class(module: nn.Module) -> type[nn.Module]:
+    cls = type(module)
+    return cls.__mro__[2] if issubclass(cls, Rewritten) else cls
+
+
+_CLASSES: dict[type[nn.Module], type[nn.Module]] = {}
+
+
+def _rewritten_class(plain: type[nn.Module]) -> type[nn.Module]:
+    """One subclass for each class, so that blocks which were of one class still are."""
+    if plain not in _CLASSES:
+        _CLASSES[plain] = _make_class(plain)
+    return _CLASSES[plain]
+
+
+def _make_class(plain: type[nn.Module]) -> type[nn.Module]:
+    parameters = list(inspect.signature(plain.forward).parameters.values())[1:]
+    fixed = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    defaults = {f"_{p.name}": p.default for p in fixed if p.default is not p.empty}
+    # fx reads a root's parameters off its code, so the signature has to be real.
+    taken = ", ".join(
+        ("*, " if i == _first_keyword_only(fixed) else "")
+        + (f"{p.name}=_{p.name}" if p.default is not p.empty else p.name)
+        for i, p in enumerate(fixed)
+    )
+    given = ", ".join(p.name for p in fixed)
+    source = (
+        f"def forward(self, {taken}):\n    return self._forwards[self.training](self, {given})\n"
+    )
+    exec(compile(source, f"<forward of {plain.__name__}>", "exec"), defaults)
+    body = {
+        "forward": defaults["forward"],
+        "__module__": plain.__module__,
+        "__qualname__": plain.__qualname__,
+        "__doc__": plain.__doc__,
+    }
+    return type(plain.__name__, (Rewritten, plain), body)
+
+
+def _first_keyword_only(parameters: list[inspect.Parameter]) -> int | None:
+    kinds = [p.kind for p in parameters]
+    only = inspect.Parameter.KEYWORD_ONLY
+    return kinds.index(only) if only in kinds else None
+
+
+def _forwards(
+    module: nn.Module, plain: type[nn.Module], insertions: tuple[Insertion, ...]
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """The rewritten forward for eval and for train mode; one function where one serves both."""
+    fake_mode = FakeTensorMode(allow_non_fake_inputs=True)
+    shadow = make_shadow(module, fake_mode)
+    shadow.__class__ = plain
+    children = tuple(name for name, _ in shadow.named_modules() if name)
+    evaluated = trace_graph(shadow, fake_mode, training=False, leaf_modules=children)
+    trained = trace_graph(shadow, fake_mode, training=True, leaf_modules=children)
+    if unify(evaluated, trained) is not None:
+        forward = _insert(evaluated, insertions)
+        return forward, forward
+    return _insert(evaluated, insertions), _insert(trained, insertions)
+
+
+def _insert(trace: Trace, insertions: tuple[Insertion, ...]) -> Callable[..., Any]:
+    refs = References(trace)
+    latest: dict[str, fx.Node] = {}
+    for reference, child in insertions:
+        node = latest.get(reference) or refs.node(reference)
+        with trace.graph.inserting_after(node):
+            call = trace.graph.call_module(child, (node,))
+        node.replace_all_uses_with(call, lambda user, call=call: user is not call)  # type: ignore[misc]
+        latest[child] = call
+    trace.graph.lint()
+    code = trace.graph.python_code(root_module="self")
+    namespace = dict(code.globals)
+    exec(compile(code.src, "<rewritten forward>", "exec"), namespace)
+    return namespace["forward"]
