@@ -172,8 +172,10 @@ class OwnerRules:
                     parent = parent_of(parent)
                 children[parent].append(path)
         for parent, paths in children.items():
-            if parent and len(paths) == 1 and not self.is_container(parent):
-                moved = owners.joins.pop(paths[0])
+            # Several in a list are blocks of a stage; several attributes are parts of one block.
+            parts = all(parent_of(p) == parent and not p[-1].isdigit() for p in paths)
+            if parent and (parts or len(paths) == 1):
+                moved = [node for p in paths for node in owners.joins.pop(p)]
                 owners.joins[parent] = sorted(
                     [*owners.joins.get(parent, []), *moved], key=self.flow.position.__getitem__
                 )

@@ -130,6 +130,7 @@ def propagate(trace: Trace, values: Mapping[str, Any]) -> tuple[dict[fx.Node, An
     """Run the graph on fake tensors; what follows a failure is left out. Also the first error."""
     env: dict[fx.Node, Any] = {}
     modules = dict(trace.root.named_modules(remove_duplicate=False))
+    known: dict[Any, Any] | None = trace.known if _keeps_shapes(trace) else None
     error: str | None = None
     lost: set[fx.Node] = set()
     trace.root.eval()
@@ -139,7 +140,7 @@ def propagate(trace: Trace, values: Mapping[str, Any]) -> tuple[dict[fx.Node, An
                 lost.add(node)
                 continue
             try:
-                env[node] = _run(trace, node, modules, env, values)
+                env[node] = _run(trace, node, modules, env, values, known)
             except Exception as problem:
                 lost.add(node)
                 message = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
@@ -153,6 +154,7 @@ def _run(
     modules: Mapping[str, nn.Module],
     env: Mapping[fx.Node, Any],
     values: Mapping[str, Any],
+    known: dict[Any, Any] | None,
 ) -> Any:
     if node.op == "placeholder":
         if node.target in values:
@@ -167,13 +169,69 @@ def _run(
         return value
     args = fx.node.map_arg(node.args, env.__getitem__)
     kwargs = fx.node.map_arg(node.kwargs, env.__getitem__)
-    if node.op == "call_module":
-        return modules[str(node.target)](*args, **kwargs)
-    if node.op == "call_method":
-        return getattr(args[0], str(node.target))(*args[1:], **kwargs)
     if node.op == "output":
         return None
-    return node.target(*args, **kwargs)  # type: ignore[operator]
+    key = None if known is None else _key(node, modules, args, kwargs)
+    if key is not None and known is not None and key in known:
+        return known[key]
+    result: Any
+    if node.op == "call_module":
+        result = modules[str(node.target)](*args, **kwargs)
+    elif node.op == "call_method":
+        result = getattr(args[0], str(node.target))(*args[1:], **kwargs)
+    else:
+        result = node.target(*args, **kwargs)  # type: ignore[operator]
+    if key is not None and known is not None:
+        known[key] = result
+    return result
+
+
+_RESHAPES_IN_PLACE = frozenset(
+    "squeeze_ unsqueeze_ transpose_ t_ swapaxes_ swapdims_ resize_ resize_as_ as_strided_ set_".split()
+)
+
+
+def _keeps_shapes(trace: Trace) -> bool:
+    """Whether no node changes the shape of a tensor that exists, so that results can be shared."""
+    return all(n.target not in _RESHAPES_IN_PLACE for n in trace.graph.nodes)
+
+
+def _key(node: fx.Node, modules: Mapping[str, nn.Module], args: Any, kwargs: Any) -> Any:
+    """What the shape of a result depends on: a deep network computes few different ones; or None."""
+    if node.op == "call_module":
+        module = modules[str(node.target)]
+        plain = type(module).__module__.startswith("torch.nn.modules.")
+        hooked = module._forward_hooks or module._forward_pre_hooks
+        if not plain or hooked or next(module.children(), None) is not None:
+            return None
+        weight = getattr(module, "weight", None)
+        dtype = weight.dtype if isinstance(weight, torch.Tensor) else None
+        called: Any = (type(module), module.extra_repr(), module.training, dtype)
+    elif node.op == "call_method" or getattr(node.target, "__module__", "") in _PURE_MODULES:
+        called = node.target
+    else:
+        return None
+    try:
+        key = (called, _signature(args), _signature(kwargs))
+        hash(key)
+    except TypeError:
+        return None
+    return key
+
+
+_PURE_MODULES = (None, "_operator", "torch", "torch.nn.functional", "torch._C._nn")
+
+
+def _signature(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return (value.shape, value.stride(), value.dtype, value.device)
+    if isinstance(value, (tuple, list)):
+        return tuple(_signature(item) for item in value)
+    if isinstance(value, dict):
+        return tuple((name, _signature(item)) for name, item in value.items())
+    if isinstance(value, slice):
+        return ("slice", value.start, value.stop, value.step)
+    return (type(value), value)
 
 
 def measure(

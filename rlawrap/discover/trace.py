@@ -34,6 +34,8 @@ class Trace:
     training: bool
     #: Tensors that `forward` made while tracing; the graph reads them as attributes of the root.
     constants: dict[str, torch.Tensor] = field(default_factory=dict)
+    #: Results on fake tensors by what their shape depends on; see `rlawrap.discover.shapes`.
+    known: dict[Any, Any] = field(default_factory=dict)
 
     def owner(self, node: fx.Node) -> Frame:
         """The innermost traced call that a node ran in; `("", 0)` is the network itself."""
