@@ -1,0 +1,356 @@
+"""What must hold for every network: `check(case)` raises `Broken` or says how the case ended."""
+
+from __future__ import annotations
+
+import copy
+import json
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import rlawrap
+from tests.fuzz.build import build, inputs_of, tensors_of
+from tests.fuzz.spec import Case, NetSpec
+
+TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
+
+
+class Broken(AssertionError):
+    """An invariant that does not hold."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """`rewritten`, or the class and message of the `RLAError`, or `invalid` for no network at all."""
+
+    kind: str
+    message: str = ""
+
+
+def demand(holds: bool, text: str) -> None:
+    if not holds:
+        raise Broken(text)
+
+
+class Snapshot:
+    """All that `apply` must leave as it was: bits, modes, hooks, flags, attributes."""
+
+    def __init__(self, net: nn.Module) -> None:
+        self.state = {k: v.clone() for k, v in net.state_dict().items()}
+        self.order = list(net.state_dict())
+        self.identities = [(n, id(p), p.requires_grad) for n, p in net.named_parameters()]
+        self.modules = [(n, *self._of(m)) for n, m in net.named_modules(remove_duplicate=False)]
+        self.random = torch.get_rng_state()
+
+    @staticmethod
+    def _of(module: nn.Module) -> tuple[Any, ...]:
+        attributes = module.__dict__
+        hooks = {k: dict(v) for k, v in attributes.items() if k.endswith("_hooks")}
+        plain = {
+            k: v for k, v in attributes.items() if isinstance(v, (bool, int, float, str, tuple))
+        }
+        parts = {k: {n: id(m) for n, m in attributes[k].items()} for k in ("_modules", "_buffers")}
+        return list(attributes), hooks, plain, parts, type(module)
+
+    def compare(self, net: nn.Module, after: str) -> None:
+        now = Snapshot(net)
+        demand(self.order == now.order, f"{after} changed the keys of the input model")
+        for key, value in self.state.items():
+            demand(bits_equal(value, now.state[key]), f"{after} changed {key}")
+        demand(self.identities == now.identities, f"{after} changed parameters or requires_grad")
+        for was, new in zip(self.modules, now.modules, strict=True):
+            demand(was == new, f"{after} changed module {was[0]!r}: {was[1:]} -> {new[1:]}")
+        demand(torch.equal(self.random, now.random), f"{after} used the global random state")
+
+
+def bits_equal(a: Tensor, b: Tensor) -> bool:
+    return a.dtype == b.dtype and a.shape == b.shape and torch.equal(a, b)
+
+
+def close(a: Any, b: Any, tolerance: float, what: str) -> None:
+    """Same structure, shapes, and values up to a relative error."""
+    first, second = tensors_of(a), tensors_of(b)
+    demand(len(first) == len(second), f"{what}: {len(first)} outputs became {len(second)}")
+    demand(
+        type(a) is type(b) or isinstance(a, Tensor),
+        f"{what}: a {type(a).__name__} became a {type(b).__name__}",
+    )
+    if isinstance(a, dict):
+        demand(list(a) == list(b), f"{what}: other keys")
+    for x, y in zip(first, second, strict=True):
+        demand(x.shape == y.shape, f"{what}: shape {tuple(x.shape)} became {tuple(y.shape)}")
+        scale = x.abs().max().clamp(min=1e-6)
+        error = float((x - y).abs().max() / scale)
+        demand(error <= tolerance, f"{what}: relative error {error:.2g}")
+
+
+def differs(a: Any, b: Any) -> bool:
+    return any(not torch.equal(x, y) for x, y in zip(tensors_of(a), tensors_of(b), strict=True))
+
+
+def run(
+    net: nn.Module, spec: NetSpec, *, training: bool = False, keep: bool = False, **inputs: Any
+) -> Any:
+    """One forward in a mode from a fixed random state; modes and buffers are put back.
+
+    `keep=True` leaves the statistics that a forward in train mode updates.
+    """
+    modes = [m.training for m in net.modules()]
+    buffers = {} if keep or not training else {n: b.clone() for n, b in net.named_buffers()}
+    net.train(training)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(5)
+        try:
+            return net(**inputs_of(spec, **{"seed": 1, **inputs}))
+        finally:
+            for module, mode in zip(net.modules(), modes, strict=True):
+                module.training = mode
+            for name, value in buffers.items():
+                net.get_buffer(name).copy_(value)
+
+
+def loss_of(output: Any) -> Tensor:
+    """Mean distance to fixed random targets over all floating outputs."""
+    total = None
+    for i, t in enumerate(t for t in tensors_of(output) if t.is_floating_point()):
+        generator = torch.Generator().manual_seed(i)
+        target = torch.randn(t.shape, generator=generator, dtype=torch.float64).to(t.dtype)
+        term = ((t - target) ** 2).mean()
+        total = term if total is None else total + term
+    assert total is not None
+    return total
+
+
+def runs(net: nn.Module, spec: NetSpec) -> bool:
+    """Whether the base itself works: forward in both modes, and backward."""
+    twin = copy.deepcopy(net)
+    try:
+        run(twin, spec)
+        twin.train()
+        loss = loss_of(twin(**inputs_of(spec, seed=1)))
+        loss.backward()
+    except (RuntimeError, ValueError):
+        return False
+    finite = all(bool(p.grad.isfinite().all()) for p in twin.parameters() if p.grad is not None)
+    return finite and bool(torch.isfinite(loss))
+
+
+def steering(spec: NetSpec) -> dict[str, Any]:
+    """What a user has to tell `apply` about this network: an input where it cannot be guessed."""
+    fixed = spec.head in ("flatten", "view") and not spec.functional
+    given = spec.arguments in ("condition", "mask") and not spec.functional
+    if fixed or given or spec.give_example:
+        example = inputs_of(spec, seed=3, batch=2)
+        return {"example_input": example if given else next(iter(example.values()))}
+    return {}
+
+
+def check(case: Case) -> Outcome:
+    """All invariants for one case."""
+    spec = case.net
+    try:
+        net = build(spec)
+    except (RuntimeError, ValueError):
+        return Outcome("invalid")
+    if not runs(net, spec):
+        return Outcome("invalid")
+    before = Snapshot(net)
+    steer = steering(spec)
+    try:
+        plan = rlawrap.inspect(net, **steer)
+        before.compare(net, "inspect")
+        model = quiet_apply(net, **steer, **case.options)
+    except rlawrap.RLAError as error:
+        before.compare(net, "a refused apply")
+        demand(len(str(error)) > 20, f"an empty message: {error!r}")
+        return Outcome(type(error).__name__, str(error))
+    before.compare(net, "apply")
+    first = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    same_function(case, net, model)
+    same_keys(net, model)
+    model.load_state_dict(first)
+    randomise_rla(model, seed=11)
+    hidden_state_is_used(case, net, model)
+    plan_round_trip(case, net, model, plan, steer)
+    copies(case, net, model)
+    model.load_state_dict(first)
+    every_parameter_learns(case, model, first)
+    before.compare(net, "the checks after apply")
+    return Outcome("rewritten")
+
+
+def quiet_apply(net: nn.Module, **kwargs: Any) -> rlawrap.RLAModel:
+    """`apply`, in which no warning but an `RLAWarning` may come."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model = rlawrap.apply(net, **kwargs)
+    for warning in caught:
+        demand(issubclass(warning.category, rlawrap.RLAWarning), f"apply warned: {warning.message}")
+    return model
+
+
+def same_function(case: Case, net: nn.Module, model: nn.Module) -> None:
+    """Eval and train mode, running statistics after a step, other batch and image sizes."""
+    spec, tolerance = case.net, TOLERANCE[case.net.dtype]
+    demand(model.training == net.training, "the mode of the network changed")
+    close(run(net, spec), run(model, spec), tolerance, "eval mode")
+    for batch, size in ((1, spec.size), (3, tuple(n + 5 + 2 * i for i, n in enumerate(spec.size)))):
+        try:
+            expected = run(net, spec, batch=batch, size=size)
+        except RuntimeError:
+            continue
+        close(
+            expected, run(model, spec, batch=batch, size=size), tolerance,
+            f"batch {batch}, size {size}",
+        )  # fmt: skip
+    base = copy.deepcopy(net)
+    expected = run(base, spec, training=True, keep=True)
+    close(expected, run(model, spec, training=True, keep=True), tolerance, "train mode")
+    state = model.state_dict()
+    for key, value in base.state_dict().items():
+        close(value.double(), state[key].double(), tolerance, f"{key} after a step in train mode")
+
+
+def same_keys(net: nn.Module, model: nn.Module) -> None:
+    base, ours = net.state_dict(), model.state_dict()
+    demand(list(ours)[: len(base)] == list(base), "the base's keys changed or moved")
+    rest = list(ours)[len(base) :]
+    demand(bool(rest) and all(k.startswith("rla.") for k in rest), f"keys outside rla.: {rest}")
+    for key, value in base.items():
+        demand(bits_equal(value, ours[key]), f"{key} has other values in the new model")
+    flags = dict(net.named_parameters())
+    for name, parameter in model.named_parameters():
+        if name in flags:
+            demand(parameter.requires_grad == flags[name].requires_grad, f"{name}: requires_grad")
+            demand(parameter is not flags[name], f"{name} is shared with the base")
+
+
+def plan_round_trip(
+    case: Case, net: nn.Module, model: rlawrap.RLAModel, plan: rlawrap.Plan, steer: dict[str, Any]
+) -> None:
+    """A plan through JSON gives the same rewrite, which takes the state dict of this one."""
+    read = rlawrap.Plan.from_dict(json.loads(json.dumps(plan.to_dict())))
+    demand(read == plan, "a plan does not survive JSON")
+    demand(str(read) == str(plan), "a plan prints otherwise after JSON")
+    again = quiet_apply(net, plan=read, **steer, **case.options)
+    demand(list(again.state_dict()) == list(model.state_dict()), "plan= makes another rewrite")
+    again.load_state_dict(model.state_dict())
+    close(run(model, case.net), run(again, case.net), 0.0, "state dict in a fresh apply")
+
+
+def copies(case: Case, net: nn.Module, model: rlawrap.RLAModel) -> None:
+    """deepcopy, unwrap and disabled, in both modes."""
+    spec = case.net
+    expected = run(model, spec)
+    close(expected, run(copy.deepcopy(model), spec), 0.0, "deepcopy")
+    base = rlawrap.unwrap(model)
+    demand(type(base) is type(net), "unwrap gives another class")
+    demand(list(base.state_dict()) == list(net.state_dict()), "unwrap gives other keys")
+    for (name, a), (_, b) in zip(net.named_modules(), base.named_modules(), strict=True):
+        flags = [(getattr(m, "inplace", None), m.training, type(m)) for m in (a, b)]
+        demand(flags[0] == flags[1], f"unwrap: {name} has {flags[1]}, had {flags[0]}")
+    for training in (False, True):
+        out = run(net, spec, training=training)
+        close(out, run(base, spec, training=training), 0.0, "unwrap")
+        with rlawrap.disabled(model):
+            close(out, run(model, spec, training=training), 0.0, "disabled")
+    close(expected, run(model, spec), 0.0, "after unwrap and disabled")
+
+
+def randomise_rla(model: nn.Module, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.startswith("rla."):
+                noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+                fan = max(1, parameter[0].numel()) ** 0.5 if parameter.dim() > 1 else 2.0
+                shift = 1.0 if parameter.dim() == 1 and name.endswith("weight") else 0.0
+                parameter.copy_(noise / fan + shift)
+
+
+def hidden_state_is_used(case: Case, net: nn.Module, model: nn.Module) -> None:
+    """Random rla weights change the outputs, at any batch and size the base takes."""
+    spec = case.net
+    demand(differs(run(net, spec), run(model, spec)), "random rla weights change no output")
+    run(model, spec, training=True)
+    size = tuple(n + 3 + 4 * i for i, n in enumerate(spec.size))
+    try:
+        base = run(net, spec, batch=2, size=size)
+    except RuntimeError:
+        return
+    demand(differs(base, run(model, spec, batch=2, size=size)), f"h is not used at size {size}")
+
+
+def inert(model: rlawrap.RLAModel) -> set[str]:
+    """Parameters that the options themselves leave without effect.
+
+    `initial_state="zeros"`: what multiplies h^0; `update="split"`: the norm that reads h^0; the
+    reset gate of a GRU that only ever resets h^0; a norm of each channel alone before an average
+    over the image: all that only the head reads.
+    """
+    config, blocks = model.config, model.plan.blocks
+    first = [i for i, block in enumerate(blocks) if block.after is None]
+    starts = [f"rla.block.{i}.norm.weight" for i in first if config.update == "split"]
+    starts += [f"rla.cell.{s.index}.reset_norm." for s in model.plan.stages if alone_at_h0(s)]
+    if config.initial_state == "zeros":
+        starts += [f"rla.inject.{i}{end}" for i in first for end in "._"]
+    alone = config.norm == "instance" or (config.k == 1 and config.norm in ("group", "layer"))
+    if alone and averaged_away(model):
+        stage = model.plan.stages[-1]
+        last = len(blocks) - len(stage.blocks)
+        starts += ["rla.head.", f"rla.input.{stage.index}_", f"rla.cell.{stage.index}.", "rla.cell.0."]
+        starts += [f"rla.{part}.{i}." for i in range(last, len(blocks)) for part in ("block", "input")]
+    return {n for n, _ in model.named_parameters() if n.startswith(tuple(starts))}
+
+
+def alone_at_h0(stage: rlawrap.Stage) -> bool:
+    """Whether a stage's only block starts from h^0."""
+    return len(stage.blocks) == 1 and stage.blocks[0].after is None
+
+
+def averaged_away(model: rlawrap.RLAModel) -> bool:
+    """Whether some path to the classifier averages right behind a norm."""
+    head = model.rla.head if "head" in dict(model.rla.named_children()) else None
+    if head is None:
+        return False
+    before = [n for n, _ in head.named_children() if n in ("norm", "act")]
+    for path in head.join.values():
+        names = before + [name for name, _ in path.named_children()]
+        for a, b in zip(names, names[1:], strict=False):
+            if a.startswith("norm") and not b.startswith(("act", "norm")):
+                return True
+    return False
+
+
+def every_parameter_learns(
+    case: Case, model: rlawrap.RLAModel, first: dict[str, Tensor]
+) -> None:
+    """Finite gradients, not zero by the second step; three tries, as a ReLU may be dead in one."""
+    names = {n for n, p in model.named_parameters() if n.startswith("rla.")}
+    missing = names - inert(model)
+    for attempt in range(3):
+        model.load_state_dict(first)
+        if attempt:
+            randomise_rla(model, seed=20 + attempt)
+        model.train()
+        trainable = [p for p in model.parameters() if p.requires_grad]
+        optimizer = torch.optim.SGD(trainable, lr=1e-2)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(attempt)
+            for step in range(2):
+                optimizer.zero_grad()
+                loss_of(model(**inputs_of(case.net, seed=30 + 2 * attempt + step))).backward()
+                if step == 0:
+                    optimizer.step()
+        for name, parameter in model.named_parameters():
+            if name.startswith("rla."):
+                demand(parameter.grad is not None, f"{name} gets no gradient")
+                demand(bool(parameter.grad.isfinite().all()), f"{name}: gradient not finite")
+                if parameter.grad.abs().max() > 0:
+                    missing.discard(name)
+        if not missing:
+            return
+    raise Broken(f"gradient always zero: {sorted(missing)}")

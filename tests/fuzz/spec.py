@@ -1,0 +1,87 @@
+"""What a random network is: plain data, so that Hypothesis shrinks it and a failure prints whole."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerSpec:
+    """How every layer of a network is written."""
+
+    dims: int = 2
+    norm: str = "batch"  # batch, group, instance, none
+    act: str = "relu"
+    inplace: bool = False
+    functional_act: bool = False
+    #: How a residual join is written: x + y, y += x, torch.add, y.add_(x), result dropped.
+    join: str = "plus"
+    bias: bool = False
+    weight_norm: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageSpec:
+    """Blocks of one kind; the first changes the channels and the resolution."""
+
+    kind: str = "basic"
+    #: sequential, loop (a ModuleList in the network's forward), module (a loop in a stage's own
+    #: forward), joining (a Sequential subclass whose forward adds), shared (one block called again).
+    style: str = "sequential"
+    depth: int = 2
+    channels: int = 8
+    stride: int = 1
+    kernel: int = 3
+    dilation: int = 1
+    groups: int = 1
+    gate: str = "none"  # none, se, spatial
+    drop: str = "none"  # none, dropout, functional, path, stochastic_depth
+    act_after: bool = True
+    scaled: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetSpec:
+    """A whole network, its input and how it answers."""
+
+    layers: LayerSpec = LayerSpec()
+    stages: tuple[StageSpec, ...] = (StageSpec(),)
+    #: Written as functions of parameters at the root (stage styles and gates then mean nothing).
+    functional: bool = False
+    size: tuple[int, ...] = (32, 32)
+    stem: str = "conv"  # conv, stride, pool, ceil, patch, valid
+    decoder: bool = False  # a U-Net's way up, with the stages' outputs as skips
+    head: str = "pool"
+    output: str = "tensor"
+    arguments: str = "image"
+    dtype: str = "float32"
+    training: bool = False
+    frozen: bool = False
+    hooked: bool = False
+    alias: bool = False
+    give_example: bool = False
+    seed: int = 0
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> NetSpec:
+        data = json.loads(text)
+        data["layers"] = LayerSpec(**data["layers"])
+        data["stages"] = tuple(StageSpec(**s) for s in data["stages"])
+        data["size"] = tuple(data["size"])
+        return cls(**data)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A network and the options to rewrite it with."""
+
+    net: NetSpec
+    options: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return f"Case(net={self.net!r}, options={self.options!r})"
