@@ -181,12 +181,13 @@ class Run:
         clock = Clock()
         self.display.begin(self._title(), position.step, self.steps)
         while position.step < self.steps:
-            self._train_step(batches, clock)
+            self.train_step(batches, clock)
 
     def _title(self) -> str:
         return f"epoch {self.position.epoch + 1}/{self.config.epochs}"
 
-    def _train_step(self, batches: Iterator[Any], clock: Clock) -> None:
+    def train_step(self, batches: Iterator[Any], clock: Clock) -> None:
+        """Take one optimiser step, and do what is due after it: log, save, stop."""
         config, position, step = self.config, self.position, self.global_step
         agreement = self.processes.start_agreement(
             [int(bool(self.request)), int(self._time_to_save()), self._known_bad_step() + 1]
@@ -277,7 +278,7 @@ class Run:
 
     def _end_epoch(self) -> None:
         position, standing = self.position, self.state.standing
-        loss, top1, _ = self._means(self.state.sums.epoch)
+        loss, top1, images = self._means(self.state.sums.epoch)
         figures: dict[str, Any] = {
             "epoch": position.epoch,
             "global_step": self.global_step,
@@ -285,6 +286,8 @@ class Run:
             "train_loss": loss,
             "train_top1": top1,
         }
+        if images < len(self.equipment.train_images):
+            figures["skipped"] = len(self.equipment.train_images) - images
         began = time.perf_counter()
         judged = self._evaluate(self.equipment.model)
         figures.update(judged.to_dict())
@@ -345,6 +348,8 @@ def _sentence(title: str, figures: dict[str, Any]) -> str:
     )
     if "ema_top1" in figures:
         text += f"  average top1 {figures['ema_top1']:.2f}%"
+    if "skipped" in figures:
+        text += f"  {figures['skipped']} images skipped"
     return text
 
 

@@ -53,6 +53,7 @@ class Stepper:
         # Loss, correct answers, and the first step whose loss was not finite (-1: none).
         self.sums = torch.zeros(2, dtype=torch.float64, device=device)
         self.count = 0
+        self.between_steps = True
         self.bad_step = torch.full((), -1, dtype=torch.int64, device=device)
 
     def part(self, batch: Batch, step: int, lr: float) -> None:
@@ -65,6 +66,9 @@ class Stepper:
             losses, logits = self.forward(images, targets)
             weighted = losses * weights
             loss = weighted.sum() / batch.batch_rows
+            if self.between_steps:
+                self.optimizer.zero_grad()
+                self.between_steps = False
             self.scaler.scale(loss * self.world).backward()
         self._report(weighted.detach(), logits.detach(), targets, weights, step)
         self.count += batch.counted
@@ -109,7 +113,9 @@ class Stepper:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
+        # Gradients are dropped in the next step, not here: freed now, all memory of the step would
+        # go back to the system, and have to be asked for again.
+        self.between_steps = True
         if self.average is not None:
             self.average.update(self.model, step)
 
