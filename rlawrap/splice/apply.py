@@ -92,7 +92,7 @@ def splice(model: nn.Module, traced: Traced, design: Design, settings: dict[str,
         graphs.append(_portable(trace))
         _keep_constants(base, trace)
     plan = replace(design.plan, notes=tuple(dict.fromkeys((*design.plan.notes, *design.notes))))
-    return RLAModel(
+    spliced = RLAModel(
         base,
         rla,
         graphs[0],
@@ -102,6 +102,10 @@ def splice(model: nn.Module, traced: Traced, design: Design, settings: dict[str,
         turned=tuple(dict.fromkeys(turned)),
         settings=settings,
     )
+    # Tracing dissolves the checkpoints that a base makes in its own forward.
+    if any(getattr(m, "grad_checkpointing", False) is True for m in base.modules()):
+        spliced.set_grad_checkpointing()
+    return spliced
 
 
 def _portable(trace: Trace) -> Any:
