@@ -70,13 +70,28 @@ class GridRun:
         return ["--config", json.dumps(changes)]
 
 
-def plain_name(arch: str) -> str:
-    """The plain network behind an RLA network's name, by leaving out what RLA is called.
+def network_pair(arch: str) -> tuple[str, str]:
+    """Names of a plain network and of its RLA form, from either of them.
 
-    >>> plain_name("rla_cifar_resnet20"), plain_name("cifar_resnet20")
-    ('cifar_resnet20', 'cifar_resnet20')
+    Raises `ConfigError` when one of them is not registered.
+
+    >>> network_pair("rla_resnet50"), network_pair("cifar_resnet20")
+    (('resnet50', 'rla_resnet50'), ('cifar_resnet20', 'rla_cifar_resnet20'))
+    >>> network_pair("mobilenet_v2")
+    ('mobilenet_v2', 'rla_mobilenetv2')
     """
-    return arch.removeprefix("rla_")
+    from rlawrap.models import list_models
+
+    known = set(list_models())
+    stem = arch.removeprefix("rla_").replace("mobilenet_v2", "mobilenetv2")
+    plain = next((n for n in (stem, stem.replace("mobilenetv2", "mobilenet_v2")) if n in known), "")
+    rla = f"rla_{stem}"
+    if not plain or rla not in known:
+        raise ConfigError(
+            f"--arch {arch}: no plain network {stem} with an RLA form {rla} is registered. "
+            "`rlawrap models 'rla_*'` lists the RLA forms."
+        )
+    return plain, rla
 
 
 def make_grid(
@@ -124,12 +139,12 @@ def make_grid(
 
 
 def _run_config(config: TrainConfig, variant: Variant, seed: int) -> TrainConfig:
-    plain = plain_name(config.arch)
+    plain, rla = network_pair(config.arch)
     arguments = dict(config.model_kwargs)
     if variant.k:
         arguments |= {"k": variant.k, "cell": variant.cell, "source": variant.source}
     return config.replace(
-        arch=f"rla_{plain}" if variant.k else plain,
+        arch=rla if variant.k else plain,
         model_kwargs=arguments,
         seed=seed,
         output=(Path(config.output) / variant.name / f"seed{seed}").as_posix(),

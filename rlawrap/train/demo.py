@@ -101,7 +101,7 @@ def try_network(path: Path, count: int = 5) -> list[str]:
 
 def demo_command(
     output: Annotated[Path, typer.Option(help="folder for the runs")] = Path("runs/demo"),
-    epochs: Annotated[int, typer.Option(help="passes over the training images", min=1)] = 6,
+    epochs: Annotated[int, typer.Option(help="passes over the training images", min=1)] = 5,
     subset: Annotated[
         int | None, typer.Option(help="train on this many of the 6,000 images", min=1)
     ] = None,
