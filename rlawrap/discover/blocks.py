@@ -171,7 +171,10 @@ class BlockFinder:
         )
 
     def _candidates(self) -> list[str]:
-        """Modules called on the path that are no container, no elementary layer, and convolve."""
+        """Modules called on the path, no container or elementary layer, that convolve images.
+
+        A channel gate (ECA) convolves too, over the channels' means.
+        """
         return [
             p
             for p in dict.fromkeys(f[0] for f in self.flow.trace.calls)
@@ -179,6 +182,7 @@ class BlockFinder:
             and p in self.rules.conv_paths
             and not self.rules.is_container(p)
             and any(self._on_path(n) and self.flow.is_image(n) for n in self.rules.nodes_of(p))
+            and self._weight(p)
         ]
 
     def _repeated_classes(self) -> dict[str, list[fx.Node]]:
@@ -196,7 +200,8 @@ class BlockFinder:
         return {p: [] for p in hit if not any(inside(p, q) for q in hit)}
 
     def _weight(self, path: str) -> int:
-        return sum(self.flow.ops.conv(n) is not None for n in self.rules.nodes_of(path))
+        nodes = self.rules.nodes_of(path)
+        return sum(self.flow.ops.conv(n) is not None and self.flow.is_image(n) for n in nodes)
 
     def _repeated_positions(self) -> dict[str, list[fx.Node]]:
         """No join, no class three times: modules at one position, with a spatial kernel."""
