@@ -1,0 +1,190 @@
+"""What must hold for every network that `apply` rewrites, checked on one network."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import rlawrap
+from tests.zoo.nets import Net
+
+#: Largest difference of outputs, relative to the largest output, in float32.
+TOLERANCE = 1e-5
+#: Above this many parameters the base's own take no part in the two training steps.
+FROZEN_ABOVE = 150_000_000
+
+
+def tensors(value: Any) -> Iterator[Tensor]:
+    """The floating-point tensors in a network's output, in order."""
+    if isinstance(value, Tensor):
+        if value.is_floating_point():
+            yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from tensors(item)
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from tensors(item)
+
+
+def relative_error(ours: Any, theirs: Any) -> float:
+    """The largest difference over the largest value; infinite if shapes or finiteness differ."""
+    mine, its = list(tensors(ours)), list(tensors(theirs))
+    if len(mine) != len(its) or not its:
+        return float("inf")
+    worst = 0.0
+    for a, b in zip(mine, its, strict=True):
+        if a.shape != b.shape or not torch.isfinite(b).all():
+            return float("inf")
+        worst = max(worst, float((a - b).abs().max() / b.abs().max().clamp_min(1e-30)))
+    return worst
+
+
+def sizes_to_try(own: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Spatial sizes, small ones first, the network's own last; video keeps its frames."""
+    depth, last = own[:-2], own[-1]
+    return [(*depth, n, n) for n in (64, 96, 128) if n < last] + [own]
+
+
+def _runs(base: nn.Module, shape: tuple[int, ...]) -> bool:
+    mode = base.training
+    state = {k: v.clone() for k, v in base.named_buffers()}
+    try:
+        with torch.no_grad():
+            for training in (False, True):
+                base.train(training)(torch.randn(shape))
+    except Exception:  # whatever the network itself raises for a size it cannot take
+        return False
+    finally:
+        base.train(mode)
+        for name, buffer in base.named_buffers():
+            if name in state and state[name].shape == buffer.shape:
+                buffer.copy_(state[name])
+    return True
+
+
+def check(net: Net, k: int = 8, only_blocks: bool = False) -> dict[str, Any]:
+    """One row of the sweep: blocks found and expected, times, and every check's verdict."""
+    row: dict[str, Any] = {"name": net.name, "label": net.label, "kind": net.family.kind}
+    base = net.build()
+    row["parameters"] = sum(p.numel() for p in base.parameters())
+    expected = net.family.blocks(base)
+    start = time.process_time()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = None if only_blocks else rlawrap.apply(base, k=k)
+            plan = rlawrap.inspect(base) if model is None else model.plan
+    except rlawrap.RLAError as error:
+        row["refused"] = str(error)
+        row["blocks"], row["expected"] = 0, len(expected)
+        return row
+    row["apply_s"] = round(time.process_time() - start, 2)
+    found = [b.path for b in plan.blocks]
+    tokens = {path for path, reason in plan.left_out if "token" in reason}
+    row["blocks"] = len(found)
+    row["expected"] = len(expected)
+    row["on_tokens"] = len(tokens & set(expected))
+    row["missing"] = sorted(set(expected) - set(found) - tokens)
+    row["extra"] = sorted(set(found) - set(expected))
+    row["exact"] = not row["missing"] and not row["extra"] and len(found) == len(set(found)) > 0
+    row["not_entered"] = [f"{b.path}: {b.note}" for b in plan.blocks if not b.entries]
+    row["notes"] = [n for n in plan.notes if "refuses" not in n]
+    if model is not None:
+        row["checks"] = _checks(base, model, plan.input_shape)
+        row["sound"] = all(v == "ok" for v in row["checks"].values())
+    return row
+
+
+def _checks(base: nn.Module, model: nn.Module, own: tuple[int, ...]) -> dict[str, str]:
+    verdicts: dict[str, str] = {}
+    verdicts["keys"] = _same_keys(base, model)
+    torch.manual_seed(1)
+    shape = next(
+        (s for n in sizes_to_try(own[2:]) if _runs(base, s := (3, own[1], *n))), (3, *own[1:])
+    )
+    image = torch.randn(shape)
+    with torch.no_grad():
+        base.eval()
+        model.eval()
+        verdicts["eval"] = _verdict(relative_error(model(image), base(image)))
+        base.train()
+        model.train()
+        torch.manual_seed(2)
+        theirs = base(image)
+        torch.manual_seed(2)
+        verdicts["train"] = _verdict(relative_error(model(image), theirs))
+        verdicts["statistics"] = _same_buffers(base, model)
+        odd = (*shape[:-2], shape[-2] + 13, shape[-1] + 5)
+        if _runs(base, odd):
+            image = torch.randn(odd)
+            base.eval()
+            model.eval()
+            verdicts["odd size"] = _verdict(relative_error(model(image), base(image)))
+    verdicts["gradients"] = _gradients(model, shape)
+    return verdicts
+
+
+def _verdict(error: float) -> str:
+    return "ok" if error < TOLERANCE else f"relative error {error:.1e}"
+
+
+def _same_keys(base: nn.Module, model: nn.Module) -> str:
+    mine, its = model.state_dict(), base.state_dict()
+    if list(mine)[: len(its)] != list(its):
+        return "the base's keys are no prefix of the new ones"
+    if any(mine[key].shape != its[key].shape for key in its):
+        return "a shape differs"
+    if not all(key.startswith("rla.") for key in list(mine)[len(its) :]):
+        return "a new key is outside rla."
+    return "ok"
+
+
+def _same_buffers(base: nn.Module, model: nn.Module) -> str:
+    mine, its = dict(model.named_buffers()), dict(base.named_buffers())
+    worst = [
+        name
+        for name, b in its.items()
+        if b.is_floating_point() and not torch.allclose(mine[name], b, rtol=1e-4, atol=1e-6)
+    ]
+    return f"{worst[0]} differs after a training step" if worst else "ok"
+
+
+def _gradients(model: nn.Module, shape: tuple[int, ...]) -> str:
+    """Two steps of gradient descent, each of one length whatever the scale of the network."""
+    model.train()
+    ours = {n: p for n, p in model.named_parameters() if n.startswith("rla.")}
+    if not ours:
+        return "apply added no parameter"
+    if sum(p.numel() for p in model.parameters()) > FROZEN_ABOVE:
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name in ours)
+    for step in range(2):
+        torch.manual_seed(3 + step)
+        model.zero_grad()
+        outputs = list(tensors(model(torch.randn(shape))))
+        loss = sum(
+            ((o / o.detach().abs().max().clamp_min(1e-30)) * torch.randn_like(o)).sum()
+            for o in outputs
+        )
+        assert isinstance(loss, Tensor)
+        loss.backward()
+        if step:
+            break
+        with torch.no_grad():
+            for parameter in ours.values():
+                gradient = parameter.grad
+                if gradient is not None and torch.isfinite(gradient).all():
+                    parameter -= 0.05 * gradient / gradient.abs().max().clamp_min(1e-30)
+    none = [n for n, p in ours.items() if p.grad is None]
+    bad = [n for n, p in ours.items() if p.grad is not None and not torch.isfinite(p.grad).all()]
+    zero = [n for n, p in ours.items() if p.grad is not None and not p.grad.any()]
+    for names, what in ((none, "no"), (bad, "a non-finite"), (zero, "a zero")):
+        if names:
+            return f"{len(names)} of {len(ours)} get {what} gradient, such as {names[0]}"
+    return "ok"

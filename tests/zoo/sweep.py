@@ -1,0 +1,160 @@
+"""`python -m tests.zoo.sweep`: build, rewrite, check and drop every network, one at a time.
+
+Each runs in a child process of its own with a memory limit, and leaves one line of JSON; a second
+run goes on where the first stopped. `--report FILE` writes the table when all are done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fnmatch
+import gc
+import json
+import multiprocessing
+import resource
+import sys
+import traceback
+import warnings
+from collections import defaultdict
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tests.zoo.nets import Net, all_nets
+from tests.zoo.report import write_report
+from tests.zoo.soundness import check
+
+GIB = 1024**3
+
+
+def _child(net: Net, only_blocks: bool, limit: int, answer: Connection) -> None:
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    row: dict[str, Any] = {"name": net.name, "label": net.label, "kind": net.family.kind}
+    try:
+        row = check(net, only_blocks=only_blocks)
+    except MemoryError:
+        row["error"] = f"more than {limit // GIB} GiB of memory"
+    except Exception as error:
+        memory = "allocate memory" in str(error)
+        row["error"] = f"more than {limit // GIB} GiB of memory" if memory else repr(error)[:500]
+        row["traceback"] = traceback.format_exc()[-3000:]
+    answer.send(row)
+
+
+def run(net: Net, *, only_blocks: bool, limit: int, seconds: float) -> dict[str, Any]:
+    """The row of one network; whatever happens to its process becomes an error in the row."""
+    context = multiprocessing.get_context("fork")
+    mine, its = context.Pipe(duplex=False)
+    process = context.Process(target=_child, args=(net, only_blocks, limit, its))
+    process.start()
+    its.close()
+    row: dict[str, Any] = {"name": net.name, "label": net.label, "kind": net.family.kind}
+    if not mine.poll(seconds):
+        process.kill()
+        row["error"] = f"no answer in {seconds:g} s"
+    else:
+        try:
+            row = mine.recv()
+        except EOFError:
+            process.join()
+            row["error"] = f"its process ended with code {process.exitcode}"
+    process.join()
+    return row
+
+
+def read_rows(log: Path) -> dict[str, dict[str, Any]]:
+    """Rows by name; a line cut short by an interruption is left out."""
+    rows: dict[str, dict[str, Any]] = {}
+    if log.exists():
+        for line in log.read_text().splitlines():
+            with contextlib.suppress(json.JSONDecodeError):
+                row = json.loads(line)
+                rows[row["name"]] = row
+    return rows
+
+
+def chosen(patterns: list[str], per_family: int | None) -> list[Net]:
+    """Networks whose `library/family/name` fits a pattern; some of each family, evenly spread."""
+    nets = [n for n in all_nets() if not patterns or _fits(n.name, patterns)]
+    if per_family is None:
+        return nets
+    groups: dict[str, list[Net]] = defaultdict(list)
+    for net in nets:
+        groups[net.label].append(net)
+    picked: list[Net] = []
+    for group in groups.values():
+        steps = max(1, per_family - 1)
+        picked += [
+            group[i] for i in sorted({j * (len(group) - 1) // steps for j in range(per_family)})
+        ]
+    return picked
+
+
+def _fits(name: str, patterns: list[str]) -> bool:
+    return any(fnmatch.fnmatch(name, p) or p in name.split("/") for p in patterns)
+
+
+def _line(row: dict[str, Any]) -> str:
+    if "error" in row or "refused" in row:
+        text = f"FAILED {row['error']}" if "error" in row else f"refused: {row['refused']}"
+        return f"{row['name']}: {text[:300]}"
+    bad = {k: v for k, v in row.get("checks", {}).items() if v != "ok"}
+    parts = [f"{row['blocks']}/{row['expected']} blocks", "exact" if row["exact"] else "NOT EXACT"]
+    parts.append(f"UNSOUND {bad}" if bad else "sound" if "checks" in row else "")
+    parts.append(f"{row['apply_s']} s")
+    if not row["exact"]:
+        parts.append(f"missing {row['missing'][:4]} extra {row['extra'][:4]}")
+    if row["not_entered"]:
+        parts.append(f"{len(row['not_entered'])} not entered")
+    return f"{row['name']}: " + ", ".join(p for p in parts if p)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns 1 if a network failed a check."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("patterns", nargs="*", help="globs over library/family/name; all if none")
+    parser.add_argument("--log", type=Path, default=Path(".zoo/rows.jsonl"))
+    parser.add_argument("--report", type=Path, help="write the table here")
+    parser.add_argument("--per-family", type=int, help="only so many of each family")
+    parser.add_argument("--only-blocks", action="store_true", help="plan, do not run")
+    parser.add_argument("--fresh", action="store_true", help="forget earlier rows")
+    parser.add_argument("--memory", type=int, default=20, help="GiB for one network")
+    parser.add_argument("--seconds", type=float, default=3600, help="for one network")
+    given = parser.parse_args(arguments)
+    given.log.parent.mkdir(parents=True, exist_ok=True)
+    if given.fresh:
+        given.log.unlink(missing_ok=True)
+    rows = read_rows(given.log)
+    nets = chosen(given.patterns, given.per_family)
+    gc.freeze()
+    with given.log.open("a") as log:
+        for i, net in enumerate(nets):
+            if net.name in rows and (given.only_blocks or "checks" in rows[net.name]):
+                continue
+            row = run(
+                net,
+                only_blocks=given.only_blocks,
+                limit=given.memory * GIB,
+                seconds=given.seconds,
+            )
+            rows[net.name] = row
+            log.write(json.dumps(row) + "\n")
+            log.flush()
+            print(f"[{i + 1}/{len(nets)}] {_line(row)}", flush=True)
+    done = [rows[n.name] for n in nets if n.name in rows]
+    if given.report:
+        write_report(given.report, done, len(nets))
+    failed = [
+        r for r in done if "error" in r or not r.get("sound", True) or not r.get("exact", True)
+    ]
+    print(f"{len(done)} networks, {len(failed)} with a failure")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
