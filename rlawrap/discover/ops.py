@@ -169,7 +169,6 @@ class Ops:
             return None
         if name == "linear":
             return Conv(shape[1], shape[0], 1, None)
-        dims = len(shape) - 2
         groups = int(self._setting(node, 6, "groups", 1))
         return Conv(shape[1] * groups, shape[0], groups, self._function_window(node, shape))
 

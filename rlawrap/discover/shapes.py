@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+from torch._subclasses.fake_tensor import unset_fake_temporarily
+from torch.utils import _pytree as pytree
 
 from rlawrap.discover.trace import Trace
 from rlawrap.errors import PlanError
@@ -98,6 +101,8 @@ def fake_inputs(trace: Trace, example: Any, shape: Shape | None) -> dict[str, An
         given = dict(example)
     else:
         items = example if isinstance(example, (tuple, list)) else (example,)
+        if len(items) > len(names):
+            raise PlanError(f"example_input= has {len(items)} values, the network takes {names}.")
         given = dict(zip(map(str, names), items, strict=False))
     unknown = sorted(set(given) - set(map(str, names)))
     if unknown:
@@ -144,8 +149,50 @@ def propagate(trace: Trace, values: Mapping[str, Any]) -> tuple[dict[fx.Node, An
             except Exception as problem:
                 lost.add(node)
                 message = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
-                error = error or f"{node.format_node() or node.name}: {message}"
+                error = error or f"{_place(trace, node)}: {message}"
     return env, error
+
+
+def _place(trace: Trace, node: fx.Node) -> str:
+    """Where a node lies, in the user's words: the module it calls or the forward it stands in."""
+    leaf = trace.leaf(node)
+    if leaf is not None:
+        return f"module {str(node.target)!r} ({type(leaf).__name__})"
+    path = trace.owner(node)[0]
+    owner = f"module {path!r}" if path else f"the forward of {type(trace.root).__name__}"
+    return f"{getattr(node.target, '__name__', node.target)} in {owner}"
+
+
+def _call_leaf(trace: Trace, leaf: nn.Module, args: Any, kwargs: Any) -> Any:
+    """Call a leaf on fake tensors; one whose code asks for values runs on real ones.
+
+    Only a module that was kept whole because tracing could not follow it comes to that.
+    """
+    try:
+        return leaf(*args, **kwargs)
+    except Exception:
+        if type(leaf).__module__.startswith("torch.nn."):
+            raise
+
+        def real(value: Any) -> Any:
+            if not isinstance(value, torch.Tensor):
+                return value
+            random = value.is_floating_point()
+            return (torch.rand if random else torch.zeros)(
+                tuple(value.shape), dtype=value.dtype, device=value.device
+            )
+
+        with unset_fake_temporarily(), torch.random.fork_rng(devices=[]):
+            tensors = [*leaf.named_parameters(), *leaf.named_buffers()]
+            memo = {
+                id(t): nn.Parameter(real(t), t.requires_grad)
+                if isinstance(t, nn.Parameter)
+                else real(t)
+                for _, t in tensors
+            }
+            twin = copy.deepcopy(leaf, memo)
+            out = twin(*pytree.tree_map(real, args), **pytree.tree_map(real, kwargs))
+        return pytree.tree_map_only(torch.Tensor, trace.fake_mode.from_tensor, out)
 
 
 def _run(
@@ -176,7 +223,7 @@ def _run(
         return known[key]
     result: Any
     if node.op == "call_module":
-        result = modules[str(node.target)](*args, **kwargs)
+        result = _call_leaf(trace, modules[str(node.target)], args, kwargs)
     elif node.op == "call_method":
         result = getattr(args[0], str(node.target))(*args[1:], **kwargs)
     else:
