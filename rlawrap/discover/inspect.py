@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -13,7 +14,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from rlawrap.discover.blocks import BlockChoice, BlockFinder
 from rlawrap.discover.flow import Flow
 from rlawrap.discover.refs import References
-from rlawrap.discover.regions import Found
 from rlawrap.discover.shapes import measure, measure_at
 from rlawrap.discover.stages import StageChoice, group, link
 from rlawrap.discover.trace import (
@@ -24,6 +24,7 @@ from rlawrap.discover.trace import (
     trace_graph,
     unify,
 )
+from rlawrap.discover.tracer import as_leaves
 from rlawrap.discover.wiring import Wired, wire
 from rlawrap.errors import PlanError
 from rlawrap.plan import Block, Plan, Stage
@@ -56,10 +57,17 @@ def trace_model(
     `torch.fx` cannot follow its forward.
     """
     refuse_wrapped(model, call)
+    leaves = as_leaves(leaf_modules)
+    paths = [path for path, _ in model.named_modules(remove_duplicate=False)]
+    for leaf in leaves:
+        if isinstance(leaf, str) and leaf not in paths:
+            near = difflib.get_close_matches(leaf, paths, n=4)
+            hint = f" Paths near it: {', '.join(near)}." if near else ""
+            raise PlanError(f"leaf_modules=: the model has no module {leaf!r}.{hint}")
     fake_mode = FakeTensorMode(allow_non_fake_inputs=True)
     shadow = make_shadow(model, fake_mode)
     given = list(example_input) if isinstance(example_input, dict) else []
-    settings: dict[str, Any] = {"leaf_modules": tuple(leaf_modules), "given": given}
+    settings: dict[str, Any] = {"leaf_modules": leaves, "given": given}
     evaluated = trace_graph(shadow, fake_mode, training=False, **settings)
     trained = trace_graph(shadow, fake_mode, training=True, **settings)
     one = unify(evaluated, trained)
@@ -110,6 +118,11 @@ def make_plan(
     flow = traced.flow
     finder = BlockFinder(flow)
     found = finder.choose(blocks) if blocks is not None else finder.find()
+    if not found and blocks is not None:
+        raise PlanError(
+            f"blocks={blocks!r} names modules of {type(flow.trace.root).__name__} of which none "
+            "returns an image on the way to the output."
+        )
     if not found:
         raise PlanError(
             f"no blocks found in {type(flow.trace.root).__name__}: no residual adds, no "

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from rlawrap.errors import PlanError
+
 #: One module call: its path and how many calls of that module came before it.
 Frame = tuple[str, int]
 
@@ -81,6 +83,17 @@ class _NoKeywords(dict[str, Any]):
 
 class _NoArguments(tuple[Any, ...]):
     """`*args` while tracing."""
+
+
+def as_leaves(leaf_modules: Any) -> tuple[type | str, ...]:
+    """`leaf_modules=` as a tuple; a single class or path will do. Raises `PlanError`."""
+    if isinstance(leaf_modules, (str, type)):
+        return (leaf_modules,)
+    if isinstance(leaf_modules, Iterable):
+        leaves = tuple(leaf_modules)
+        if all(isinstance(leaf, (str, type)) for leaf in leaves):
+            return leaves
+    raise PlanError(f"leaf_modules={leaf_modules!r}: give classes or module paths.")
 
 
 class RLATracer(fx.Tracer):
