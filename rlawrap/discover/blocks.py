@@ -59,10 +59,16 @@ class BlockFinder:
 
     def choose(self, choice: BlockChoice) -> list[Found]:
         """The modules that a user's `blocks=` names. Raises `PlanError` if it names none."""
-        matches = self._matcher(choice)
-        called = [*dict.fromkeys(f[0] for f in self._called_frames())]
-        hit = [p for p in called if p and matches(p, self.rules.modules[p])]
-        hit = [p for p in hit if not any(inside(p, q) for q in hit)]
+        called = [p for p in dict.fromkeys(f[0] for f in self._called_frames()) if p]
+        parts = list(choice) if isinstance(choice, (list, tuple, set, frozenset)) else [choice]
+        hit: list[str] = []
+        for part in parts:
+            matches = self._matcher(part)
+            found_paths = [p for p in called if matches(p, self.rules.modules[p])]
+            if not found_paths:
+                raise PlanError(self._no_match(part, called))
+            hit += found_paths
+        hit = [p for p in dict.fromkeys(hit) for p in hit if not any(inside(p, q) for q in hit)]
         if not hit:
             raise PlanError(self._no_match(choice, called))
         owned = self.rules.all_joins()
@@ -79,11 +85,18 @@ class BlockFinder:
             return lambda path, module: isinstance(module, choice)
         if isinstance(choice, str):
             return lambda path, module: fnmatch.fnmatchcase(path, choice)
-        if isinstance(choice, (list, tuple, set, frozenset)):
-            parts = [self._matcher(item) for item in choice]
-            return lambda path, module: any(part(path, module) for part in parts)
         if callable(choice):
-            return choice
+
+            def asked(path: str, module: nn.Module) -> bool:
+                try:
+                    return bool(choice(path, module))
+                except Exception as error:
+                    raise PlanError(
+                        f"blocks=: the function failed for ({path!r}, {type(module).__name__}): "
+                        f"{type(error).__name__}: {error}"
+                    ) from error
+
+            return asked
         raise PlanError(
             f"blocks={choice!r}: give a class, a tuple of classes, a list of module paths, a glob "
             "such as 'layer*.*', or a function of (path, module)."
@@ -91,12 +104,8 @@ class BlockFinder:
 
     def _no_match(self, choice: BlockChoice, called: list[str]) -> str:
         text = getattr(choice, "__name__", None) or repr(choice)
-        wanted = choice if isinstance(choice, (list, tuple)) else [choice]
-        near: list[str] = []
-        for item in wanted:
-            if isinstance(item, str):
-                near += difflib.get_close_matches(item, called, n=3)
-        classes = Counter(self.rules.type_of(p).__name__ for p in called if p)
+        near = difflib.get_close_matches(choice, called, n=3) if isinstance(choice, str) else []
+        classes = Counter(self.rules.type_of(p).__name__ for p in called)
         repeated = [f"{name} ({n} calls)" for name, n in classes.most_common(6)]
         hint = f"Paths near it: {', '.join(near)}. " if near else ""
         return (

@@ -66,9 +66,15 @@ def group(flow: Flow, blocks: list[Wired], choice: StageChoice | None) -> list[l
 def _chosen(blocks: list[Wired], choice: StageChoice) -> list[list[int]]:
     """`stages=`: block counts that add up, or a glob (or list of paths) for each stage."""
     paths = [b.found.path for b in blocks]
+    if isinstance(choice, str) or not isinstance(choice, Sequence):
+        raise PlanError(
+            f"stages={choice!r}: give a list, of block counts or a glob for each stage."
+        )
     if all(isinstance(item, int) for item in choice):
         counts = [int(item) for item in choice]  # type: ignore[arg-type]
-        if sum(counts) != len(blocks) or min(counts, default=0) < 1:
+        if min(counts, default=0) < 1:
+            raise PlanError(f"stages={list(choice)!r}: a stage has at least one block.")
+        if sum(counts) != len(blocks):
             raise PlanError(
                 f"stages={list(choice)!r} makes {sum(counts)} blocks, "
                 f"the network has {len(blocks)}."
