@@ -58,7 +58,8 @@ class RLAConfig:
     def __post_init__(self) -> None:
         if not isinstance(self.k, int) or isinstance(self.k, bool) or self.k < 1:
             raise ConfigError(f"RLAConfig(k={self.k!r}): k must be a whole number of at least 1.")
-        if not isinstance(self.kernel, int) or self.kernel < 1 or self.kernel % 2 == 0:
+        whole = isinstance(self.kernel, int) and not isinstance(self.kernel, bool)
+        if not whole or self.kernel < 1 or self.kernel % 2 == 0:
             raise ConfigError(f"RLAConfig(kernel={self.kernel!r}): the kernel must be odd, like 3.")
         hints = get_type_hints(type(self))
         for field in fields(self):
@@ -98,6 +99,8 @@ class RLAConfig:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> RLAConfig:
         """The inverse of `to_dict`. Raises `ConfigError` for another version or unknown fields."""
+        if not isinstance(data, Mapping):
+            raise ConfigError(f"RLAConfig.from_dict: expected a dict, got {type(data).__name__}.")
         values = dict(data)
         version = values.pop("version", None)
         if version != CONFIG_VERSION:

@@ -116,6 +116,8 @@ class Plan:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Plan:
         """The inverse of `to_dict`. Raises `PlanError` for another version or unknown fields."""
+        if not isinstance(data, Mapping):
+            raise PlanError(f"Plan.from_dict: expected a dict, got {type(data).__name__}.")
         fields = dict(data)
         version = fields.pop("version", None)
         if version != PLAN_VERSION:

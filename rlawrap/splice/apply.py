@@ -15,6 +15,7 @@ from rlawrap.discover.blocks import BlockChoice
 from rlawrap.discover.inspect import Traced, make_plan, trace_model
 from rlawrap.discover.stages import StageChoice
 from rlawrap.discover.trace import Trace
+from rlawrap.discover.tracer import as_leaves
 from rlawrap.errors import ConfigError, PlanError
 from rlawrap.plan import Plan
 from rlawrap.splice.edit import GraphEditor
@@ -54,12 +55,21 @@ def apply(
     >>> torch.equal(base(x), model(x))
     True
     """
+    if config is not None and not isinstance(config, RLAConfig):
+        raise ConfigError(
+            f"apply: config= takes an RLAConfig, got {type(config).__name__}; "
+            "RLAConfig.from_dict reads a dict, rlawrap.variant a name."
+        )
+    if plan is not None and not isinstance(plan, Plan):
+        raise PlanError(
+            f"apply: plan= takes a Plan, got {type(plan).__name__}; Plan.from_dict reads a dict."
+        )
     settled = (config or RLAConfig()).with_options(**options)
     if k is not None:
         settled = settled.with_options(k=k)
     if plan is not None and (blocks is not None or stages is not None):
         raise ConfigError("apply: give plan= or blocks=/stages=, not both.")
-    leaves = tuple(leaf_modules)
+    leaves = as_leaves(leaf_modules)
     traced = trace_model(
         model, leaf_modules=leaves, example_input=example_input, call="apply(model)"
     )

@@ -188,6 +188,11 @@ def _paths(
     refs = References(flow.trace)
     for layer in entries:
         conv = flow.ops.conv(layer)
+        if conv is None:
+            raise PlanError(
+                f"block {block.path!r}: its entry {refs.name(layer)!r} is no convolution or linear "
+                "layer, which h could join."
+            )
         stop: fx.Node | None = start if flow.derives(layer, start) else None
         if conv is not None and conv.depthwise and not _reads(flow, layer, start):
             stop = None
@@ -241,6 +246,11 @@ def _add_head(design: Design, flow: Flow, refs: References, maker: PathMaker) ->
         return
     last = refs.node(design.plan.blocks[-1].output)
     for i, reference in enumerate(design.plan.head):
+        if flow.ops.conv(refs.node(reference)) is None:
+            raise PlanError(
+                f"the plan's head {reference!r} is no convolution or linear layer, which h could "
+                "join."
+            )
         path = maker.head(refs.node(reference), last)
         if path.problem:
             design.notes.append(f"head: h does not join {reference}: {path.problem}")
