@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +37,12 @@ def download_with_torchvision(name: str, root: Path, split: Split, *, advice: st
 
 @contextmanager
 def _one_at_a_time(folder: Path) -> Iterator[None]:
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".download.lock").open("w") as lock:
-        with suppress(ImportError):  # Windows has no fcntl
+    """Hold a lock in the folder. Where none can be had (a read-only folder), go on without."""
+    with ExitStack() as stack:
+        with suppress(OSError, ImportError):  # Windows has no fcntl
             import fcntl
 
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = stack.enter_context((folder / ".download.lock").open("w"))
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -41,6 +41,11 @@ def test_cifar_is_read_from_a_folder(cifar: Path, split: str) -> None:
     assert data.source.read(0)[:, 5, 5].tolist() == [255, 0, 0]
 
 
+def test_a_folder_without_room_for_a_lock_is_read_all_the_same(cifar: Path) -> None:
+    (cifar / ".download.lock").mkdir()
+    assert len(open_data("cifar10", root=cifar)) == 4
+
+
 def test_a_failed_download_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def download(self: CIFAR10) -> None:
         raise OSError("no network")

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from rlawrap.train.data.download import _one_at_a_time, cache_folder
+
+
+def test_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("RLAWRAP_CACHE", str(tmp_path / "own"))
+    assert cache_folder() == tmp_path / "own"
+    monkeypatch.delenv("RLAWRAP_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_folder() == tmp_path / "xdg" / "rlawrap"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / ".cache" / "rlawrap"
+
+
+def test_downloads_of_one_folder_take_turns(tmp_path: Path) -> None:
+    events: list[str] = []
+
+    def work(name: str) -> None:
+        with _one_at_a_time(tmp_path / "new" / "folder"):
+            events.append(name)
+            time.sleep(0.05)
+            events.append(name)
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in "abc"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert events[::2] == events[1::2] and sorted(events) == list("aabbcc")
