@@ -7,6 +7,7 @@ dict's keys and shapes with the module's; a network that equals none of them is 
 
 from __future__ import annotations
 
+import copy
 import difflib
 import importlib.util
 import inspect
@@ -18,7 +19,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from rlawrap.errors import CheckpointError, ConfigError
+from rlawrap.errors import CheckpointError, ConfigError, RLAError
 
 CUSTOM: dict[str, Any] = {"source": "custom"}
 
@@ -50,22 +51,46 @@ def identify(model: nn.Module) -> dict[str, Any]:
     >>> identify(nn.Sequential(nn.Conv2d(3, 8, 3)))
     {'source': 'custom'}
     """
+    from rlawrap.attention.layers import ECA, SE
+
+    gates = {cls for module in model.modules() for cls in (ECA, SE) if isinstance(module, cls)}
+    candidates = _candidates(model)
+    if len(gates) == 1:
+        kind = "eca" if gates == {ECA} else "se"
+        plain = identify(_without(model, (ECA, SE)))
+        candidates = iter([{**plain, "attention": kind}, *_presets(model, "_" + kind)])
     printed, shapes = repr(model), _shapes(model)
-    for identity in _candidates(model):
+    for identity in candidates:
         try:
             with torch.random.fork_rng(devices=[]), _WithoutMemory():
                 candidate = rebuild(identity)
-        except (CheckpointError, ConfigError, TypeError, ValueError, RuntimeError):
+        except (RLAError, TypeError, ValueError, RuntimeError):
             continue  # this constructor does not take these arguments
         if repr(candidate) == printed and _shapes(candidate) == shapes:
             return identity
     return dict(CUSTOM)
 
 
+def _without(model: nn.Module, kinds: tuple[type[nn.Module], ...]) -> nn.Module:
+    """A copy of a network without memory and without the modules of these classes."""
+    tensors = [*model.parameters(), *model.buffers()]
+    memo: dict[int, Any] = {id(tensor): tensor.detach().to("meta") for tensor in tensors}
+    plain = copy.deepcopy(model, memo)
+    for module in plain.modules():
+        for name in [n for n, child in module.named_children() if isinstance(child, kinds)]:
+            del module._modules[name]
+    return plain
+
+
 def rebuild(identity: Mapping[str, Any]) -> nn.Module:
     """The network of an identity, with fresh weights. Raises `CheckpointError` for "custom"."""
     source, name = identity.get("source"), identity.get("name")
     kwargs = dict(identity.get("kwargs", {}))
+    if "attention" in identity:
+        from rlawrap.attention import attend
+
+        plain = {key: value for key, value in identity.items() if key != "attention"}
+        return attend(rebuild(plain), identity["attention"])
     if source == "rlawrap":
         from rlawrap.models import get_model
 
@@ -127,6 +152,15 @@ def _known_names() -> dict[str, list[str]]:
     return known
 
 
+def _presets(model: nn.Module, attention: str) -> Iterator[dict[str, Any]]:
+    """Official networks without hidden state that are not simply torchvision's."""
+    names = {"": ("resnet50_k", "resnext101_32x4d"), "_eca": ("mobilenetv2_eca",)}
+    linear = [m for m in model.modules() if isinstance(m, nn.Linear)]
+    for name in names.get(attention, ()):
+        kwargs = {"num_classes": linear[-1].out_features} if linear else {}
+        yield {"source": "rlawrap", "name": name, "kwargs": kwargs}
+
+
 def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
     return {key: tuple(value.shape) for key, value in model.state_dict().items()}
 
@@ -167,6 +201,7 @@ def _candidates(model: nn.Module) -> Iterator[dict[str, Any]]:
                 for count in sorted(counts, key=lambda n: n != classes):
                     named = {"num_classes": count, **options}
                     yield {"source": "torchvision", "name": name, "kwargs": named}
+        yield from _presets(model, "")
     elif package.startswith("timm."):
         config = getattr(model, "pretrained_cfg", None) or {}
         if architecture := config.get("architecture"):

@@ -81,6 +81,14 @@ def test_presets(tmp_path: Path) -> None:
     assert same(loaded, model, size=32, channels=1)
 
 
+@pytest.mark.parametrize(
+    "name", ["rla_resnet50_eca", "dsrla_mobilenetv2_k12_eca", "rlagru_resnet50"]
+)
+def test_official_presets(name: str, tmp_path: Path) -> None:
+    model = randomised(get_model(name, num_classes=3))
+    assert same(load(save(model, tmp_path / "model.safetensors")), model)
+
+
 def test_plain_networks(tmp_path: Path) -> None:
     model = randomised(torchvision.models.resnet18(num_classes=4))
     loaded = load(save(model, tmp_path / "model.safetensors"))

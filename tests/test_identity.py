@@ -5,9 +5,10 @@ import torch
 import torchvision
 from torch import nn
 
+from rlawrap.attention import attend
 from rlawrap.errors import CheckpointError, ConfigError
 from rlawrap.identity import build_network, identify, rebuild
-from rlawrap.models import cifar
+from rlawrap.models import cifar, get_model
 
 TORCHVISION = [
     "resnet50",
@@ -63,6 +64,24 @@ def test_own_networks() -> None:
         "name": "cifar_resnet32",
         "kwargs": {"num_classes": 4, "in_channels": 1},
     }
+
+
+def test_networks_with_channel_attention() -> None:
+    gated = attend(torchvision.models.resnet18(num_classes=3), "se")
+    assert identify(gated) == {
+        "source": "torchvision",
+        "name": "resnet18",
+        "kwargs": {"num_classes": 3},
+        "attention": "se",
+    }
+    assert repr(rebuild(identify(gated))) == repr(gated)
+    assert identify(attend(torchvision.models.resnet18(), "eca", kernel=7)) == {"source": "custom"}
+
+
+@pytest.mark.parametrize("name", ["resnet50_k", "mobilenetv2_eca"])
+def test_official_networks(name: str) -> None:
+    identity = identify(get_model(name, num_classes=9))
+    assert identity == {"source": "rlawrap", "name": name, "kwargs": {"num_classes": 9}}
 
 
 def test_timm_networks() -> None:
