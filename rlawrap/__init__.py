@@ -20,7 +20,15 @@ from rlawrap.errors import (
 )
 from rlawrap.official import load_official, official_state_dict
 from rlawrap.plan import Block, Plan, Stage
-from rlawrap.splice import RLAModel, RLAWarning, apply, disabled, rla_state_dict, unwrap
+from rlawrap.splice import (
+    RLAModel,
+    RLAWarning,
+    apply,
+    backbone,
+    disabled,
+    rla_state_dict,
+    unwrap,
+)
 
 __version__ = "0.1.0"
 
@@ -43,6 +51,7 @@ __all__ = [
     "TrainError",
     "apply",
     "attend",
+    "backbone",
     "cost",
     "disabled",
     "inspect",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from rlawrap.splice.apply import apply
+from rlawrap.splice.backbone import backbone
 from rlawrap.splice.model import RLAModel, disabled, rla_state_dict, unwrap
 from rlawrap.splice.resolve import RLAWarning
 
-__all__ = ["RLAModel", "RLAWarning", "apply", "disabled", "rla_state_dict", "unwrap"]
+__all__ = ["RLAModel", "RLAWarning", "apply", "backbone", "disabled", "rla_state_dict", "unwrap"]

@@ -40,6 +40,8 @@ class RLAModel(fx.GraphModule):
 
     plan: Plan
     config: RLAConfig
+    #: False where layers were cut off, so that there is no base to go back to.
+    whole = True
 
     def __init__(
         self,
@@ -125,7 +127,10 @@ class RLAModel(fx.GraphModule):
         base = copy.deepcopy(self._bare_base(), memo)
         rla = copy.deepcopy(self._modules["rla"], memo)
         train_graph = self.__dict__["_train_graph"]
-        twin = RLAModel(
+        cls = next(
+            c for c in type(self).__mro__ if "<locals>.GraphModuleImpl" not in c.__qualname__
+        )
+        twin = cls(
             base,
             rla,  # type: ignore[arg-type]
             copy.deepcopy(self.graph),
@@ -214,6 +219,8 @@ def _checked(model: Any, call: str) -> RLAModel:
             f"{call}: expected a model made by rlawrap.apply, got {type(model).__name__}. "
             "Of a DDP or compiled model pass the module inside."
         )
+    if not model.whole:
+        raise PlanError(f"{call}: the model is a backbone; pass the model it was cut from.")
     return model
 
 
