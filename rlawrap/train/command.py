@@ -146,12 +146,17 @@ def evaluate(
 
 def main(arguments: list[str] | None = None) -> None:
     """`python -m rlawrap.train`: the options of `rlawrap train`, in each process of torchrun."""
+    from rlawrap.train.launch import has_failed, note_failure
+
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(train)
     rank = os.environ.get("RANK", "0")
+    if has_failed():
+        _leave(2)
     try:
         app(args=arguments, prog_name="python -m rlawrap.train")
     except RLAError as error:
+        note_failure(str(error))
         _say(error, rank)
         _leave(2)
     except RuntimeError as error:

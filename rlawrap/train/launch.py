@@ -7,13 +7,19 @@ import logging
 import os
 import signal
 import socket
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from rlawrap.errors import ConfigError, TrainError
 from rlawrap.train.config import TrainConfig
 from rlawrap.train.runlog import RunFolder
+from rlawrap.train.state import prepare_folder
+
+#: Names a file in which a process leaves the error that no restart can cure.
+FAILURE_FILE = "RLAWRAP_FAILURE_FILE"
 
 #: Seconds that the processes have for their last checkpoint when torchrun is told to stop.
 SHUTDOWN_SECONDS = 300
@@ -44,6 +50,7 @@ def launch(config: TrainConfig, how: Launch) -> int:
     if "RANK" in os.environ:
         raise ConfigError("--nproc within a process that torchrun started. Leave out --nproc.")
     arguments = torchrun_arguments(config, how)
+    prepare_folder(RunFolder(config.output), config, attempt=0)
     # The agent's own reports repeat what the processes have said, with tracebacks.
     os.environ.setdefault("LOGLEVEL", "CRITICAL")
     from torch.distributed import run as torchrun
@@ -53,7 +60,9 @@ def launch(config: TrainConfig, how: Launch) -> int:
 
     logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
     try:
-        torchrun.run(torchrun.parse_args(arguments))
+        with tempfile.TemporaryDirectory(prefix="rlawrap-") as folder:
+            os.environ[FAILURE_FILE] = str(Path(folder, "failure"))
+            torchrun.run(torchrun.parse_args(arguments))
     except SignalException as error:
         stopped = RunFolder(config.output).status().get("state") in ("stopped", "finished")
         return 0 if stopped else 128 + int(error.sigval)
@@ -62,7 +71,20 @@ def launch(config: TrainConfig, how: Launch) -> int:
         return code if code > 0 else 1
     except (RendezvousError, OSError) as error:
         raise TrainError(f"the processes could not meet at {how.endpoint}: {error}.") from error
+    finally:
+        os.environ.pop(FAILURE_FILE, None)
     return 0
+
+
+def note_failure(message: str) -> None:
+    """Leave word that a restart by torchrun would fail as this process did."""
+    if FAILURE_FILE in os.environ:
+        Path(os.environ[FAILURE_FILE]).write_text(message)
+
+
+def has_failed() -> bool:
+    """Whether a process of an earlier attempt left such word."""
+    return FAILURE_FILE in os.environ and Path(os.environ[FAILURE_FILE]).exists()
 
 
 def torchrun_arguments(config: TrainConfig, how: Launch) -> list[str]:

@@ -42,7 +42,8 @@ def load_model(path: str | Path, *, average: bool = True) -> nn.Module:
     state, config = load_checkpoint(path)
     with torch.random.fork_rng(devices=[]):
         # The weights come from the file alone, so nothing else is read.
-        bare = config.replace(finetune=None, pretrained_conv1=None)
+        arguments = {n: v for n, v in config.model_kwargs.items() if n != "weights"}
+        bare = config.replace(finetune=None, pretrained_conv1=None, model_kwargs=arguments)
         model = build_model(bare, len(state["classes"]))
     weights = state["ema"] if average and state["ema"] is not None else state["model"]
     model.load_state_dict(weights)

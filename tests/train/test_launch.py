@@ -80,3 +80,23 @@ def test_sigterm_to_the_launcher_saves_in_all_and_exits_with_0(tmp_path: Path) -
     assert (process.returncode, errors) == (0, "")
     assert lines[-1] == f"stopped; resume with --output {output} --resume auto\n"
     assert RunFolder(output).status()["state"] == "stopped"
+
+
+def test_an_error_that_no_restart_can_cure_is_said_once(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "rlawrap.train", str(tmp_path / "nothing"), "--nproc", "2"),
+            *("--output", str(tmp_path / "run"), "--max-restarts", "1"),
+        ],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    lines = done.stderr.splitlines()
+    # Both processes may say it before torchrun ends the second, but not again after a restart.
+    assert 1 <= len(lines) <= 2
+    assert all("nothing: no such folder" in line for line in lines)
+    assert not (tmp_path / "run").exists()
