@@ -10,7 +10,7 @@ import copy
 import json
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +135,14 @@ def _unique_tensors(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]
 
 def _write(tensors: dict[str, Tensor], header: dict[str, Any], path: Path) -> None:
     metadata = {"format": "pt", _HEADER: json.dumps(header)}
+    write_whole(path, lambda new: save_file(tensors, new, metadata))
+
+
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` write a file that appears at `path` whole, on the disk, or not at all.
+
+    Raises `CheckpointError` if it cannot be written; what was at `path` before is still there then.
+    """
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".new", dir=path.parent)
         os.close(handle)
@@ -142,13 +150,13 @@ def _write(tensors: dict[str, Tensor], header: dict[str, Any], path: Path) -> No
         raise CheckpointError(f"{path}: cannot be written ({error.strerror}).") from error
     new = Path(name)
     try:
-        save_file(tensors, new, metadata)
+        write(new)
         with new.open("rb") as file:
             os.fsync(file.fileno())
         new.chmod(0o666 & ~_umask())
         os.replace(new, path)
         _sync_folder(path.parent)
-    except (OSError, SafetensorError) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{path}: cannot be written ({error}).") from error
     finally:
         new.unlink(missing_ok=True)

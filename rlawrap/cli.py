@@ -6,6 +6,7 @@ import importlib
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -157,6 +158,34 @@ def cost(
 
     result = measure(name, _sides(size), in_channels=in_channels)
     print(json.dumps(result.to_dict(), indent=2) if as_json else result)
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="the checkpoint to read")],
+    target: Annotated[Path, typer.Argument(help="the file to write")],
+    arch: Annotated[
+        str | None, typer.Option(help="the official checkpoint's network, such as rla_resnet50")
+    ] = None,
+    num_classes: Annotated[
+        int | None, typer.Option(min=1, help="default: as many as the checkpoint's classifier has")
+    ] = None,
+    k: Annotated[
+        int | None, typer.Option(min=1, help="channels of h; default: the preset's")
+    ] = None,
+) -> None:
+    """An official checkpoint into ours, or ours (a .safetensors file) into an official one."""
+    from rlawrap.conversion import from_official, to_official
+
+    if source.suffix == ".safetensors":
+        if arch is not None or num_classes is not None or k is not None:
+            raise ConfigError("convert: a file of ours knows its network; leave the options out.")
+        to_official(source, target)
+    elif arch is None:
+        raise ConfigError(f"convert: whose weights are in {source}? Give --arch, as rla_resnet50.")
+    else:
+        from_official(source, target, arch, num_classes=num_classes, k=k)
+    print(target)
 
 
 def _sides(text: str | None) -> int | tuple[int, ...] | None:
