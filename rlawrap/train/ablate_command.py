@@ -52,11 +52,16 @@ def ablate_command(
         list[int], typer.Option("--k", help="channels of the hidden state; 0: the plain network")
     ],
     cell: Annotated[
-        list[str] | None, typer.Option("--cell", help="recurrent cells [default: conv]")
+        list[str] | None,
+        typer.Option(
+            "--cell", help="recurrent cells: conv, dwconv, convlstm, convgru; default: conv"
+        ),
     ] = None,
     source: Annotated[
         list[str] | None,
-        typer.Option("--source", help="what the cells read: output, branch, input"),
+        typer.Option(
+            "--source", help="what the cells read: output, branch, input; default: output"
+        ),
     ] = None,
     seeds: Annotated[int, typer.Option(help="runs of each network, with seeds from --seed on")] = 3,
     jobs: Annotated[int, typer.Option(help="runs at once")] = 1,
@@ -71,8 +76,10 @@ def ablate_command(
 ) -> None:
     """Train a grid of networks over k, cell and source; write a table and plots.
 
-    --k, --cell and --source take several values: --k 0 4 8. Runs that are finished are skipped, so
-    the same command goes on after a stop, and makes the report of runs done elsewhere.
+    --k, --cell and --source take several values: --k 0 4 8.
+
+    Runs that are finished are skipped, so the same command goes on after a stop, and makes the
+    report of runs done elsewhere.
     """
     chosen = config_from_options({**options, "data": data}, recipe=recipe, base=config)
     if options["output"] is None:

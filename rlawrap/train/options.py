@@ -153,4 +153,5 @@ def _default_text(field: dataclasses.Field[Any]) -> str:
     default = field.default
     if default in (None, (), False) or default is dataclasses.MISSING:
         return literal
-    return f"{literal} [default: {'yes' if default is True else default}]"
+    # In brackets, as typer writes defaults itself, rich would take it for markup.
+    return f"{literal}; default: {'yes' if default is True else default}"
