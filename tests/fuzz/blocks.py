@@ -241,9 +241,7 @@ class Mixer(Block):
     def __init__(self, spec: LayerSpec, stage: StageSpec, inputs: int, stride: int) -> None:
         super().__init__(spec, stage, inputs, stride)
         c = stage.channels
-        self.down = (
-            L.conv(spec, inputs, c, 3, stride=stride) if stride > 1 or inputs != c else None
-        )
+        self.down = L.conv(spec, inputs, c, 3, stride=stride) if stride > 1 or inputs != c else None
         pool = L.per_dim(("AvgPool1d", "AvgPool2d", "AvgPool3d"), spec.dims)
         k = stage.kernel
         self.mixer = pool(3, 1, 1) if stage.groups == 1 else L.conv(spec, c, c, k, groups=c)

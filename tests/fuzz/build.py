@@ -33,7 +33,7 @@ def build(spec: NetSpec) -> nn.Module:
 
 
 def randomise(net: nn.Module) -> None:
-    """Statistics and affine weights of norms unlike their first values: nothing hides behind them."""
+    """Norms unlike their first values, in statistics and weights: nothing hides behind them."""
     with torch.no_grad():
         for name, tensor in net.named_buffers():
             if name.endswith(("mean", "running_mean")):

@@ -6,6 +6,7 @@ import copy
 import json
 import warnings
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ class Broken(AssertionError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """`rewritten`, or the class and message of the `RLAError`, or `invalid` for no network at all."""
+    """`rewritten`, or the class and message of the `RLAError`, or `invalid`: no network."""
 
     kind: str
     message: str = ""
@@ -169,8 +170,8 @@ def check(case: Case) -> Outcome:
         return Outcome(type(error).__name__, str(error))
     before.compare(net, "apply")
     first = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    same_function(case, net, model)
     same_keys(net, model)
+    same_function(case, net, model)
     model.load_state_dict(first)
     randomise_rla(model, seed=11)
     hidden_state_is_used(case, net, model)
@@ -301,8 +302,15 @@ def inert(model: rlawrap.RLAModel) -> set[str]:
     if alone and averaged_away(model):
         stage = model.plan.stages[-1]
         last = len(blocks) - len(stage.blocks)
-        starts += ["rla.head.", f"rla.input.{stage.index}_", f"rla.cell.{stage.index}.", "rla.cell.0."]
-        starts += [f"rla.{part}.{i}." for i in range(last, len(blocks)) for part in ("block", "input")]
+        starts += [
+            "rla.head.",
+            f"rla.input.{stage.index}_",
+            f"rla.cell.{stage.index}.",
+            "rla.cell.0.",
+        ]
+        starts += [
+            f"rla.{part}.{i}." for i in range(last, len(blocks)) for part in ("block", "input")
+        ]
     return {n for n, _ in model.named_parameters() if n.startswith(tuple(starts))}
 
 
@@ -319,15 +327,13 @@ def averaged_away(model: rlawrap.RLAModel) -> bool:
     before = [n for n, _ in head.named_children() if n in ("norm", "act")]
     for path in head.join.values():
         names = before + [name for name, _ in path.named_children()]
-        for a, b in zip(names, names[1:], strict=False):
+        for a, b in pairwise(names):
             if a.startswith("norm") and not b.startswith(("act", "norm")):
                 return True
     return False
 
 
-def every_parameter_learns(
-    case: Case, model: rlawrap.RLAModel, first: dict[str, Tensor]
-) -> None:
+def every_parameter_learns(case: Case, model: rlawrap.RLAModel, first: dict[str, Tensor]) -> None:
     """Finite gradients, not zero by the second step; three tries, as a ReLU may be dead in one."""
     names = {n for n, p in model.named_parameters() if n.startswith("rla.")}
     missing = names - inert(model)

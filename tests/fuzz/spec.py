@@ -1,4 +1,4 @@
-"""What a random network is: plain data, so that Hypothesis shrinks it and a failure prints whole."""
+"""What a random network is: plain data, which Hypothesis shrinks and a failure prints whole."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ class StageSpec:
     """Blocks of one kind; the first changes the channels and the resolution."""
 
     kind: str = "basic"
-    #: sequential, loop (a ModuleList in the network's forward), module (a loop in a stage's own
-    #: forward), joining (a Sequential subclass whose forward adds), shared (one block called again).
+    #: sequential; loop: a ModuleList in the network's forward; module: a loop in a stage's own;
+    #: joining: a Sequential subclass whose forward adds; inline: residual steps over lists of
+    #: layers; gathering: a list of features, concatenated; shared: one block called again.
     style: str = "sequential"
     depth: int = 2
     channels: int = 8
