@@ -43,6 +43,9 @@ class BlockFinder:
         paths = self._trim(owners.joins)
         if paths or steps:
             self._close(paths, steps)
+        elif self.rules.token_owners():  # convolutions before a transformer are its patch embedding
+            self._leave_out_sequences([])
+            return []
         else:
             regions = step_regions(self.rules, None)
             if len(regions) >= 2:
@@ -55,7 +58,14 @@ class BlockFinder:
             if not paths:
                 return self._plain_convolutions()
         found = [f for path, joins in paths.items() for f in self._calls(path, joins)]
+        self._leave_out_sequences([f.path for f in found])
         return sorted([*found, *steps], key=lambda f: self.flow.position[f.output])
+
+    def _leave_out_sequences(self, found: list[str]) -> None:
+        """Name the residual modules whose images have become sequences of tokens."""
+        for path in self.rules.token_owners():
+            if not any(path == f or inside(path, f) or inside(f, path) for f in found):
+                self.left_out[path] = "works on a sequence of tokens; h is an image"
 
     def choose(self, choice: BlockChoice) -> list[Found]:
         """The modules that a user's `blocks=` names. Raises `PlanError` if it names none."""
@@ -68,7 +78,7 @@ class BlockFinder:
             if not found_paths:
                 raise PlanError(self._no_match(part, called))
             hit += found_paths
-        hit = [p for p in dict.fromkeys(hit) for p in hit if not any(inside(p, q) for q in hit)]
+        hit = [p for p in dict.fromkeys(hit) if not any(inside(p, q) for q in hit)]
         if not hit:
             raise PlanError(self._no_match(choice, called))
         owned = self.rules.all_joins()

@@ -124,10 +124,17 @@ def make_plan(
             "returns an image on the way to the output."
         )
     if not found:
+        sequences = [p for p, why in finder.left_out.items() if "tokens" in why]
+        others = (
+            f"; its residual modules ({', '.join(sequences[:3])}, …) work on sequences of tokens, "
+            "not on images"
+            if sequences
+            else ""
+        )
         raise PlanError(
             f"no blocks found in {type(flow.trace.root).__name__}: no residual adds, no "
-            "concatenations, no repeated convolving modules. Name them with blocks= (a class, "
-            "paths or a glob), or write a Plan and pass plan=."
+            f"concatenations, no repeated convolving modules{others}. Name them with blocks= (a "
+            "class, paths or a glob), or write a Plan and pass plan=."
         )
     wired = [wire(flow, f) for f in found]
     refs = References(flow.trace)

@@ -94,6 +94,22 @@ class OwnerRules:
     def all_joins(self) -> list[fx.Node]:
         return [n for n in self.flow.nodes if self.join_operands(n) is not None]
 
+    def token_owners(self) -> list[str]:
+        """Modules with a residual add of sequences: images whose pixels were made one axis."""
+        flow = self.flow
+        alive = flow.above[flow.main_output]
+        paths: dict[str, None] = {}
+        for node in flow.nodes:
+            pair = flow.ops.add_operands(node) if node in flow.data else None
+            if pair is None or not all(n in flow.data for n in pair):
+                continue
+            a, b = (flow.shapes.of(n) for n in pair)
+            path = self.trace.owner(node)[0]
+            sequence = a is not None and a == b and len(a) == flow.rank - 1 >= 3
+            if sequence and path in self.conv_paths and alive >> flow.position[node] & 1:
+                paths[path] = None
+        return [p for p in paths if not any(inside(p, q) for q in paths)]
+
     def find(self) -> Owners:
         """All owners that are blocks by structure, outermost first; closure comes later."""
         alive = self.flow.above[self.flow.main_output]
