@@ -2,8 +2,8 @@
 
 The official code widens a layer to Concat[x, h]; here x's weight and h's are separate layers. So
 an official tensor is one tensor of ours, or two of ours joined: along the input channels (a
-convolution or a classifier that reads Concat[x, h]), or along the channels themselves (MobileNetV2's
-depthwise convolution of Concat[x, h] and the norm behind it).
+convolution or a classifier that reads Concat[x, h]), or along the channels themselves (the
+depthwise convolution over Concat[x, h] in MobileNetV2, and the norm behind it).
 """
 
 from __future__ import annotations
@@ -53,10 +53,15 @@ def official_layout(model: nn.Module) -> list[Entry]:
     if not isinstance(model, RLAModel):
         return [Entry(key, (key,)) for key in model.state_dict()]
     writer = _Writer(model)
-    if "features" in dict(model.named_children()):
+    if model.plan.model == "ResNet":
+        writer.resnet()
+    elif model.plan.model == "MobileNetV2":
         writer.mobilenet()
     else:
-        writer.resnet()
+        raise CheckpointError(
+            f"the official code has ResNets and MobileNetV2, no {model.plan.model}; "
+            "rlawrap.save and rlawrap.load keep any model."
+        )
     return writer.finish()
 
 
@@ -79,7 +84,7 @@ class _Writer:
         if self.problems:
             listed = "\n  ".join(self.problems)
             raise CheckpointError(
-                f"{self.plan.model} with {self.config} has no form in the official code:\n  {listed}"
+                f"the official code cannot build {self.plan.model} with {self.config}:\n  {listed}"
             )
         return self.entries
 
@@ -101,6 +106,8 @@ class _Writer:
         shared = self.config.share == "stage"
         if self.config.share == "network":
             self.problems.append("share='network': its ResNets share a cell within a stage")
+        if self.config.cell == "dwconv":
+            self.problems.append("cell='dwconv': it has no depthwise cell for a ResNet")
         for name in ("conv1", "bn1"):
             self.copy(name, name)
         if shared:
