@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from rlawrap.train.data.decode import EXTENSIONS, decode
 from rlawrap.train.data.index import SampleIndex, Watched, holdout, load_or_build, stamp_of
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# Folders walked at once: on a network disk a walk is mostly waiting.
+WALKERS = 8
 SPLIT_FOLDERS: dict[Split, tuple[str, ...]] = {
     "train": ("train", "training"),
     "test": ("val", "test", "valid", "validation"),
@@ -120,13 +123,16 @@ def build_folder_index(folder: Path, classes: list[str] | None = None) -> Sample
     sizes: list[int] = []
     empty = []
     numbers = {name: number for number, name in enumerate(known)}
-    for name in present:
-        found = sorted(_walk(str(folder / name), name, watched, ()))
-        if not found:
-            empty.append(name)
-        names += [path for path, _ in found]
-        sizes += [size for _, size in found]
-        labels += [numbers[name]] * len(found)
+    with ThreadPoolExecutor(WALKERS) as pool:
+        walks = pool.map(lambda name: _walk(str(folder / name), name, ()), present)
+        for name, (found, folders) in zip(present, walks, strict=True):
+            found.sort()
+            if not found:
+                empty.append(name)
+            names += [path for path, _ in found]
+            sizes += [size for _, size in found]
+            labels += [numbers[name]] * len(found)
+            watched += folders
     if empty:
         raise DataError(
             f"{folder}: {len(empty)} class folders without images: {', '.join(empty[:5])}. "
@@ -138,25 +144,27 @@ def build_folder_index(folder: Path, classes: list[str] | None = None) -> Sample
 
 
 def _walk(
-    folder: str, below: str, watched: list[Watched], above: tuple[tuple[int, int], ...]
-) -> list[tuple[str, int]]:
-    """(path relative to the split's folder, size) of the images, at any depth."""
+    folder: str, below: str, above: tuple[tuple[int, int], ...]
+) -> tuple[list[tuple[str, int]], list[Watched]]:
+    """The images at any depth, (path relative to the split's folder, size), and the folders."""
     status = os.stat(folder)
     own = (status.st_dev, status.st_ino)
     if own in above:
         raise DataError(f"{folder}: a link to a folder that it is in; remove it.")
-    watched.append(stamp_of(folder))
     found: list[tuple[str, int]] = []
+    folders = [stamp_of(folder)]
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith("."):
+            name = entry.name
+            if name.startswith("."):
                 continue
-            path = f"{below}/{entry.name}"
             if entry.is_dir():
-                found += _walk(entry.path, path, watched, (*above, own))
-            elif os.path.splitext(entry.name)[1].lower() in EXTENSIONS:
-                found.append((path, _size(entry)))
-    return found
+                inside, further = _walk(entry.path, f"{below}/{name}", (*above, own))
+                found += inside
+                folders += further
+            elif name[name.rfind(".") :].lower() in EXTENSIONS:
+                found.append((f"{below}/{name}", _size(entry)))
+    return found, folders
 
 
 def _size(entry: os.DirEntry[str]) -> int:
