@@ -40,6 +40,11 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> Path:
     path = Path(path)
     if not isinstance(model, nn.Module):
         raise CheckpointError(f"save: expected a torch.nn.Module, got {type(model).__name__}.")
+    if not getattr(model, "whole", True):
+        raise CheckpointError(
+            "save: a backbone is a part of a model. Save the model that it was cut from, and call "
+            "rlawrap.backbone on what load returns."
+        )
     tensors, aliases = _unique_tensors(model)
     header: dict[str, Any] = {"version": VERSION, "aliases": aliases}
     if isinstance(model, RLAModel):

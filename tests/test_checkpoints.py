@@ -260,6 +260,9 @@ def test_save_refuses(tmp_path: Path) -> None:
         save(Mine().to("meta"), tmp_path / "model.safetensors")
     with pytest.raises(CheckpointError, match=r"expected a torch\.nn\.Module"):
         save({"a": 1}, tmp_path / "model.safetensors")  # type: ignore[arg-type]
+    backbone = rlawrap.backbone(rlawrap.apply(torchvision.models.resnet18(), k=4))
+    with pytest.raises(CheckpointError, match="part of a model"):
+        save(backbone, tmp_path / "model.safetensors")
     assert list(tmp_path.iterdir()) == []
 
 
