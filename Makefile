@@ -26,6 +26,10 @@ format: $(VENV)/.installed-test
 fuzz: $(VENV)/.installed-test
 	$(BIN)/python -m tests.fuzz --examples 2000
 
+# Every CNN of torchvision and timm, one at a time; goes on where it stopped. Hours.
+zoo: $(VENV)/.installed-test
+	$(BIN)/python -m tests.zoo.sweep --report docs/zoo.md
+
 # Training processes killed at random moments.
 chaos: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m chaos tests/chaos
