@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from torch import Tensor
 
 from rlawrap.errors import CheckpointError, ConfigError
 from rlawrap.train import checkpoint, train
@@ -96,6 +98,29 @@ def test_a_signal_to_one_process_saves_in_all_and_exits_with_0(
     assert len(checkpoint.saved(tmp_path / "stopped" / "checkpoints")) >= 1
     run_group(2, config, images=images)
     assert_same_run(tmp_path / "whole", tmp_path / "stopped")
+
+
+class StopsWhileJudged(ToyImages):
+    """Test images the fourth of which sends SIGTERM, once."""
+
+    sent = False
+
+    def load(self, index: int, *, seed: int, epoch: int) -> tuple[Tensor, int]:
+        if index == 3 and not self.sent:
+            self.sent = True
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().load(index, seed=seed, epoch=epoch)
+
+
+def test_stopped_while_judging_and_resumed_is_bit_equal(tmp_path: Path) -> None:
+    with toy_models():
+        train(toy_config(tmp_path / "whole", batch_size=6), data=(ToyImages(), ToyImages(20)))
+        data = (ToyImages(), StopsWhileJudged(20))
+        config = toy_config(tmp_path / "run", batch_size=6, resume="auto")
+        stopped = train(config, data=data)
+        assert (stopped.status, stopped.epoch, stopped.step) == ("stopped", 0, 7)
+        assert train(config, data=data).status == "finished"
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
 
 
 def test_a_damaged_checkpoint_is_told_and_the_one_before_is_used(
