@@ -6,12 +6,14 @@ import difflib
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from torch import fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from rlawrap.discover.blocks import BlockChoice, BlockFinder
+from rlawrap.discover.conditions import Conditions
 from rlawrap.discover.flow import Flow
 from rlawrap.discover.refs import References
 from rlawrap.discover.shapes import measure, measure_at
@@ -67,7 +69,11 @@ def trace_model(
     fake_mode = FakeTensorMode(allow_non_fake_inputs=True)
     shadow = make_shadow(model, fake_mode)
     given = list(example_input) if isinstance(example_input, dict) else []
-    settings: dict[str, Any] = {"leaf_modules": leaves, "given": given}
+    settings: dict[str, Any] = {
+        "leaf_modules": leaves,
+        "given": given,
+        "conditions": partial(Conditions, example=example_input),
+    }
     evaluated = trace_graph(shadow, fake_mode, training=False, **settings)
     trained = trace_graph(shadow, fake_mode, training=True, **settings)
     one = unify(evaluated, trained)

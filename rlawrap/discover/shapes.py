@@ -145,7 +145,7 @@ def propagate(trace: Trace, values: Mapping[str, Any]) -> tuple[dict[fx.Node, An
                 lost.add(node)
                 continue
             try:
-                env[node] = _run(trace, node, modules, env, values, known)
+                env[node] = run_node(trace, node, modules, env, values, known)
             except Exception as problem:
                 lost.add(node)
                 message = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
@@ -195,7 +195,7 @@ def _call_leaf(trace: Trace, leaf: nn.Module, args: Any, kwargs: Any) -> Any:
         return pytree.tree_map_only(torch.Tensor, trace.fake_mode.from_tensor, out)
 
 
-def _run(
+def run_node(
     trace: Trace,
     node: fx.Node,
     modules: Mapping[str, nn.Module],
@@ -203,6 +203,7 @@ def _run(
     values: Mapping[str, Any],
     known: dict[Any, Any] | None,
 ) -> Any:
+    """What one node returns on fake tensors; `known` keeps results by operation and shapes."""
     if node.op == "placeholder":
         if node.target in values:
             return values[str(node.target)]
@@ -216,7 +217,7 @@ def _run(
         return value
     args = fx.node.map_arg(node.args, env.__getitem__)
     kwargs = fx.node.map_arg(node.kwargs, env.__getitem__)
-    if node.op == "output":
+    if node.op == "output" or _asserts_values(node, args):
         return None
     key = None if known is None else _key(node, modules, args, kwargs)
     if key is not None and known is not None and key in known:
@@ -231,6 +232,11 @@ def _run(
     if key is not None and known is not None:
         known[key] = result
     return result
+
+
+def _asserts_values(node: fx.Node, args: Any) -> bool:
+    """An assertion about the values of a tensor, which a fake one has not."""
+    return node.target is torch._assert and isinstance(args[0], torch.Tensor)
 
 
 _RESHAPES_IN_PLACE = frozenset(
@@ -290,7 +296,7 @@ def measure(
     Raises `PlanError` if no size can be run, with the network's own error for the likeliest one.
     """
     if example is not None:
-        first = _image_of(example)
+        first = image_of(example)
         tries = [tuple(first.shape)]
     else:
         tries = candidate_inputs(trace.root)
@@ -317,7 +323,8 @@ def measure_at(trace: Trace, shape: Shape) -> Shapes:
     return _probe(trace, None, shape, env)[0]
 
 
-def _image_of(example: Any) -> torch.Tensor:
+def image_of(example: Any) -> torch.Tensor:
+    """The tensor of an example input that is taken for the image."""
     items: Sequence[Any]
     items = list(example.values()) if isinstance(example, Mapping) else example
     items = items if isinstance(items, (tuple, list)) else [items]

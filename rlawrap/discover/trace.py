@@ -8,16 +8,17 @@ nothing, and leaves the model's mode, buffers and hooks as they were.
 from __future__ import annotations
 
 import copy
+import random
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from rlawrap.discover.tracer import Call, Frame, RLATracer
+from rlawrap.discover.tracer import Call, Frame, RLATracer, random_states
 from rlawrap.errors import PlanError, TraceError
 
 
@@ -98,15 +99,37 @@ def trace_graph(
     training: bool,
     leaf_modules: Iterable[type | str] = (),
     given: Iterable[str] = (),
+    conditions: Callable[[Trace], Answers] | None = None,
 ) -> Trace:
-    """Trace `shadow` in one mode. `given` names optional arguments that the user's input sets."""
+    """Trace `shadow` in one mode. `given` names optional arguments that the user's input sets.
+
+    `conditions` makes what answers a forward's questions about shapes.
+    """
     shadow.train(training)
     tracer = RLATracer(leaf_modules)
+    made: list[Answers] = []
+
+    def answer(node: fx.Node, read: Callable[[Any], Any]) -> Any:
+        if not made:
+            begun = Trace(shadow, tracer.graph, tracer.stacks, {}, {}, fake_mode, training)
+            made.append(conditions(begun))  # type: ignore[misc]
+        return made[0].answer(node, read)
+
+    if conditions is not None:
+        tracer.answer = answer
     before = set(shadow.__dict__)
+    states = random_states()
+    numbers, python_state = torch.get_rng_state(), random.getstate()
     try:
         graph = tracer.trace(shadow, dict.fromkeys(given))
     except Exception as error:
         raise _explain(error, tracer, shadow) from error
+    finally:
+        drew = random_states() != states
+        torch.set_rng_state(numbers)
+        random.setstate(python_state)
+    if drew:
+        raise TraceError(_drawn(tracer.drew or "", shadow))
     constants = {
         name: value
         for name, value in shadow.__dict__.items()
@@ -121,6 +144,24 @@ def trace_graph(
         fake_mode,
         training,
         constants,
+    )
+
+
+class Answers(Protocol):
+    """What answers a forward's questions about shapes while it is traced."""
+
+    def answer(self, node: fx.Node, read: Callable[[Any], Any]) -> Any:
+        """What `read` makes of the value of a node."""
+
+
+def _drawn(path: str, root: nn.Module) -> str:
+    owner = type(root.get_submodule(path)).__name__
+    where = f"module {path!r} ({owner})" if path else f"the forward of {owner}"
+    advice = f"keep it whole with leaf_modules=[{path!r}]" if path else "give it a module"
+    return (
+        f"{where} draws random numbers that do not derive from its input (torch.rand, "
+        f"random.random), and tracing would freeze them: {advice}, or draw them with "
+        "torch.rand_like(x) or x.new_empty(…).bernoulli_()."
     )
 
 

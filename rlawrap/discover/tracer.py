@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dis
 import inspect as pyinspect
 import operator
+import random
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 import torch
@@ -96,6 +99,38 @@ def as_leaves(leaf_modules: Any) -> tuple[type | str, ...]:
     raise PlanError(f"leaf_modules={leaf_modules!r}: give classes or module paths.")
 
 
+class NoAnswer(Exception):
+    """A question about shapes whose answer tracing cannot know; the text says why."""
+
+
+class _Answering:
+    """Of a proxy: `len`, `int`, `range` and iteration, where shapes alone decide."""
+
+    tracer: Any
+
+    def __getattr__(self, name: str) -> Any:
+        return AskedAttribute(self, name)  # type: ignore[arg-type]
+
+    def __len__(self) -> int:
+        return int(self.tracer.ask(self, len))
+
+    def __int__(self) -> int:
+        value = int(self.tracer.ask(self, int))
+        proxy: Any = self
+        self.tracer.hold(proxy == value)
+        return value
+
+    __index__ = __int__
+
+
+class AskedProxy(_Answering, fx.Proxy):
+    """A proxy that answers questions about shapes."""
+
+
+class AskedAttribute(_Answering, fx.proxy.Attribute):
+    """The same for an attribute of a proxy, such as `x.shape`."""
+
+
 class RLATracer(fx.Tracer):
     """Traces into everything but elementary layers; `stacks[node]` are the calls it ran in."""
 
@@ -111,6 +146,11 @@ class RLATracer(fx.Tracer):
         self.calls: dict[Frame, Call] = {}
         self.leaf_frames: dict[fx.Node, Frame] = {}
         self._tensor_names: dict[int, str] = {}
+        #: Answers questions about shapes; set by whoever can run the graph so far.
+        self.answer: Callable[[fx.Node, Callable[[Any], Any]], Any] | None = None
+        self._answering = False
+        #: The innermost module whose forward drew random numbers that tracing would freeze.
+        self.drew: str | None = None
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         for leaf in self.user_leaves:
@@ -126,6 +166,8 @@ class RLATracer(fx.Tracer):
         return super().trace(root, concrete_args)
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        if self._answering:
+            return attr_val
         # fx walks all named parameters here at every access: quadratic in a deep network.
         name = self._tensor_names.get(id(attr_val)) if isinstance(attr_val, torch.Tensor) else None
         if name is None:
@@ -133,6 +175,44 @@ class RLATracer(fx.Tracer):
         if name not in parameter_proxy_cache:
             parameter_proxy_cache[name] = self.create_proxy("get_attr", name, (), {})
         return parameter_proxy_cache[name]
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return AskedProxy(node, self)
+
+    def ask(self, proxy: Any, read: Callable[[Any], Any]) -> Any:
+        """What `read` makes of a proxy's value. Raises `fx.proxy.TraceError` if that is open."""
+        node = proxy.node
+        if self.answer is None:
+            raise fx.proxy.TraceError(f"{read.__name__} of a symbolic value")
+        self._answering = True
+        try:
+            return self.answer(node, read)
+        except NoAnswer as reason:
+            raise fx.proxy.TraceError(
+                f"control flow on a value that tracing cannot know: {reason}"
+            ) from None
+        finally:
+            self._answering = False
+
+    def hold(self, condition: Any) -> None:
+        """The graph checks a condition that was taken to hold while tracing."""
+        message = "this network was traced for inputs of another size or kind"
+        self.create_proxy("call_function", torch._assert, (condition, message), {})
+
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        if _asserted(pyinspect.currentframe()):
+            message = "an assertion in the forward of the network"
+            self.create_proxy("call_function", torch._assert, (obj, message), {})
+            return True
+        truth = bool(self.ask(obj, bool))
+        value: Any = obj
+        if self.ask(obj, type) is not bool:
+            value = value != 0
+        self.hold(value == truth)
+        return truth
+
+    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
+        return iter([obj[i] for i in range(self.ask(obj, len))])  # type: ignore[index]
 
     def create_arg(self, a: Any) -> Any:
         # fx would make a plain dict of it; detectors and segmentation networks return OrderedDicts.
@@ -153,6 +233,8 @@ class RLATracer(fx.Tracer):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
+        if self._answering:
+            return forward(*args, **kwargs)
         path = self.path_of_module(m)
         frame = (path, self.call_counts.get(path, 0))
         self.call_counts[path] = frame[1] + 1
@@ -163,7 +245,10 @@ class RLATracer(fx.Tracer):
         call = Call(frame, tuple(self.stack))
         self.calls[frame] = call
         self.stack.append(frame)
+        before = random_states()
         out = forward(*args, **kwargs)
+        if self.drew is None and random_states() != before:
+            self.drew = path
         self.stack.pop()
         call.output = _nodes_of(out)
         return out
@@ -185,6 +270,31 @@ class RLATracer(fx.Tracer):
         message = f"this network was traced with {name}={default!r} and takes no other value"
         self.create_proxy("call_function", torch._assert, (same, message), {})
         return default
+
+
+def random_states() -> tuple[Any, ...]:
+    """The states of the random generators that a forward may draw from outside the graph."""
+    return (torch.get_rng_state().numpy().tobytes(), random.getstate())
+
+
+def _asserted(frame: FrameType | None) -> bool:
+    """Whether the value whose truth is asked for, two frames up, stands in an `assert`."""
+    for _ in range(2):
+        frame = frame.f_back if frame is not None else None
+    if frame is None:
+        return False
+    here = frame.f_lasti
+    code = [i for i in dis.get_instructions(frame.f_code) if i.offset >= here]
+    code = [i for i in code if i.opname not in ("TO_BOOL", "CACHE", "NOT_TAKEN", "COMPARE_OP")]
+    return (
+        len(code) > 1
+        and code[0].opname.startswith("POP_JUMP")
+        and code[0].opname.endswith("IF_TRUE")
+        and (
+            code[1].opname == "LOAD_ASSERTION_ERROR"
+            or (code[1].opname == "LOAD_COMMON_CONSTANT" and code[1].argval is AssertionError)
+        )
+    )
 
 
 def _nodes_of(value: Any) -> Any:

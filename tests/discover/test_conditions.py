@@ -1,0 +1,127 @@
+"""Forwards that ask about shapes are followed; those that ask about values are refused by line."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import rlawrap
+from tests.discover.asking import (
+    Asserts,
+    Block,
+    Chunks,
+    EqualChannels,
+    EqualShapes,
+    Lengths,
+    PathDrop,
+    Rank,
+)  # fmt: skip
+
+FOLLOWED = [EqualShapes, EqualChannels, Rank, Asserts, Lengths, PathDrop, Chunks]
+
+
+def net_of(block: type[nn.Module]) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, 2, 1), block(), block(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(8, 5),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("block", FOLLOWED)
+@pytest.mark.parametrize("training", [False, True])
+def test_followed(block: type[nn.Module], training: bool) -> None:
+    net = net_of(block).train(training)
+    model = rlawrap.apply(net, k=4)
+    assert [len(b.entries) for b in model.plan.blocks] == [1, 1]
+    for batch, size in ((4, (20, 20)), (3, (31, 17))):
+        x = torch.randn(batch, 3, *size)
+        torch.manual_seed(1)
+        expected = net(x)
+        torch.manual_seed(1)
+        torch.testing.assert_close(model(x), expected)
+
+
+def test_what_was_taken_to_hold_is_checked() -> None:
+    model = rlawrap.apply(net_of(Rank), k=4).eval()
+    with pytest.raises(AssertionError, match="traced for inputs of another size or kind"):
+        model(torch.randn(3, 20, 20))
+    asserting = rlawrap.apply(net_of(Asserts), k=4).eval()
+    with pytest.raises(AssertionError, match="assertion in the forward"):
+        asserting(torch.randn(1, 3, 5, 5))
+
+
+def test_traced_again_and_compiled() -> None:
+    model = rlawrap.apply(net_of(Lengths), k=4).eval()
+    x = torch.randn(2, 3, 24, 24)
+    torch.testing.assert_close(torch.fx.symbolic_trace(model)(x), model(x))
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(x), model(x))
+
+
+class Odd(Block):
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[-1] % 2:
+            x = F.pad(x, (0, 1))
+        return F.relu(x + self.body(x))
+
+
+def test_a_branch_on_the_size_needs_an_example() -> None:
+    net = net_of(Odd).eval()
+    with pytest.raises(rlawrap.TraceError, match=r"x\.shape\[-1\] % 2.*example_input= settles"):
+        rlawrap.apply(net, k=4)
+    x = torch.randn(2, 3, 30, 30)
+    model = rlawrap.apply(net, k=4, example_input=x)
+    torch.testing.assert_close(model(x), net(x))
+    with pytest.raises(AssertionError, match="another size"):
+        model(torch.randn(2, 3, 32, 32))
+
+
+class Values(Block):
+    def forward(self, x: Tensor) -> Tensor:
+        if x.sum() > 0:
+            x = x * 2
+        return F.relu(x + self.body(x))
+
+
+class Device(Block):
+    def forward(self, x: Tensor) -> Tensor:
+        if x.is_cuda:
+            x = x.contiguous()
+        return F.relu(x + self.body(x))
+
+
+class Gradient(Block):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + (self.body(x) if x.requires_grad else x))
+
+
+class Chance(Block):
+    """Skips its branch by a coin that tracing would toss once for all."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and torch.rand(1).item() < 0.5:
+            return x
+        return F.relu(x + self.body(x))
+
+
+@pytest.mark.parametrize(
+    ("block", "reason"),
+    [
+        (Values, "depends on the values of a tensor"),
+        (Device, "'is_cuda' of a tensor, which may change"),
+        (Gradient, "'requires_grad' of a tensor, which may change"),
+        (Chance, "draws random numbers"),
+    ],
+)
+def test_refused_and_kept_whole(block: type[nn.Module], reason: str) -> None:
+    net = net_of(block).eval()
+    state = torch.get_rng_state()
+    with pytest.raises(rlawrap.TraceError, match=reason) as caught:
+        rlawrap.apply(net, k=4)
+    assert "leaf_modules=['1']" in str(caught.value)
+    model = rlawrap.apply(net, k=4, leaf_modules=[block], blocks=block)
+    assert torch.equal(torch.get_rng_state(), state)
+    x = torch.randn(2, 3, 16, 16)
+    torch.testing.assert_close(model(x), net(x))
