@@ -173,7 +173,6 @@ def check(case: Case) -> Outcome:
     same_keys(net, model)
     same_function(case, net, model)
     model.load_state_dict(first)
-    randomise_rla(model, seed=11)
     hidden_state_is_used(case, net, model)
     plan_round_trip(case, net, model, plan, steer)
     copies(case, net, model)
@@ -275,7 +274,13 @@ def randomise_rla(model: nn.Module, seed: int) -> None:
 def hidden_state_is_used(case: Case, net: nn.Module, model: nn.Module) -> None:
     """Random rla weights change the outputs, at any batch and size the base takes."""
     spec = case.net
-    demand(differs(run(net, spec), run(model, spec)), "random rla weights change no output")
+    base = run(net, spec)
+    for seed in range(11, 17):  # with k = 1 a ReLU may be dead
+        randomise_rla(model, seed)
+        if differs(base, run(model, spec)):
+            break
+    else:
+        raise Broken("random rla weights change no output")
     run(model, spec, training=True)
     size = tuple(n + 3 + 4 * i for i, n in enumerate(spec.size))
     try:
