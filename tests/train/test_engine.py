@@ -69,7 +69,7 @@ class Poisoned(ToyImages):
 def test_a_loss_that_is_not_finite_stops_with_the_step_and_the_last_good_checkpoint(
     tmp_path: Path,
 ) -> None:
-    config = toy_config(tmp_path, save_every=1, keep=9)
+    config = toy_config(tmp_path, save_every=1, keep=9, log_every=50)
     images = Poisoned(40)
     with pytest.raises(TrainError) as caught:
         train(config, data=(images, ToyImages(10)))
