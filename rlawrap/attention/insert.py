@@ -10,15 +10,17 @@ import torch
 from torch import fx, nn
 
 from rlawrap.attention.layers import ECA, SE, eca_kernel
-from rlawrap.attention.rewrite import pass_through
-from rlawrap.discover import trace_model
+from rlawrap.attention.rewrite import optional_arguments, pass_through
+from rlawrap.discover import Traced, trace_model
 from rlawrap.discover.blocks import BlockChoice
 from rlawrap.discover.flow import Flow
 from rlawrap.discover.inspect import make_plan
 from rlawrap.discover.refs import References
+from rlawrap.discover.shapes import fake_inputs
 from rlawrap.discover.trace import Trace
 from rlawrap.errors import ConfigError, PlanError
 from rlawrap.plan import Block, Plan
+from rlawrap.splice import RLAModel
 
 
 def attend(
@@ -54,6 +56,8 @@ def attend(
     make = _maker(kind, kernel, reduction)
     if plan is not None and blocks is not None:
         raise ConfigError("attend: give plan= or blocks=, not both.")
+    if isinstance(model, RLAModel):
+        raise PlanError("attend(model): it already has a hidden state; attend first, then apply.")
     traced = trace_model(
         model, leaf_modules=leaf_modules, example_input=example_input, call="attend(model)"
     )
@@ -61,8 +65,9 @@ def attend(
     base = copy.deepcopy(model)
     with torch.random.fork_rng(devices=[]):
         done: set[tuple[int, str]] = set()
+        given = _given_arguments(traced, plan)
         for block in plan.blocks:
-            _attend_block(base, traced.flow, block, kind, make, done)
+            _attend_block(base, traced.flow, block, kind, make, given, done)
     return base
 
 
@@ -96,6 +101,7 @@ def _attend_block(
     block: Block,
     kind: str,
     make: Callable[..., nn.Module],
+    given: dict[str, set[str]],
     done: set[tuple[int, str]],
 ) -> None:
     refs = References(flow.trace)
@@ -116,7 +122,31 @@ def _attend_block(
         return
     name = _free_name(owner, kind)
     owner.add_module(name, gate)
-    pass_through(owner, reference, name)
+    pass_through(owner, reference, name, given.get(owner_path, ()))
+
+
+def _given_arguments(traced: Traced, plan: Plan) -> dict[str, set[str]]:
+    """By module path, the optional arguments that its callers give, from a run on fake tensors."""
+    root = traced.trace.root.eval()
+    given: dict[str, set[str]] = {}
+
+    def note(path: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            given.setdefault(path, set()).update(optional_arguments(module, args, kwargs))
+
+        return hook
+
+    paths = {frame[0] for frame in traced.trace.calls}
+    hooks = [
+        root.get_submodule(path).register_forward_pre_hook(note(path), with_kwargs=True)
+        for path in paths
+    ]
+    inputs = fake_inputs(traced.trace, traced.example, traced.flow.shapes.inputs[0])
+    with traced.trace.fake_mode, torch.no_grad():
+        root(**inputs)
+    for hook in hooks:
+        hook.remove()
+    return given
 
 
 def _before_drops(flow: Flow, node: fx.Node) -> fx.Node:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from torch import fx, nn
@@ -22,17 +22,31 @@ from rlawrap.discover.trace import Trace, make_shadow, trace_graph, unify
 Insertion = tuple[str, str]
 
 
-def pass_through(module: nn.Module, reference: str, child: str) -> None:
+def pass_through(module: nn.Module, reference: str, child: str, given: Iterable[str] = ()) -> None:
     """From now on `module`'s forward replaces a value of its own by `child` of that value.
 
-    `child` is a child of the module that its forward does not call yet. Raises `TraceError` where
-    `torch.fx` cannot follow the forward, `PlanError` for a value it does not compute.
+    `child` is a child of the module that its forward does not call yet; `given` names the optional
+    arguments of the forward that its callers give. Raises `TraceError` where `torch.fx` cannot
+    follow the forward, `PlanError` for a value it does not compute.
     """
     plain = _plain_class(module)
     insertions = (*module.__dict__.get("_insertions", ()), (reference, child))
-    forwards = _forwards(module, plain, insertions)
-    module.__dict__.update(_insertions=insertions, _forwards=forwards)
+    given = tuple(given)
+    forwards = _forwards(module, plain, insertions, given)
+    module.__dict__.update(_insertions=insertions, _given=given, _forwards=forwards)
     module.__class__ = _rewritten_class(plain)
+
+
+def optional_arguments(module: nn.Module, args: tuple[Any, ...], kwargs: Any) -> set[str]:
+    """Names of the forward's arguments with a default that this call gives another value."""
+    signature = inspect.signature(type(module).forward)
+    bound = signature.bind(module, *args, **kwargs).arguments
+    named = {name: signature.parameters[name] for name in bound}
+    return {
+        name
+        for name, parameter in named.items()
+        if parameter.default is not parameter.empty and bound[name] is not parameter.default
+    }
 
 
 class Rewritten:
@@ -43,8 +57,8 @@ class Rewritten:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         nn.Module.__setstate__(self, state)  # type: ignore[arg-type]
-        insertions = state["_insertions"]
-        self.__dict__["_forwards"] = _forwards(self, _plain_class(self), insertions)  # type: ignore[arg-type]
+        made = _forwards(self, _plain_class(self), state["_insertions"], state["_given"])  # type: ignore[arg-type]
+        self.__dict__["_forwards"] = made
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         twin = type(self).__new__(type(self))
@@ -108,15 +122,19 @@ def _first_keyword_only(parameters: list[inspect.Parameter]) -> int | None:
 
 
 def _forwards(
-    module: nn.Module, plain: type[nn.Module], insertions: tuple[Insertion, ...]
+    module: nn.Module,
+    plain: type[nn.Module],
+    insertions: tuple[Insertion, ...],
+    given: tuple[str, ...],
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """The rewritten forward for eval and for train mode; one function where one serves both."""
     fake_mode = FakeTensorMode(allow_non_fake_inputs=True)
     shadow = make_shadow(module, fake_mode)
     shadow.__class__ = plain
     children = tuple(name for name, _ in shadow.named_modules() if name)
-    evaluated = trace_graph(shadow, fake_mode, training=False, leaf_modules=children)
-    trained = trace_graph(shadow, fake_mode, training=True, leaf_modules=children)
+    settings: dict[str, Any] = {"leaf_modules": children, "given": given}
+    evaluated = trace_graph(shadow, fake_mode, training=False, **settings)
+    trained = trace_graph(shadow, fake_mode, training=True, **settings)
     if unify(evaluated, trained) is not None:
         forward = _insert(evaluated, insertions)
         return forward, forward

@@ -27,25 +27,57 @@ def wire(flow: Flow, found: Found) -> Wired:
     """Entries, branch y, shortcut s and output x of one block (rules 15, 17 and 19)."""
     inner = {n for n in found.nodes if n in flow.data}
     bits = flow.bits(inner)
-    side = 0  # nodes that only the shortcut operands of the block's adds use
+    shortcuts: dict[fx.Node, fx.Node] = {}  # add -> its shortcut operand
     branch: fx.Node | None = None
     shortcut: fx.Node | None = None
     for join in found.joins:
         pair = flow.ops.add_operands(join)
         if pair is None:
             continue
-        short = _shortcut_of(flow, pair, bits)
-        if short is None:
-            branch, shortcut = None, None
-            continue
-        main = pair[0] if short is pair[1] else pair[1]
-        side |= flow.above[short] & bits & ~flow.above[main]
-        branch, shortcut = main, short
+        branch, shortcut = None, _shortcut_of(flow, pair, bits)
+        if shortcut is not None:
+            branch = pair[0] if shortcut is pair[1] else pair[1]
+            shortcuts[join] = shortcut
     if found.joins and flow.ops.add_operands(found.joins[-1]) is None:
         branch, shortcut = None, None  # the last join concatenates: y is the block's output
-    entries, note = _entries(flow, found, inner, bits, side)
+    main = _main_path(flow, found.output, inner, shortcuts)
+    entries = _entries(flow, found, inner, main)
+    note = "" if entries else _why_not(flow, found)
     source = _input_of(flow, found, inner, entries)
+    if len(entries) > 1:
+        # Of several inputs h comes with the latest; what reads only earlier ones is no entry.
+        near = [e for e in entries if _reads(flow, e, source, inner)]
+        entries = near or entries
     return Wired(found, source, entries, branch, shortcut, found.output, note)
+
+
+def _main_path(
+    flow: Flow, output: fx.Node, inner: set[fx.Node], shortcuts: dict[fx.Node, fx.Node]
+) -> set[fx.Node]:
+    """Nodes of a block that its output derives from by another way than the shortcuts of adds."""
+    main: set[fx.Node] = set()
+    stack = [output]
+    while stack:
+        node = stack.pop()
+        if node in main or node not in inner:
+            continue
+        main.add(node)
+        stack += [s for s in flow.sources[node] if s is not shortcuts.get(node)]
+    return main
+
+
+def _reads(flow: Flow, entry: fx.Node, source: fx.Node, inner: set[fx.Node]) -> bool:
+    """Whether an entry derives from an outside node by nodes of the block alone."""
+    seen: set[fx.Node] = set()
+    stack = list(flow.sources[entry])
+    while stack:
+        node = stack.pop()
+        if node is source:
+            return True
+        if node in inner and node not in seen:
+            seen.add(node)
+            stack += flow.sources[node]
+    return False
 
 
 def _shortcut_of(flow: Flow, pair: tuple[fx.Node, fx.Node], bits: int) -> fx.Node | None:
@@ -73,9 +105,7 @@ def _shortcut_of(flow: Flow, pair: tuple[fx.Node, fx.Node], bits: int) -> fx.Nod
     return None
 
 
-def _entries(
-    flow: Flow, found: Found, inner: set[fx.Node], bits: int, side: int
-) -> tuple[list[fx.Node], str]:
+def _entries(flow: Flow, found: Found, inner: set[fx.Node], main: set[fx.Node]) -> list[fx.Node]:
     """The first convolutions of the block that its input reaches, the shortcut's left out."""
     reached: dict[fx.Node, bool] = {}  # conv -> whether only a part of the channels leads there
     seen: dict[fx.Node, bool] = {}
@@ -91,24 +121,23 @@ def _entries(
             continue
         seen[node] = part
         stack += [(user, part) for user in node.users if user in inner]
-    alive = flow.above[found.output]
-    main = [
-        n
-        for n in reached
-        if alive >> flow.position[n] & 1 and not side >> flow.position[n] & 1 and _is_entry(flow, n)
-    ]
-    if not main:
-        return [], _why_not(flow, found)
-    largest = max(_area(flow, n) for n in main)
-    main = [n for n in main if _area(flow, n) == largest]
-    whole = [n for n in main if not reached[n]]
-    if whole and len(whole) < len(main):
-        # Behind a channel split the pieces rejoin before a convolution of all channels: that one.
-        rejoined = [n for n in whole if any(flow.derives(n, p) for p in main if reached[p])]
-        if rejoined:
-            main = rejoined
-    first = [n for n in main if not any(n is not o and flow.derives(n, o) for o in main)]
-    return _one_per_linear_join(flow, sorted(first, key=flow.position.__getitem__), inner), ""
+    hits = [n for n in reached if n in main and _is_entry(flow, n)]
+    if not hits:
+        return []
+    largest = max(_area(flow, n) for n in hits)
+    hits = [n for n in hits if _area(flow, n) == largest]
+    first = _first(flow, hits)
+    parts = [n for n in first if reached[n]]
+    # Behind a channel split the pieces rejoin before a convolution of all channels: that one.
+    rejoined = [n for n in hits if not reached[n] and any(flow.derives(n, p) for p in parts)]
+    if rejoined:
+        first = _first(flow, [*(n for n in first if not reached[n]), *rejoined])
+    return _one_per_linear_join(flow, sorted(first, key=flow.position.__getitem__), inner)
+
+
+def _first(flow: Flow, nodes: list[fx.Node]) -> list[fx.Node]:
+    """Those that derive from no other."""
+    return [n for n in nodes if not any(n is not o and flow.derives(n, o) for o in nodes)]
 
 
 def _takes_part(flow: Flow, node: fx.Node) -> bool:
