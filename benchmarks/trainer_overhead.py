@@ -141,7 +141,10 @@ def main() -> None:
             times = {name: measure(blocks[name], options.steps) for name in order}
             for at, kind in enumerate(ratios):
                 ratios[kind].append(times["trainer"][at] / times["bare"][at])
-        print(f"{options.arch}, batch {options.batch_size}, {options.pairs} pairs of blocks of ", end="")
+        print(
+            f"{options.arch}, batch {options.batch_size}, {options.pairs} pairs of blocks of ",
+            end="",
+        )
         print(f"{options.steps} steps, {options.workers} loader processes, one thread")
         for kind, values in ratios.items():
             low, _, high = statistics.quantiles(values, n=4)

@@ -232,7 +232,7 @@ class BlockFinder:
     def _plain_convolutions(self) -> list[Found]:
         """Nothing repeats but the layers: each convolution with its norm and activation."""
         flow = self.flow
-        found = []
+        found: list[Found] = []
         for node in flow.nodes:
             conv = flow.ops.conv(node) if node in flow.data else None
             if conv is None or conv.window is None or not self._on_path(node):

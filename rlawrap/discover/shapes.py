@@ -240,7 +240,8 @@ def _asserts_values(node: fx.Node, args: Any) -> bool:
 
 
 _RESHAPES_IN_PLACE = frozenset(
-    "squeeze_ unsqueeze_ transpose_ t_ swapaxes_ swapdims_ resize_ resize_as_ as_strided_ set_".split()
+    "squeeze_ unsqueeze_ transpose_ t_ swapaxes_ swapdims_ resize_ resize_as_ set_ "
+    "as_strided_".split()
 )
 
 
@@ -250,7 +251,7 @@ def _keeps_shapes(trace: Trace) -> bool:
 
 
 def _key(node: fx.Node, modules: Mapping[str, nn.Module], args: Any, kwargs: Any) -> Any:
-    """What the shape of a result depends on: a deep network computes few different ones; or None."""
+    """What the shape of a result depends on, or None: a deep network repeats its operations."""
     if node.op == "call_module":
         module = modules[str(node.target)]
         plain = type(module).__module__.startswith("torch.nn.modules.")

@@ -42,13 +42,18 @@ class _Hashing(io.RawIOBase):
     def __init__(self, file: BinaryIO) -> None:
         self.file = file
         self.sha256 = hashlib.sha256()
+        self.error: OSError | None = None
 
     def writable(self) -> bool:
         return True
 
     def write(self, data: Any) -> int:
         self.sha256.update(data)
-        return self.file.write(data)
+        try:
+            return self.file.write(data)
+        except OSError as error:  # which torch replaces by a RuntimeError of its own
+            self.error = error
+            raise
 
 
 def saved(folder: Path) -> list[Saved]:
@@ -70,6 +75,7 @@ def write(folder: Path, state: dict[str, Any], *, epoch: int, step: int) -> Save
     Raises `TrainError` when it cannot be written (a full disk); the earlier ones are untouched.
     """
     unfinished = folder / f".unfinished-{os.getpid()}"
+    hashing = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with unfinished.open("wb") as file:
@@ -82,10 +88,10 @@ def write(folder: Path, state: dict[str, Any], *, epoch: int, step: int) -> Save
         os.replace(unfinished, path)
         _sync_folder(folder)
     except (OSError, RuntimeError) as error:
-        # torch reports a failed write as a RuntimeError of its own.
         unfinished.unlink(missing_ok=True)
+        reason = (hashing.error if hashing is not None else None) or error
         raise TrainError(
-            f"{folder}: a checkpoint could not be written ({error}). "
+            f"{folder}: a checkpoint could not be written ({reason}). "
             "The earlier ones are whole; make room and go on with --resume auto."
         ) from error
     return Saved(path=path, epoch=epoch, step=step, digits=digits)

@@ -157,7 +157,8 @@ def main(arguments: list[str] | None = None) -> None:
         app(args=arguments, prog_name="python -m rlawrap.train")
     except RLAError as error:
         note_failure(str(error))
-        _say(error, rank)
+        if not getattr(error, "told_by_first", False):
+            _say(error, rank)
         _leave(2)
     except RuntimeError as error:
         if int(os.environ.get("WORLD_SIZE", "1")) < 2 or not _is_lost_peer(error):

@@ -71,6 +71,7 @@ class Processes:
         if self.world > 1:
             result, error = self.share((result, error))
         if error is not None:
+            error.told_by_first = not self.first  # type: ignore[attr-defined]
             raise error
         return result
 

@@ -300,7 +300,7 @@ def inert(model: rlawrap.RLAModel) -> set[str]:
     config, blocks = model.config, model.plan.blocks
     first = [i for i, block in enumerate(blocks) if block.after is None]
     starts = [f"rla.block.{i}.norm.weight" for i in first if config.update == "split"]
-    starts += [f"rla.cell.{s.index}.reset_norm." for s in model.plan.stages if alone_at_h0(s)]
+    starts += [f"rla.cell.{key}.reset_norm." for key in cells_at_h0(model)]
     if config.initial_state == "zeros":
         starts += [f"rla.inject.{i}{end}" for i in first for end in "._"]
     alone = config.norm == "instance" or (config.k == 1 and config.norm in ("group", "layer"))
@@ -319,9 +319,17 @@ def inert(model: rlawrap.RLAModel) -> set[str]:
     return {n for n, _ in model.named_parameters() if n.startswith(tuple(starts))}
 
 
-def alone_at_h0(stage: rlawrap.Stage) -> bool:
-    """Whether a stage's only block starts from h^0."""
-    return len(stage.blocks) == 1 and stage.blocks[0].after is None
+def cells_at_h0(model: rlawrap.RLAModel) -> set[str]:
+    """Keys of the cells that only ever update h^0."""
+    users: dict[str, list[bool]] = {}
+    index = 0
+    for stage in model.plan.stages:
+        for block in stage.blocks:
+            keys = {"stage": stage.index, "network": 0, "none": index}
+            starts = block.after is None or (block.after == "previous" and index == 0)
+            users.setdefault(str(keys[model.config.share]), []).append(starts)
+            index += 1
+    return {key for key, starts in users.items() if all(starts)}
 
 
 def averaged_away(model: rlawrap.RLAModel) -> bool:

@@ -136,7 +136,7 @@ def _networks(rows: list[Row]) -> list[str]:
     return lines
 
 
-def write_report(path: Path, rows: list[Row], total: int) -> None:
+def write_report(path: Path, rows: list[Row], total: int, scope: str = "") -> None:
     """Write the page; it says how many networks the sweep has not reached."""
     versions = [f"torch {torch.__version__}", f"torchvision {torchvision.__version__}"]
     try:
@@ -148,7 +148,7 @@ def write_report(path: Path, rows: list[Row], total: int) -> None:
     reached = f"{len(rows)} networks of {total}" if len(rows) < total else f"{total} networks"
     parts = [
         HEAD,
-        f"{reached}; {', '.join(v.split('+')[0] for v in versions)}.",
+        f"{reached}{scope}; {', '.join(v.split('+')[0] for v in versions)}.",
         "## Totals", *_totals(rows),
         "## Families", *_families(rows),
         "## What fails", *_failures(rows),

@@ -148,7 +148,8 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"[{i + 1}/{len(nets)}] {_line(row)}", flush=True)
     done = [rows[n.name] for n in nets if n.name in rows]
     if given.report:
-        write_report(given.report, done, len(nets))
+        few = f" (at most {given.per_family} of each family)" if given.per_family else ""
+        write_report(given.report, done, len(nets), few)
     failed = [
         r for r in done if "error" in r or not r.get("sound", True) or not r.get("exact", True)
     ]
