@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 class VariantCost:
     """What a network of the grid costs: exact params and MACs per image, measured latency.
 
-    latency_ms: median milliseconds for one image on one CPU thread, in evaluation mode.
+    latency_ms: milliseconds for one image on one CPU thread in evaluation mode, see `time_forward`.
     """
 
     params: int
@@ -73,7 +73,10 @@ def measure(config: TrainConfig, *, seconds: float = 1.0) -> VariantCost:
 
 
 def time_forward(model: nn.Module, x: Tensor, *, seconds: float = 1.0) -> float:
-    """Median seconds of a forward pass on one CPU thread, over all that fit in `seconds`."""
+    """Median seconds of a forward pass on one CPU thread, over all that fit in `seconds`.
+
+    The time is what this thread spent computing, so other programs on the machine disturb little.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     times: list[float] = []
@@ -83,9 +86,9 @@ def time_forward(model: nn.Module, x: Tensor, *, seconds: float = 1.0) -> float:
                 model(x)
             end = time.perf_counter() + seconds
             while not times or time.perf_counter() < end:
-                start = time.perf_counter()
+                start = time.thread_time()
                 model(x)
-                times.append(time.perf_counter() - start)
+                times.append(time.thread_time() - start)
     finally:
         torch.set_num_threads(threads)
     return statistics.median(times)
