@@ -24,7 +24,7 @@ NETWORKS = ("cifar_resnet20", "rla_cifar_resnet20")
 def demo_configs(output: Path, epochs: int, subset: int | None = None) -> list[TrainConfig]:
     """The two runs: same data, seed and budget; only the network differs.
 
-    >>> [config.arch for config in demo_configs(Path("runs/demo"), epochs=5)]
+    >>> [config.arch for config in demo_configs(Path("runs/demo"), epochs=2)]
     ['cifar_resnet20', 'rla_cifar_resnet20']
     """
     return [
@@ -101,7 +101,7 @@ def try_network(path: Path, count: int = 5) -> list[str]:
 
 def demo_command(
     output: Annotated[Path, typer.Option(help="folder for the runs")] = Path("runs/demo"),
-    epochs: Annotated[int, typer.Option(help="passes over the training images", min=1)] = 5,
+    epochs: Annotated[int, typer.Option(help="passes over the training images", min=1)] = 2,
     subset: Annotated[
         int | None, typer.Option(help="train on this many of the 6,000 images", min=1)
     ] = None,

