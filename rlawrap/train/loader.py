@@ -136,7 +136,20 @@ class PartLoader(DataLoader[Batch]):
     """
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        for batch in super().__iter__():
+        batches = super().__iter__()
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except RuntimeError as error:
+                if "timed out" not in str(error):
+                    raise
+                raise DataError(
+                    f"no batch came from the loader processes within {self.timeout:g} seconds. "
+                    "They hang, or lack shared memory (/dev/shm). Try --workers 0 or a larger "
+                    "--timeout."
+                ) from error
             if isinstance(batch, DataError):
                 raise batch
             yield batch
@@ -149,8 +162,13 @@ def make_loader(
     workers: int,
     prefetch: int,
     device: torch.device,
+    timeout: float = 0,
 ) -> DataLoader[Batch]:
-    """A DataLoader of `Batch`es that leaves the global random state alone."""
+    """A DataLoader of `Batch`es that leaves the global random state alone.
+
+    timeout: seconds after which a batch that has not come is given up as a `DataError` (a loader
+    process that hangs, or could not hand its batch over for want of shared memory); 0: never.
+    """
     options: dict[str, Any] = {}
     if workers:
         options = {
@@ -158,6 +176,7 @@ def make_loader(
             "prefetch_factor": prefetch,
             "persistent_workers": True,
             "worker_init_fn": _start_worker,
+            "timeout": timeout,
         }
     return PartLoader(
         _ErrorsAsItems(dataset),

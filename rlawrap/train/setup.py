@@ -130,6 +130,7 @@ def set_up(config: TrainConfig, processes: Processes, data: ImagePair | None) ->
         "workers": config.workers,
         "prefetch": config.prefetch,
         "device": processes.device,
+        "timeout": config.timeout,
     }
     return Equipment(
         train_images=train_images,

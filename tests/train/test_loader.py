@@ -63,3 +63,11 @@ def test_loading_leaves_the_global_random_state_alone(workers: int) -> None:
     before = torch.get_rng_state()
     assert [batch.counted for batch in loader] == [8, 8, 4]
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_batch_that_does_not_come_is_given_up() -> None:
+    sampler = TrainSampler(20, seed=0, batch_size=2)
+    dataset = PartDataset(ToyImages(20, delay=1.2), num_classes=4)
+    loader = make_loader(dataset, sampler, workers=1, prefetch=1, device=CPU, timeout=1)
+    with pytest.raises(DataError, match="within 1 seconds"):
+        next(iter(loader))
