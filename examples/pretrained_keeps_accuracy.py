@@ -79,11 +79,12 @@ def photographs() -> tuple[Tensor, Tensor]:
 
 
 def configurations(k: int) -> Iterator[RLAConfig]:
-    """Every cell and source, and the updates of the convolutional cells."""
+    """Every cell with every source, and the other updates of the convolutional cells."""
     for cell in list_cells():
         for source in ("output", "branch", "input"):
-            for update in ("pre", "split", "post") if cell in ("conv", "dwconv") else ("pre",):
-                yield RLAConfig(k=k, cell=cell).with_options(source=source, update=update)
+            yield RLAConfig(k=k, cell=cell).with_options(source=source)
+        for update in ("split", "post") if cell in ("conv", "dwconv") else ():
+            yield RLAConfig(k=k, cell=cell).with_options(update=update)
 
 
 @torch.no_grad()
