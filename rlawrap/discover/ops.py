@@ -290,12 +290,15 @@ class Ops:
             node.op == "call_function" and name_of(node).startswith("max_pool")
         )
 
-    def add_operands(self, node: fx.Node) -> tuple[fx.Node, fx.Node] | None:
-        """The two tensors that a node adds, or None."""
-        is_add = (node.op == "call_function" and node.target in _ADDS) or (
+    def adds(self, node: fx.Node) -> bool:
+        """An addition, of two tensors or of a tensor and a number (`sum` starts from 0)."""
+        return (node.op == "call_function" and node.target in _ADDS) or (
             node.op == "call_method" and node.target in ("add", "add_", "__add__", "__iadd__")
         )
-        if not is_add:
+
+    def add_operands(self, node: fx.Node) -> tuple[fx.Node, fx.Node] | None:
+        """The two tensors that a node adds, or None."""
+        if not self.adds(node):
             return None
         a = _argument(node, 0, "input")
         b = _argument(node, 1, "other")

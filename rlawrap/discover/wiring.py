@@ -204,7 +204,7 @@ def _linear_end(flow: Flow, entry: fx.Node, inner: set[fx.Node]) -> fx.Node:
         user = next(iter(node.users))
         if user not in inner:
             break
-        if flow.ops.add_operands(user) is not None:
+        if flow.ops.adds(user):
             end = user
         elif not flow.ops.norm(user) or flow.ops.activation(user):
             break
@@ -213,11 +213,11 @@ def _linear_end(flow: Flow, entry: fx.Node, inner: set[fx.Node]) -> fx.Node:
 
 
 def _input_of(flow: Flow, found: Found, inner: set[fx.Node], entries: list[fx.Node]) -> fx.Node:
-    """The outside tensor that the first entry reads; else the largest one from outside."""
+    """The latest outside tensor that an entry reads; else the latest image from outside."""
     outside = [s for n in found.nodes if n in inner for s in flow.sources[n] if s not in inner]
     outside = list(dict.fromkeys(outside)) or flow.sources[found.nodes[0]]
     if entries:
-        near = [s for s in outside if flow.derives(entries[0], s)]
+        near = [s for s in outside if any(_reads(flow, e, s, inner) for e in entries)]
         images = [s for s in near if flow.is_image(s)]
         if images:
             return max(images, key=flow.position.__getitem__)

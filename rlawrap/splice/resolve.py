@@ -110,7 +110,7 @@ def _step(
         bring = _route(flow, refs.node(design.plan.blocks[parent].output), start)
     else:
         bring = []
-    built = _paths(design, flow, maker, block, entries, start, i)
+    built = _paths(design, flow, refs, maker, block, entries, start, i)
     if parent is None and config.initial_state == "none":
         built = []
     shared = {"stage": str(stage), "network": "0", "none": str(i)}[config.share]
@@ -173,6 +173,7 @@ def _source(
 def _paths(
     design: Design,
     flow: Flow,
+    refs: References,
     maker: PathMaker,
     block: Block,
     entries: list[fx.Node],
@@ -185,7 +186,6 @@ def _paths(
         entries = _depthwise_after(flow, entries) or entries
     built: list[Entry] = []
     taken: set[fx.Node] = set()
-    refs = References(flow.trace)
     for layer in entries:
         conv = flow.ops.conv(layer)
         if conv is None:
