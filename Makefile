@@ -30,6 +30,10 @@ fuzz: $(VENV)/.installed-test
 zoo: $(VENV)/.installed-test
 	$(BIN)/python -m tests.zoo.sweep --report docs/zoo.md
 
+# timm's own model tests, fetched, on networks with a hidden state.
+peers: $(VENV)/.installed-test
+	$(BIN)/python -m tests.peers
+
 # Training processes killed at random moments.
 chaos: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m chaos tests/chaos
