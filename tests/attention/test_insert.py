@@ -165,6 +165,42 @@ def test_the_value_before_the_addition_is_what_is_gated() -> None:
         torch.testing.assert_close(block(x), wanted)
 
 
+def test_gates_act_before_stochastic_depth() -> None:
+    model = rlawrap.attend(_convnext(), "eca").train()
+    reached: list[bool] = []
+    for module in model.modules():
+        if isinstance(module, torchvision.ops.StochasticDepth):
+            module.p = 1.0  # drops everything
+        if isinstance(module, ECA):
+            module.register_forward_pre_hook(lambda gate, args: reached.append(args[0].any()))
+    model(_input("convnext"))
+    assert len(reached) == 4
+    assert all(reached)
+
+
+class Scale(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 0.5
+
+
+class Scaled(nn.Module):
+    """A block whose branch ends in a module of several operations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.scale = nn.Conv2d(8, 8, 3, padding=1), Scale()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.scale(self.conv(x))
+
+
+def test_the_block_holds_the_gate_of_what_its_parts_return() -> None:
+    base = nn.Sequential(nn.Conv2d(3, 8, 3), Scaled(), Scaled(), nn.Flatten(), nn.LazyLinear(2))
+    base(torch.zeros(2, 3, 18, 18))
+    model = rlawrap.attend(base, "eca", example_input=torch.zeros(2, 3, 18, 18))
+    assert [path for path, m in model.named_modules() if isinstance(m, ECA)] == ["1.eca", "2.eca"]
+
+
 def test_mobilenet_gates_are_the_next_child_of_the_branch() -> None:
     base = torchvision.models.mobilenet_v2(weights=None)
     model = rlawrap.attend(base, kernel=lambda channels: 1 if channels < 96 else 3)
