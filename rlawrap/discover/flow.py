@@ -23,8 +23,12 @@ class Flow:
         self.nodes: list[fx.Node] = list(trace.graph.nodes)
         self.position = {node: i for i, node in enumerate(self.nodes)}
         self.rank = len(shapes.inputs[0])
+        self._axes: dict[fx.Node, int | None] = {}
         self.data = self._find_data()
         self.sources = {n: [s for s in n.all_input_nodes if s in self.data] for n in self.data}
+        for node in self.nodes:  # in order, since an axis is carried along
+            if node in self.data:
+                self.channel_axis(node)
         self.above = self._ancestor_sets()
         self.main_output = self._find_main_output()
         self.trunk = self._dominators()
@@ -124,11 +128,17 @@ class Flow:
     def channel_axis(self, node: fx.Node) -> int | None:
         """The axis that holds the channels of an image-like tensor, or None if it is none.
 
-        It is the axis that keeps its size while the input's grows; where nothing grows (behind an
-        adaptive pool) images are taken to be channels-first.
+        It is the axis that keeps its size while the input's grows. Where nothing grows (behind an
+        adaptive pool, or in a network that refuses other sizes) it is carried along from the
+        operands; an image is channels-first unless something says otherwise.
         """
+        if node not in self._axes:
+            self._axes[node] = self._find_axis(node)
+        return self._axes[node]
+
+    def _find_axis(self, node: fx.Node) -> int | None:
         first = self.shapes.of(node)
-        if first is None or len(first) != self.rank:
+        if first is None or len(first) != self.rank or first[0] != self.shapes.inputs[0][0]:
             return None
         for row in self.shapes.rows(node)[1:]:
             if row is None or len(row) != self.rank:
@@ -138,7 +148,27 @@ class Flow:
                 return fixed[0]
             if not fixed:
                 return None
+        conv = self.ops.conv(node)
+        if conv is not None:
+            return self.rank - 1 if conv.window is None else 1
+        for source in self.sources.get(node, ()):
+            axis = self._axes.get(source)
+            moved = self.ops.permutation(node)
+            if axis is not None and moved is not None:
+                return moved.index(axis)
+            before = self.shapes.of(source)
+            if axis not in (None, 1) and before is not None and before[axis] == first[axis]:
+                return axis
+            if axis is None and self._linear_rows(source) and before and before[-1] == first[-1]:
+                return self.rank - 1
         return 1
+
+    def _linear_rows(self, node: fx.Node) -> bool:
+        """A linear layer's output, whatever its rows are: windows of an image, or a sequence."""
+        while self.ops.dropout(node) and self.sources.get(node):
+            node = self.sources[node][0]
+        conv = self.ops.conv(node)
+        return conv is not None and conv.window is None
 
     def spatial(self, node: fx.Node, probe: int = 0) -> tuple[int, ...] | None:
         """The spatial size of an image-like tensor at a probe size."""

@@ -290,6 +290,23 @@ class Ops:
             node.op == "call_function" and name_of(node).startswith("max_pool")
         )
 
+    def permutation(self, node: fx.Node) -> list[int] | None:
+        """For each axis of a permuted tensor, the axis of its operand; None for other nodes."""
+        shape = self.shapes.of(node)
+        if shape is None or node.op == "call_module":
+            return None
+        axes = list(range(len(shape)))
+        if name_of(node) == "permute":
+            order: Any = node.args[1:] if len(node.args) > 2 else _argument(node, 1, "dims")
+            if isinstance(order, (tuple, list)) and all(isinstance(i, int) for i in order):
+                return [axes[i] for i in order]
+        if name_of(node) in ("transpose", "swapaxes"):
+            i, j = _argument(node, 1, "dim0"), _argument(node, 2, "dim1")
+            if isinstance(i, int) and isinstance(j, int):
+                axes[i], axes[j] = axes[j], axes[i]
+                return axes
+        return None
+
     def adds(self, node: fx.Node) -> bool:
         """An addition, of two tensors or of a tensor and a number (`sum` starts from 0)."""
         return (node.op == "call_function" and node.target in _ADDS) or (

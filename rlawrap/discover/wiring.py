@@ -132,7 +132,45 @@ def _entries(flow: Flow, found: Found, inner: set[fx.Node], main: set[fx.Node]) 
     rejoined = [n for n in hits if not reached[n] and any(flow.derives(n, p) for p in parts)]
     if rejoined:
         first = _first(flow, [*(n for n in first if not reached[n]), *rejoined])
+    first = _joinable(flow, first, inner, main)
     return _one_per_linear_join(flow, sorted(first, key=flow.position.__getitem__), inner)
+
+
+def _joinable(
+    flow: Flow, entries: list[fx.Node], inner: set[fx.Node], main: set[fx.Node]
+) -> list[fx.Node]:
+    """Beside a depthwise convolution h joins at the next dense one; where another depthwise one
+    comes first (a depthwise token mixer before the block's MLP), h enters there instead."""
+    kept: list[fx.Node] = []
+    for entry in entries:
+        conv = flow.ops.conv(entry)
+        while conv is not None and conv.depthwise:
+            behind = [n for n in _next_convs(flow, entry, inner) if n in main]
+            behind = [n for n in behind if flow.resolution(n) == flow.resolution(entry)]
+            kinds = [flow.ops.conv(n) for n in behind]
+            if any(c and not c.depthwise and not c.transposed for c in kinds) or not behind:
+                break
+            entry = min(behind, key=flow.position.__getitem__)
+            conv = flow.ops.conv(entry)
+        kept.append(entry)
+    return list(dict.fromkeys(kept))
+
+
+def _next_convs(flow: Flow, entry: fx.Node, inner: set[fx.Node]) -> list[fx.Node]:
+    """The convolutions that read a convolution's output with no other between."""
+    found: list[fx.Node] = []
+    seen: set[fx.Node] = set()
+    stack = list(entry.users)
+    while stack:
+        node = stack.pop()
+        if node in seen or node not in inner:
+            continue
+        seen.add(node)
+        if flow.ops.conv(node) is not None:
+            found.append(node)
+        else:
+            stack += list(node.users)
+    return found
 
 
 def _first(flow: Flow, nodes: list[fx.Node]) -> list[fx.Node]:

@@ -22,7 +22,8 @@ checked. `make zoo` writes this page; a row says what one network did.
   base keys and shapes are a prefix of the new state dict; same outputs in eval mode (relative
   error below 1e-5), at an odd size too where the network takes one; same outputs in training mode
   for the same random state, and the same running statistics after it; a finite, non-zero gradient
-  for every `rla.` parameter at the second step.
+  for every `rla.` parameter at the second step (tried again in float64 where it is zero: stochastic
+  depth may drop a branch for a whole batch, and random weights can make a gradient underflow).
 - **Time**: CPU seconds for `apply`, one thread.
 - *Hybrids* alternate convolution and attention. Blocks that work on a sequence of tokens rather
   than on an image are left out of the plan, which says so; they are counted under *tokens*.

@@ -136,7 +136,7 @@ TIMM: dict[str, Family] = {
     "efficientvim": _hybrid("EfficientViMBlock"),
     "efficientvit_mit": _hybrid("EfficientVitBlock", "ResidualBlock"),
     "efficientvit_msra": _hybrid("EfficientVitBlock"),
-    "gcvit": _hybrid("GlobalContextVitBlock"),
+    "gcvit": _hybrid("GlobalContextVitBlock", "MbConvBlock"),
     "iformer": _hybrid("ConvBlock", "SHMABlock", "FFN", "RepCPE"),
     "levit": _hybrid("LevitBlock", "LevitDownsample"),
     "lowformer": _hybrid("LowFormerBlock", "ResidualBlock"),
