@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -65,17 +64,6 @@ class NetSpec:
     give_example: bool = False
     seed: int = 0
 
-    def to_json(self) -> str:
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> NetSpec:
-        data = json.loads(text)
-        data["layers"] = LayerSpec(**data["layers"])
-        data["stages"] = tuple(StageSpec(**s) for s in data["stages"])
-        data["size"] = tuple(data["size"])
-        return cls(**data)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
@@ -83,6 +71,3 @@ class Case:
 
     net: NetSpec
     options: dict[str, Any]
-
-    def __repr__(self) -> str:
-        return f"Case(net={self.net!r}, options={self.options!r})"
