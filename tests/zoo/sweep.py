@@ -134,7 +134,8 @@ def main(arguments: list[str] | None = None) -> int:
     gc.freeze()
     with given.log.open("a") as log:
         for i, net in enumerate(nets):
-            if net.name in rows and (given.only_blocks or "checks" in rows[net.name]):
+            before = rows.get(net.name, {})
+            if "checks" in before or "refused" in before or (given.only_blocks and before):
                 continue
             row = run(
                 net,

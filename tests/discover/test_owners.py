@@ -1,0 +1,303 @@
+"""Which modules are blocks: one small network for each rule."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+import rlawrap
+from rlawrap.discover.owners import blank_numbers, inside, numbered
+
+
+def conv(inputs: int, outputs: int, stride: int = 1, kernel: int = 3) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2), nn.BatchNorm2d(outputs), nn.ReLU()
+    )
+
+
+class Net(nn.Module):
+    """A stem, a body and a classifier."""
+
+    def __init__(self, *body: nn.Module, width: int = 8, last: int = 8) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, width, 3, padding=1)
+        self.body = nn.Sequential(*body)
+        self.fc = nn.Linear(last, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.body(self.stem(x)).mean((2, 3)))
+
+
+class Inverted(nn.Module):
+    """Adds its input only where stride and width allow, as in MobileNetV2."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = conv(inputs, outputs, stride), conv(outputs, outputs)
+        self.adds = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv2(self.conv1(x))
+        return x + y if self.adds else y
+
+
+class Dense(nn.Module):
+    """New features beside the old ones."""
+
+    def __init__(self, inputs: int, growth: int) -> None:
+        super().__init__()
+        self.conv = conv(inputs, growth)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x, self.conv(x)], 1)
+
+
+class CrossStage(nn.Module):
+    """Half of the way through blocks, then both halves together."""
+
+    def __init__(self, depth: int) -> None:
+        super().__init__()
+        self.one, self.two = conv(8, 4, kernel=1), conv(8, 4, kernel=1)
+        self.blocks = nn.ModuleList(Inverted(4, 4) for _ in range(depth))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.two(x)
+        for block in self.blocks:
+            y = block(y)
+        return torch.cat([self.one(x), y], 1)
+
+
+class Residual(nn.Module):
+    """A generic wrapper."""
+
+    def __init__(self, fn: nn.Module) -> None:
+        super().__init__()
+        self.fn = fn
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.fn(x)
+
+
+class Mixer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.act = nn.GELU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.depthwise(x))
+
+
+class Mlp(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.act, self.fc2 = nn.Conv2d(8, 16, 1), nn.GELU(), nn.Conv2d(16, 8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(self.act(self.fc1(x)))
+
+
+class TwoResiduals(nn.Module):
+    """A block whose halves are wrapped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mixer, self.mlp = Residual(Mixer()), Residual(Mlp())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.mlp(self.mixer(x))
+
+
+class Folding(nn.Module):
+    """Two linear branches that fold into one convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.large, self.small = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 1)
+        self.norm = nn.BatchNorm2d(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.norm(self.large(x) + self.small(x)))
+
+
+class Root(nn.Module):
+    """Gathers what blocks made, as in DLA."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(16, 8, 1)
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return torch.relu(self.conv(torch.cat([a, b], 1)))
+
+
+class Tree(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right, self.root = Inverted(8, 8), Inverted(8, 8), Root()
+
+    def forward(self, x: Tensor) -> Tensor:
+        a = self.left(x)
+        return self.root(a, self.right(a))
+
+
+class Split(nn.ModuleDict):
+    """A container that joins in its own forward, as a mixed convolution does."""
+
+    def __init__(self) -> None:
+        super().__init__({"0": nn.Conv2d(4, 4, 3, padding=1), "1": nn.Conv2d(4, 4, 5, padding=2)})
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b = torch.split(x, [4, 4], 1)
+        return torch.cat([self["0"](a), self["1"](b)], 1)
+
+
+class Mixed(nn.Module):
+    def __init__(self, adds: bool) -> None:
+        super().__init__()
+        self.first, self.second, self.act, self.adds = Split(), Split(), nn.ReLU(), adds
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.act(self.second(self.act(self.first(x))))
+        return x + y if self.adds else y
+
+
+def blocks(model: nn.Module) -> list[str]:
+    return [b.path for b in rlawrap.inspect(model, example_input=torch.zeros(2, 3, 16, 16)).blocks]
+
+
+def test_paths() -> None:
+    assert blank_numbers("stages.2.blocks.10") == "stages.*.blocks.*"
+    assert numbered("stages.2.blocks.10") == 2
+    assert numbered("features.conv2_3") == 1
+    assert inside("layer1.0", "layer1") and inside("a", "")
+    assert not inside("layer10", "layer1") and not inside("layer1", "layer1")
+
+
+def test_blocks_that_do_not_add_belong_to_their_class() -> None:
+    net = Net(Inverted(8, 8), Inverted(8, 16, 2), Inverted(16, 16), last=16)
+    assert blocks(net) == ["body.0", "body.1", "body.2"]
+
+
+def test_a_block_that_does_not_add_belongs_to_its_place() -> None:
+    class Other(Inverted):
+        pass
+
+    stages = [nn.Sequential(Other(8, 8 * 2, 2), Inverted(16, 16))]
+    stages.append(nn.Sequential(Other(16, 8, 2), Inverted(8, 8)))
+    assert blocks(Net(*stages)) == ["body.0.0", "body.0.1", "body.1.0", "body.1.1"]
+
+
+def test_every_dense_layer_is_a_block() -> None:
+    net = Net(Dense(8, 4), Dense(12, 4), Dense(16, 4), last=20)
+    assert blocks(net) == ["body.0", "body.1", "body.2"]
+
+
+def test_a_stage_that_joins_is_no_block_at_any_depth() -> None:
+    assert blocks(Net(CrossStage(2), CrossStage(2))) == [
+        "body.0.blocks.0", "body.0.blocks.1", "body.1.blocks.0", "body.1.blocks.1",
+    ]  # fmt: skip
+    assert blocks(Net(CrossStage(1), CrossStage(1))) == ["body.0.blocks.0", "body.1.blocks.0"]
+
+
+def test_wrapped_halves_are_one_block() -> None:
+    assert blocks(Net(TwoResiduals(), TwoResiduals())) == ["body.0", "body.1"]
+
+
+def test_wrappers_of_one_kind_are_blocks_themselves() -> None:
+    net = Net(Residual(Mlp()), Residual(Mlp()), Residual(Mlp()))
+    assert blocks(net) == ["body.0", "body.1", "body.2"]
+
+
+def test_wrappers_in_a_transition_are_left_out() -> None:
+    between = nn.Sequential(Residual(Mixer()), Residual(Mlp()), nn.Conv2d(8, 8, 3, 2, 1))
+    net = Net(TwoResiduals(), TwoResiduals(), between, TwoResiduals())
+    plan = rlawrap.inspect(net, example_input=torch.zeros(2, 3, 16, 16))
+    assert [b.path for b in plan.blocks] == ["body.0", "body.1", "body.3"]
+    reasons = dict(plan.left_out)
+    assert reasons["body.2.0"] == "a transition: its like are parts of larger blocks"
+
+
+def test_a_wrapper_and_a_convolution_in_a_sequential_are_one_block() -> None:
+    def step() -> nn.Sequential:
+        return nn.Sequential(Residual(Mixer()), nn.Conv2d(8, 8, 1), nn.GELU())
+
+    assert blocks(Net(step(), step(), step())) == ["body.0", "body.1", "body.2"]
+
+
+def test_folding_branches_are_no_block_beside_residual_ones() -> None:
+    plan = rlawrap.inspect(
+        Net(Folding(), Inverted(8, 8), Inverted(8, 8)), example_input=torch.zeros(2, 3, 16, 16)
+    )
+    assert [b.path for b in plan.blocks] == ["body.1", "body.2"]
+    assert "fold into one convolution" in dict(plan.left_out)["body.0"]
+
+
+def test_folding_branches_are_blocks_where_there_is_nothing_else() -> None:
+    assert blocks(Net(Folding(), Folding(), Folding())) == ["body.0", "body.1", "body.2"]
+
+
+def test_an_aggregator_is_no_block() -> None:
+    assert blocks(Net(Tree(), Tree())) == [
+        "body.0.left", "body.0.right", "body.1.left", "body.1.right",
+    ]  # fmt: skip
+
+
+def test_joining_containers_belong_to_the_block_they_are_attributes_of() -> None:
+    assert blocks(Net(Mixed(True), Mixed(False), Mixed(True))) == ["body.0", "body.1", "body.2"]
+
+
+def test_a_class_that_occurs_once_before_all_others_is_the_stem() -> None:
+    class Stem(Inverted):
+        pass
+
+    plan = rlawrap.inspect(
+        Net(Stem(8, 8), Inverted(8, 8), Inverted(8, 8)), example_input=torch.zeros(2, 3, 16, 16)
+    )
+    assert [b.path for b in plan.blocks] == ["body.1", "body.2"]
+    assert dict(plan.left_out)["body.0"] == "stem: the only Stem"
+
+
+def test_a_gate_is_no_join() -> None:
+    class Gate(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.squeeze = nn.Conv2d(8, 8, 1)
+            self.conv = nn.Conv2d(8, 8, 3, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = torch.relu(self.conv(x))
+            return x * torch.sigmoid(self.squeeze(x.mean((2, 3), keepdim=True)))
+
+    net = Net(Gate(), Inverted(8, 8), Gate(), Inverted(8, 8))
+    assert blocks(net) == ["body.1", "body.3"]
+
+
+def test_residual_modules_on_sequences_are_left_out_by_name() -> None:
+    class Tokens(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc1, self.act, self.fc2 = nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.fc2(self.act(self.fc1(x)))
+
+    class Hybrid(Net):
+        def __init__(self, *body: nn.Module) -> None:
+            super().__init__(*body)
+            self.tokens = nn.Sequential(Tokens(), Tokens())
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.body(self.stem(x))
+            return self.fc(self.tokens(x.flatten(2).transpose(1, 2)).mean(1))
+
+    image = torch.zeros(2, 3, 16, 16)
+    plan = rlawrap.inspect(Hybrid(Inverted(8, 8), Inverted(8, 8)), example_input=image)
+    assert [b.path for b in plan.blocks] == ["body.0", "body.1"]
+    assert "tokens" in dict(plan.left_out)["tokens.0"]
+    try:
+        rlawrap.inspect(Hybrid(conv(8, 8)), example_input=image)
+    except rlawrap.PlanError as error:
+        assert "tokens.0" in str(error) and "sequences of tokens" in str(error)
+    else:
+        raise AssertionError("a network of sequences alone has no blocks")

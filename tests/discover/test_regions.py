@@ -1,0 +1,133 @@
+"""Blocks that have no module of their own, and networks without joins."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import rlawrap
+
+
+def plan_of(model: nn.Module) -> rlawrap.Plan:
+    return rlawrap.inspect(model, example_input=torch.zeros(2, 3, 16, 16))
+
+
+class Loop(nn.Module):
+    """A stage whose forward loops over bare convolutions."""
+
+    def __init__(self, depth: int) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(8, 8, 3, padding=1) for _ in range(depth))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for conv in self.convs:
+            x = x + F.relu(conv(x))
+        return x
+
+
+class TwoHalves(nn.Module):
+    """One block with two residual additions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + F.relu(self.conv1(x))
+        return x + F.relu(self.conv2(x))
+
+
+class Whole(nn.Module):
+    """Residual steps written in the network's own forward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.a, self.b = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.down = nn.Conv2d(8, 16, 3, 2, 1)
+        self.c = nn.Conv2d(16, 16, 3, padding=1)
+        self.fc = nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        x = F.relu(x + self.a(x))
+        x = F.relu(x + self.b(x))
+        x = F.relu(self.down(x))
+        x = F.relu(x + self.c(x))
+        return self.fc(x.mean((2, 3)))
+
+
+def sequence(*body: nn.Module) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), *body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)
+    )
+
+
+def test_each_step_of_a_looping_stage_is_a_block() -> None:
+    plan = plan_of(sequence(Loop(3), Loop(2)))
+    assert [b.path for b in plan.blocks] == ["1[0]", "1[1]", "1[2]", "2[0]", "2[1]"]
+    assert [b.entries for b in plan.blocks[:2]] == [("1.convs.0",), ("1.convs.1",)]
+    assert dict(plan.left_out)["1"] == "a stage: its forward loops over steps"
+
+
+def test_two_additions_in_one_forward_are_one_block() -> None:
+    plan = plan_of(sequence(TwoHalves(), TwoHalves()))
+    assert [b.path for b in plan.blocks] == ["1", "2"]
+    assert [b.entries for b in plan.blocks] == [("1.conv1",), ("2.conv1",)]
+    assert plan.blocks[0].branch == "1:relu#1"
+
+
+def test_steps_of_the_networks_own_forward() -> None:
+    plan = plan_of(Whole())
+    assert [b.path for b in plan.blocks] == ["[0]", "[1]", "[2]"]
+    assert [b.entries for b in plan.blocks] == [("a",), ("b",), ("c",)]
+    assert [b.output for b in plan.blocks] == [":relu", ":relu#1", ":relu#3"]
+    assert [len(stage.blocks) for stage in plan.stages] == [2, 1]
+    assert plan.head == ("fc",)
+
+
+def test_a_concatenation_inside_a_branch_ends_no_step() -> None:
+    class Branches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.ModuleList(nn.Conv2d(8, 4, 1) for _ in range(2))
+            self.wide = nn.ModuleList(nn.Conv2d(4, 2, 3, padding=1) for _ in range(4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            y, z = (F.relu(conv(x)) for conv in self.first)
+            y = torch.cat([self.wide[0](y), self.wide[1](y)], 1)
+            z = torch.cat([self.wide[2](z), self.wide[3](z)], 1)
+            return torch.cat([F.relu(y), F.relu(z)], 1)
+
+    plan = plan_of(sequence(Branches(), Branches()))
+    assert [b.path for b in plan.blocks] == ["1", "2"]
+    assert plan.blocks[0].entries == ("1.first.0", "1.first.1")
+
+
+def test_no_joins_a_class_that_repeats() -> None:
+    class Unit(nn.Module):
+        def __init__(self, inputs: int, outputs: int) -> None:
+            super().__init__()
+            self.depthwise = nn.Conv2d(inputs, inputs, 3, padding=1, groups=inputs)
+            self.pointwise = nn.Conv2d(inputs, outputs, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.relu(self.pointwise(F.relu(self.depthwise(x))))
+
+    plan = plan_of(sequence(Unit(8, 8), Unit(8, 12), Unit(12, 8)))
+    assert [b.path for b in plan.blocks] == ["1", "2", "3"]
+    assert plan.blocks[0].branch is None
+
+
+def test_no_joins_no_repeats_the_layers_themselves() -> None:
+    plan = plan_of(
+        nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4),
+        )
+    )  # fmt: skip
+    assert [b.path for b in plan.blocks] == ["0", "3"]
+    assert [b.output for b in plan.blocks] == ["1", "5"]
+    assert [b.size for b in plan.blocks] == [(16, 16), (8, 8)]
