@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -107,9 +108,12 @@ def _read(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        # torch's own message advises to load the file without this protection.
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        what = f"it names {found[1]}" if found else "its bytes are no pickle of tensors"
         raise CheckpointError(
             f"{path}: it is no checkpoint, or holds more than weights and might run code; it was "
-            f"not loaded ({_first_line(error)})."
+            f"not loaded ({what})."
         ) from error
     except Exception as error:
         # Damaged bytes surface as whatever the unpickler trips over.

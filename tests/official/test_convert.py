@@ -144,6 +144,9 @@ def test_files_with_code_and_damaged_files(tmp_path: Path, monkeypatch: pytest.M
         with pytest.raises(CheckpointError, match=reason) as caught:
             rlawrap.load_official(model, path)
         assert str(path) in str(caught.value)
+        assert "weights_only" not in str(caught.value)
+    with pytest.raises(CheckpointError, match="it names getattr"):
+        rlawrap.load_official(model, code)
     (tmp_path / "plain.pkl").write_bytes(pickle.dumps({"state_dict": _Code()}))
     with pytest.raises(CheckpointError):
         rlawrap.load_official(model, tmp_path / "plain.pkl")
