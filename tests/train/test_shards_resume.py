@@ -47,12 +47,12 @@ def test_mid_epoch_resume_is_exact(
         keep=99,
         output=str(tmp_path / "whole"),
     )
-    train(config)
+    assert train(config).status == "finished"
     saved = {(s.epoch, s.step): s.path for s in checkpoint.saved(tmp_path / "whole/checkpoints")}
     resumed = config.replace(
         output=str(tmp_path / "resumed"), resume=str(saved[1, 2]), workers=workers
     )
-    train(resumed)
+    assert train(resumed).status == "finished"
     states = [
         checkpoint.read(checkpoint.saved(tmp_path / name / "checkpoints")[0].path)
         for name in ("whole", "resumed")

@@ -213,7 +213,9 @@ def test_the_trainers_loader_raises_the_error_as_it_is(broken_tree: Path, worker
 
 
 LOOP = """
-import sys, time
+import signal, sys, time
+# A background job starts with SIGINT ignored; at a terminal it is not.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from torch.utils.data import DataLoader
 from rlawrap.train.data import ImageDataset, open_data, worker_init
 
@@ -239,10 +241,15 @@ def test_ctrl_c_ends_a_loader_at_once_and_workers_stay_quiet() -> None:
         start_new_session=True,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
     )
-    assert process.stdout is not None
-    assert [process.stdout.readline() for _ in range(2)] == ["ready\n", "batch\n"]
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to parent and workers
-    _, errors = process.communicate(timeout=60)
+    with process:
+        try:
+            assert process.stdout is not None
+            assert [process.stdout.readline() for _ in range(2)] == ["ready\n", "batch\n"]
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to parent and workers
+            _, errors = process.communicate(timeout=60)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == -signal.SIGINT
     assert errors.count("Traceback") == 1
     assert "worker process" not in errors
