@@ -1,0 +1,115 @@
+"""h follows every change of size of the main path, exactly, at every size."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import rlawrap
+from rlawrap.discover.geometry import Pad, Pool, pools_for
+from rlawrap.discover.ops import Window
+
+SIZES = range(7, 40)
+WINDOWS = [
+    (kernel, stride, padding, dilation)
+    for kernel in (1, 2, 3, 4, 5, 7)
+    for stride in (1, 2, 3, 4)
+    for padding in (0, 1, 2, 3)
+    for dilation in (1, 2)
+    if padding < kernel
+]
+
+
+def window(kernel: int, stride: int, padding: int, dilation: int, ceil: bool = False) -> Window:
+    return Window((kernel,), (stride,), (padding,), (dilation,), ceil)
+
+
+@pytest.mark.parametrize(("kernel", "stride", "padding", "dilation"), WINDOWS[::7])
+def test_a_windows_size_is_that_of_torch(
+    kernel: int, stride: int, padding: int, dilation: int
+) -> None:
+    weight = torch.zeros(1, 1, kernel)
+    for n in range(dilation * (kernel - 1) + 1, 30):
+        out = F.conv1d(torch.zeros(1, 1, n), weight, None, stride, padding, dilation)
+        assert window(kernel, stride, padding, dilation).size((n,)) == (out.shape[-1],)
+
+
+@pytest.mark.parametrize(("kernel", "padding"), [(2, 0), (3, 1), (3, 0), (4, 1)])
+def test_a_pools_size_with_ceil_mode_is_that_of_torch(kernel: int, padding: int) -> None:
+    for n in range(kernel, 30):
+        out = F.max_pool1d(torch.zeros(1, 1, n), kernel, 2, padding, ceil_mode=True)
+        assert window(kernel, 2, padding, 1, True).size((n,)) == (out.shape[-1],)
+
+
+def test_h_is_pooled_to_the_size_of_every_window() -> None:
+    for kernel, stride, padding, dilation in WINDOWS:
+        given = window(kernel, stride, padding, dilation)
+        steps = pools_for(given)
+        for n in SIZES:
+            expected = given.size((n,))
+            if expected[0] < 1:
+                continue
+            size: tuple[int, ...] = (n,)
+            for step in steps:
+                size = step.size(size)
+            assert size == expected, (given, n, steps)
+
+
+def test_a_strided_3x3_pools_h_2x2_as_published() -> None:
+    three = Window((3, 3), (2, 2), (1, 1), (1, 1))
+    pool = Pool(Window((2, 2), (2, 2), (0, 0), (1, 1), ceil_mode=True))
+    assert pools_for(three) == [pool]
+    assert pool.size((56, 56)) == (28, 28)
+    assert pool.size((57, 55)) == (29, 28)
+
+
+def test_padding_adds_to_both_sides() -> None:
+    assert Pad(((1, 2), (0, 3))).size((4, 5)) == (7, 8)
+
+
+class Block(nn.Module):
+    def __init__(self, inputs: int, outputs: int, down: nn.Module | None = None) -> None:
+        super().__init__()
+        self.down = down
+        self.conv = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.adds = inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.down is not None:
+            x = self.down(x)
+        y = torch.tanh(self.conv(x))
+        return x + y if self.adds else y
+
+
+@pytest.mark.parametrize(
+    "down",
+    [
+        nn.Conv2d(6, 6, 3, 2, 1),
+        nn.Conv2d(6, 6, 2, 2),
+        nn.Conv2d(6, 6, 3, 2),
+        nn.Conv2d(6, 6, 4, 4),
+        nn.Conv2d(6, 6, 3, 2, 2, dilation=2),
+        nn.MaxPool2d(3, 2, ceil_mode=True),
+        nn.AvgPool2d(2),
+        nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(6, 6, 3, 2)),
+        nn.Conv2d(6, 6, (5, 3), (2, 1), (2, 0)),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("between", [True, False], ids=["between blocks", "in a block"])
+def test_rewritten_networks_run_at_every_size(down: nn.Module, between: bool) -> None:
+    if between:
+        body = [Block(6, 6), down, Block(6, 6)]
+    else:
+        body = [Block(6, 6), Block(6, 6, down)]
+    base = nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1), *body, Block(6, 6), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(6, 2),
+    ).eval()  # fmt: skip
+    model = rlawrap.apply(base, k=2, example_input=torch.zeros(1, 3, 16, 16)).eval()
+    assert len(model.plan.blocks) == 3
+    for n in (15, 16, 17, 18, 19, 23):
+        x = torch.randn(1, 3, n, n + 3)
+        assert torch.equal(model(x), base(x))

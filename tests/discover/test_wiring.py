@@ -1,0 +1,242 @@
+"""Where h enters a block, and which tensors are y, the shortcut and the input."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import rlawrap
+from rlawrap.plan import Block
+
+
+class Base(nn.Module):
+    """A stem, three blocks of one class, a classifier."""
+
+    def __init__(self, *body: nn.Module, width: int = 8) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, width, 3, padding=1)
+        self.body = nn.Sequential(*body)
+        self.fc = nn.Linear(width, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.body(self.stem(x)).mean((2, 3)))
+
+
+def second_block(cls: type[nn.Module]) -> Block:
+    plan = rlawrap.inspect(Base(cls(), cls(), cls()), example_input=torch.zeros(2, 3, 16, 16))
+    assert [b.path for b in plan.blocks] == ["body.0", "body.1", "body.2"]
+    return plan.blocks[1]
+
+
+class Projected(nn.Module):
+    """A residual block whose shortcut has a convolution of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.short = nn.Sequential(nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8))
+        self.conv1, self.conv2 = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.norm = nn.BatchNorm2d(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        s = self.short(x)
+        return F.relu(s + self.norm(self.conv2(F.relu(self.conv1(x)))))
+
+
+def test_a_convolution_of_the_shortcut_is_no_entry() -> None:
+    block = second_block(Projected)
+    assert block.entries == ("body.1.conv1",)
+    assert block.branch == "body.1.norm"
+    assert block.shortcut == "body.1.short.1"
+    assert block.output == "body.1"
+    assert (block.in_channels, block.channels, block.stride, block.size) == (8, 8, 1.0, (16, 16))
+
+
+class Squeezed(nn.Module):
+    """A gate that reads a pooled tensor, before any full-size convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = nn.Conv2d(8, 8, 1)
+        self.conv = nn.Conv2d(8, 8, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        g = torch.sigmoid(self.gate(x.mean((2, 3), keepdim=True)))
+        return x + F.relu(self.conv(x * g))
+
+
+def test_a_convolution_of_a_pooled_tensor_is_no_entry() -> None:
+    assert second_block(Squeezed).entries == ("body.1.conv",)
+
+
+class Partial(nn.Module):
+    """Convolves a quarter of the channels, then all (a partial convolution)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.partial = nn.Conv2d(2, 2, 3, padding=1)
+        self.fc1, self.fc2 = nn.Conv2d(8, 16, 1), nn.Conv2d(16, 8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b = torch.split(x, [2, 6], 1)
+        y = torch.cat([self.partial(a), b], 1)
+        return x + self.fc2(F.relu(self.fc1(y)))
+
+
+def test_behind_a_channel_split_h_enters_where_the_pieces_rejoin() -> None:
+    assert second_block(Partial).entries == ("body.1.fc1",)
+
+
+class Folding(nn.Module):
+    """Parallel convolutions that are added, starting from 0 as `sum` does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList([nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 5, padding=2)])
+        self.last = nn.Conv2d(8, 8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.last(F.relu(sum(conv(x) for conv in self.convs)))
+
+
+def test_of_parallel_linear_branches_h_enters_the_largest() -> None:
+    assert second_block(Folding).entries == ("body.1.convs.1",)
+
+
+class Branches(nn.Module):
+    """Branches that are concatenated, one of them behind a pool, as in Inception."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(8, 4, 1), nn.Conv2d(8, 2, 3, padding=1)
+        self.pool, self.c = nn.MaxPool2d(3, 1, 1), nn.Conv2d(8, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(torch.cat([self.a(x), self.b(x), self.c(self.pool(x))], 1))
+
+
+def test_h_enters_every_branch_that_is_concatenated() -> None:
+    block = second_block(Branches)
+    assert block.entries == ("body.1.a", "body.1.b", "body.1.c")
+    assert block.branch is None
+
+
+class DepthwiseFirst(nn.Module):
+    """A depthwise token mixer with its own residual, then an MLP that begins depthwise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mixer = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.depthwise = nn.Conv2d(8, 8, 7, padding=3, groups=8)
+        self.fc1, self.fc2 = nn.Conv2d(8, 16, 1), nn.Conv2d(16, 8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.mixer(x)
+        return x + self.fc2(F.gelu(self.fc1(self.depthwise(x))))
+
+
+def test_h_enters_the_depthwise_convolution_that_a_dense_one_follows() -> None:
+    block = second_block(DepthwiseFirst)
+    assert block.entries == ("body.1.depthwise",)
+    assert block.branch == "body.1.fc2"
+
+
+class ChannelsLast(nn.Module):
+    """A ConvNeXt block: linear layers on channels-last images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.fc1, self.fc2 = nn.LayerNorm(8), nn.Linear(8, 16), nn.Linear(16, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(x.permute(0, 2, 3, 1))
+        return x + self.fc2(F.gelu(self.fc1(y))).permute(0, 3, 1, 2)
+
+
+def test_h_enters_linear_layers_on_channels_last_images() -> None:
+    assert second_block(ChannelsLast).entries == ("body.1.fc1",)
+
+
+class Pooling(nn.Module):
+    """A token mixer without a convolution (PoolFormer)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool = nn.AvgPool2d(3, 1, 1)
+        self.fc1, self.fc2 = nn.Conv2d(8, 16, 1), nn.Conv2d(16, 8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + (self.pool(x) - x)
+        return x + self.fc2(F.gelu(self.fc1(x)))
+
+
+def test_without_a_convolution_in_the_mixer_h_enters_the_mlp() -> None:
+    block = second_block(Pooling)
+    assert block.entries == ("body.1.fc1",)
+    assert block.branch == "body.1.fc2"
+
+
+class Cell(nn.Module):
+    """Reads the outputs of the two cells before it, as in NASNet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.older, self.newer = nn.Conv2d(8, 4, 1), nn.Conv2d(8, 4, 1)
+        self.a, self.b = nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, x: Tensor, older: Tensor) -> Tensor:
+        p, q = self.older(F.relu(older)), self.newer(F.relu(x))
+        return torch.cat([self.a(F.relu(p)) + q, self.b(F.relu(q)) + p], 1)
+
+
+class Cells(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.cells = nn.ModuleList(Cell() for _ in range(3))
+        self.fc = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        older = x = self.stem(x)
+        for cell in self.cells:
+            x, older = cell(x, older), x
+        return self.fc(x.mean((2, 3)))
+
+
+def test_of_several_inputs_h_enters_with_the_latest() -> None:
+    plan = rlawrap.inspect(Cells(), example_input=torch.zeros(2, 3, 16, 16))
+    assert plan.blocks[2].entries == ("cells.2.newer",)
+    assert plan.blocks[2].input == "cells.1:cat"
+
+
+def test_a_block_whose_only_layer_is_opaque_says_so() -> None:
+    class Opaque(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(8, 8, 3, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.conv(x)
+
+    plan = rlawrap.inspect(
+        Base(Opaque(), Opaque()),
+        leaf_modules=[Opaque],
+        blocks=Opaque,
+        example_input=torch.zeros(2, 3, 16, 16),
+    )
+    assert [b.entries for b in plan.blocks] == [(), ()]
+    assert plan.blocks[0].note == "a leaf module: h reads its output and cannot enter it"
+
+
+def test_the_head_is_the_first_layer_behind_the_last_block() -> None:
+    class Wide(Base):
+        def __init__(self, *body: nn.Module) -> None:
+            super().__init__(*body)
+            self.last = nn.Conv2d(8, 8, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(F.relu(self.last(self.body(self.stem(x)))).mean((2, 3)))
+
+    image = torch.zeros(2, 3, 16, 16)
+    assert rlawrap.inspect(Base(Projected(), Projected()), example_input=image).head == ("fc",)
+    assert rlawrap.inspect(Wide(Projected(), Projected()), example_input=image).head == ("last",)
