@@ -6,10 +6,21 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 Layers = Mapping[str, Callable[[Tensor], Tensor]]
 State = tuple[Tensor, ...]
+
+
+class GroupNorm(nn.GroupNorm):
+    """nn.GroupNorm that takes a single pixel of a single image as well, as the base may.
+
+    A group of one value becomes its bias; `torch.nn.functional.group_norm` raises there.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
 
 
 def make_norm(kind: str, channels: int, dims: int) -> nn.Module:
@@ -18,12 +29,11 @@ def make_norm(kind: str, channels: int, dims: int) -> nn.Module:
         return nn.Identity()
     if kind == "group":
         groups = next(g for g in (8, 4, 2, 1) if channels % g == 0)
-        return nn.GroupNorm(groups, channels)
+        return GroupNorm(groups, channels)
     if kind == "layer":
-        return nn.GroupNorm(1, channels)
+        return GroupNorm(1, channels)
     if kind == "instance":
-        # Computes what InstanceNorm does, and takes images of one pixel in train mode as well.
-        return nn.GroupNorm(channels, channels)
+        return GroupNorm(channels, channels)  # what InstanceNorm computes
     return (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)[dims - 1](channels)
 
 

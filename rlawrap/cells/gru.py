@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from rlawrap.cells.base import Cell, Layers, State
+from rlawrap.cells.base import Cell, GroupNorm, Layers, State
 from rlawrap.cells.registry import register_cell
 
 
@@ -21,10 +21,10 @@ class ConvGRUCell(Cell):
         k = self.spec.k
         return {
             "gates": self.spec.conv(2 * k, 2 * k, bias=True),
-            "reset_norm": nn.GroupNorm(1, k, eps=1e-6),
-            "update_norm": nn.GroupNorm(1, k, eps=1e-6),
+            "reset_norm": GroupNorm(1, k, eps=1e-6),
+            "update_norm": GroupNorm(1, k, eps=1e-6),
             "out": self.spec.conv(2 * k, k, bias=True),
-            "out_norm": nn.GroupNorm(1, k, eps=1e-6),
+            "out_norm": GroupNorm(1, k, eps=1e-6),
         }
 
     def step(self, layers: Layers, u: Tensor, state: State) -> State:

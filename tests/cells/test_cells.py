@@ -82,3 +82,12 @@ def test_layer_norm_is_over_all_values_of_a_sample() -> None:
 def test_what_is_no_cell_cannot_be_registered() -> None:
     with pytest.raises(rlawrap.ConfigError, match="no subclass of"):
         rlawrap.register_cell("broken")(nn.Linear)  # type: ignore[type-var]
+
+
+@pytest.mark.parametrize("kind", ["group", "layer", "instance"])
+def test_norms_take_one_pixel_of_one_image(kind: str) -> None:
+    norm = make_norm(kind, 4, 2)
+    assert norm(torch.randn(1, 4, 1, 1)).shape == (1, 4, 1, 1)
+    x = torch.randn(2, 4, 5, 5)
+    groups = {"group": 4, "layer": 1, "instance": 4}[kind]
+    torch.testing.assert_close(norm(x), torch.nn.functional.group_norm(x, groups))
