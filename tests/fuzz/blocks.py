@@ -341,6 +341,29 @@ class Partial(Block):
         return self.finish(x, self.narrow(self.act(self.norm(self.wide(y)))))
 
 
+class Asking(Block):
+    """Adds its input where the shapes agree; asserts, counts axes and unpacks sizes on the way."""
+
+    def __init__(self, spec: LayerSpec, stage: StageSpec, inputs: int, stride: int) -> None:
+        super().__init__(spec, stage, inputs, stride)
+        self.conv = L.conv(spec, inputs, stage.channels, stage.kernel, stride=stride)
+        self.norm = L.norm(spec, stage.channels)
+
+    def make_shortcut(self, spec: LayerSpec, inputs: int, stride: int) -> None:
+        self.shortcut = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert x.dim() > 2 and x.shape[1] > 1, "an image"
+        y = self.norm(self.conv(x))
+        if self.training:
+            y = y * x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(0.8)
+        mean = y.mean(tuple(range(2, len(y.shape))), keepdim=True)
+        y = y - 0.1 * mean
+        if y.shape == x.shape:
+            return self.last(L.join(self.how, x, y))
+        return self.last(y)
+
+
 class Plain(Block):
     def __init__(self, spec: LayerSpec, stage: StageSpec, inputs: int, stride: int) -> None:
         super().__init__(spec, stage, inputs, stride)
@@ -381,5 +404,5 @@ KINDS: dict[str, type[Block]] = {
     "basic": Basic, "bottleneck": Bottleneck, "inverted": Inverted, "preact": PreAct,
     "convnext": ConvNeXt, "inception": Inception, "shuffle": Shuffle, "dense": Dense, "rep": Rep,
     "mixer": Mixer, "highway": Highway, "asymmetric": Asymmetric, "cropped": Cropped,
-    "split": Split, "partial": Partial, "plain": Plain, "separable": Separable,
+    "split": Split, "partial": Partial, "asking": Asking, "plain": Plain, "separable": Separable,
 }  # fmt: skip

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 import rlawrap
 from tests.fuzz.build import build, inputs_of, tensors_of
 from tests.fuzz.spec import Case, NetSpec
+from tests.fuzz.strategy import JOINING_KINDS
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
 
@@ -170,6 +171,7 @@ def check(case: Case) -> Outcome:
         return Outcome(type(error).__name__, str(error))
     before.compare(net, "apply")
     first = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    every_block_is_found(spec, plan)
     same_keys(net, model)
     same_function(case, net, model)
     model.load_state_dict(first)
@@ -190,6 +192,23 @@ def quiet_apply(net: nn.Module, **kwargs: Any) -> rlawrap.RLAModel:
     for warning in caught:
         demand(issubclass(warning.category, rlawrap.RLAWarning), f"apply warned: {warning.message}")
     return model
+
+
+def every_block_is_found(spec: NetSpec, plan: rlawrap.Plan) -> None:
+    """Of one kind of joining block in modules of its own, each is found, and nothing else.
+
+    Not asked of kinds that are no blocks by themselves: linear joins, and branches that only join
+    where the shape happens to fit.
+    """
+    kinds = {stage.kind for stage in spec.stages}
+    plain = all(stage.style in ("sequential", "loop", "module") for stage in spec.stages)
+    fitting = {"inverted", "asking"} & kinds and all(stage.depth == 1 for stage in spec.stages)
+    total = sum(stage.depth for stage in spec.stages)
+    if spec.functional or spec.decoder or not plain or fitting or total < 2 or len(kinds) > 1:
+        return
+    if kinds <= set(JOINING_KINDS) - {"rep"}:
+        found = [block.path for block in plan.blocks]
+        demand(len(found) == total, f"{len(found)} blocks found of {total}: {found}")
 
 
 def same_function(case: Case, net: nn.Module, model: nn.Module) -> None:

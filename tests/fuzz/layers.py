@@ -35,7 +35,7 @@ def conv(
     cls = per_dim(("Conv1d", "Conv2d", "Conv3d"), spec.dims)
     layer = cls(
         inputs, outputs, kernels, stride=stride, dilation=dilation, groups=groups,
-        padding=padding, bias=spec.bias,
+        padding=padding, bias=spec.bias, padding_mode=spec.padding_mode,
     )  # fmt: skip
     if spec.weight_norm:
         return nn.utils.parametrizations.weight_norm(layer)

@@ -19,6 +19,7 @@ class LayerSpec:
     join: str = "plus"
     bias: bool = False
     weight_norm: bool = False
+    padding_mode: str = "zeros"
 
 
 @dataclass(frozen=True, kw_only=True)

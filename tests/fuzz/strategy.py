@@ -10,7 +10,7 @@ from tests.fuzz.spec import Case, LayerSpec, NetSpec, StageSpec
 
 JOINING_KINDS = (
     "basic", "bottleneck", "inverted", "preact", "convnext", "inception", "shuffle", "dense",
-    "rep", "mixer", "highway", "asymmetric", "cropped", "split", "partial",
+    "rep", "mixer", "highway", "asymmetric", "cropped", "split", "partial", "asking",
 )  # fmt: skip
 KINDS = (*JOINING_KINDS, "plain", "separable")
 STYLES = ("sequential", "loop", "module", "joining", "inline", "gathering", "shared")
@@ -42,6 +42,7 @@ def layer_specs(draw: st.DrawFn) -> LayerSpec:
         join=draw(st.sampled_from(("plus", "iadd", "torch_add", "add_", "dropped"))),
         bias=draw(st.booleans()),
         weight_norm=draw(rarely()),
+        padding_mode=draw(st.sampled_from(("zeros", "zeros", "zeros", "circular", "replicate"))),
     )
 
 

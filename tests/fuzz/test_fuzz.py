@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 
 from tests.fuzz.spec import Case, LayerSpec, NetSpec, StageSpec
 from tests.fuzz.strategy import cases
@@ -17,6 +17,7 @@ def test_random_networks() -> None:
     @settings(
         max_examples=100,
         derandomize=True,
+        phases=[Phase.generate],  # `python -m tests.fuzz` shrinks; that takes minutes
         deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),
