@@ -28,7 +28,8 @@ def make_norm(kind: str, channels: int, dims: int) -> nn.Module:
     if kind == "none":
         return nn.Identity()
     if kind == "group":
-        groups = next(g for g in (8, 4, 2, 1) if channels % g == 0)
+        # At least two channels each: a channel alone would lose its mean, as with "instance".
+        groups = next(g for g in (8, 4, 2, 1) if channels % g == 0 and (g < channels or g == 1))
         return GroupNorm(groups, channels)
     if kind == "layer":
         return GroupNorm(1, channels)
