@@ -188,9 +188,9 @@ class Flow:
         return None if axis is None or shape is None else shape[axis]
 
     def is_image(self, node: fx.Node) -> bool:
-        """Image-like with more than one pixel."""
-        size = self.spatial(node)
-        return size is not None and any(n > 1 for n in size)
+        """Image-like with more than one pixel at some probe size: a small input may end in one."""
+        sizes = (self.spatial(node, i) for i in range(len(self.shapes.inputs)))
+        return any(size is not None and any(n > 1 for n in size) for size in sizes)
 
 
 def _returned(output: fx.Node) -> list[fx.Node]:

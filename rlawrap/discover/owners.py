@@ -74,7 +74,7 @@ class OwnerRules:
         pair = flow.ops.add_operands(node)
         if pair is not None:
             a, b = pair
-            if a in flow.data and b in flow.data and flow.shapes.of(a) == flow.shapes.of(b):
+            if a in flow.data and b in flow.data and flow.shapes.rows(a) == flow.shapes.rows(b):
                 return [a, b]
             return None
         items = flow.ops.cat_operands(node)
