@@ -322,8 +322,7 @@ def inert(model: rlawrap.RLAModel) -> set[str]:
     starts += [f"rla.cell.{key}.reset_norm." for key in cells_at_h0(model)]
     if config.initial_state == "zeros":
         starts += [f"rla.inject.{i}{end}" for i in first for end in "._"]
-    alone = config.norm == "instance" or (config.k == 1 and config.norm in ("group", "layer"))
-    if alone and averaged_away(model):
+    if per_channel(config) and averaged_away(model):
         stage = model.plan.stages[-1]
         last = len(blocks) - len(stage.blocks)
         starts += [
@@ -336,6 +335,26 @@ def inert(model: rlawrap.RLAModel) -> set[str]:
             f"rla.{part}.{i}." for i in range(last, len(blocks)) for part in ("block", "input")
         ]
     return {n for n, _ in model.named_parameters() if n.startswith(tuple(starts))}
+
+
+def per_channel(config: rlawrap.RLAConfig) -> bool:
+    """Whether the norms of h take each channel of an image alone."""
+    return config.norm == "instance" or (config.k == 1 and config.norm in ("group", "layer"))
+
+
+def one_pixel(model: rlawrap.RLAModel, spec: NetSpec) -> bool:
+    """Whether some h is a single pixel, of which a norm of each channel leaves nothing."""
+    sizes: list[int] = []
+    handles = [
+        tap.register_forward_hook(
+            lambda module, args, out: sizes.append(out[0].numel() // out.shape[1])
+        )
+        for tap in model.rla.out.values()
+    ]
+    run(model, spec)
+    for handle in handles:
+        handle.remove()
+    return min(sizes) == 1
 
 
 def cells_at_h0(model: rlawrap.RLAModel) -> set[str]:
@@ -369,6 +388,8 @@ def every_parameter_learns(case: Case, model: rlawrap.RLAModel, first: dict[str,
     """Finite gradients, not zero by the second step; three tries, as a ReLU may be dead in one."""
     names = {n for n, p in model.named_parameters() if n.startswith("rla.")}
     missing = names - inert(model)
+    if per_channel(model.config) and one_pixel(model, case.net):
+        missing = set()
     for attempt in range(3):
         model.load_state_dict(first)
         if attempt:
