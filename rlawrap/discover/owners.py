@@ -74,7 +74,7 @@ class OwnerRules:
         pair = flow.ops.add_operands(node)
         if pair is not None:
             a, b = pair
-            if a in flow.data and b in flow.data and flow.shapes.rows(a) == flow.shapes.rows(b):
+            if a in flow.data and b in flow.data and self._equal_where_added(node, a, b):
                 return [a, b]
             return None
         items = flow.ops.cat_operands(node)
@@ -82,6 +82,11 @@ class OwnerRules:
             return None
         items = [n for n in dict.fromkeys(items) if n in flow.data and flow.is_image(n)]
         return items if len(items) >= 2 else None
+
+    def _equal_where_added(self, add: fx.Node, a: fx.Node, b: fx.Node) -> bool:
+        """Whether two operands have one shape at each probe size that the addition takes."""
+        rows = (self.flow.shapes.rows(n) for n in (add, a, b))
+        return all(x == y for out, x, y in zip(*rows, strict=True) if out is not None)
 
     def _stacked(self, node: fx.Node) -> list[fx.Node] | None:
         """`torch.stack` of branches has one axis more than an image."""

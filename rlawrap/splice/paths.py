@@ -80,7 +80,7 @@ class PathMaker:
         self.flow, self.k, self.norm_kind = flow, k, norm
         self.dims = flow.rank - 2
 
-    def entry(self, layer: fx.Node, stop: fx.Node | None, depthwise: bool) -> Path:
+    def entry(self, layer: fx.Node, stop: fx.Node | None, output: fx.Node, depthwise: bool) -> Path:
         """The way into a block's first convolution (or, `depthwise`, beside its depthwise one)."""
         conv = self.flow.ops.conv(layer)
         if conv is None:
@@ -100,7 +100,7 @@ class PathMaker:
                 return Path(layer, problem="its input has a size that h cannot be brought to")
             layers = [*self._steps(steps), *layers]
         if conv.depthwise:
-            return self._beside_depthwise(layer, conv, layers)
+            return self._beside_depthwise(layer, conv, layers, output)
         return self._dense(layer, conv, layers)
 
     def _changes_values(self, node: fx.Node) -> bool:
@@ -183,13 +183,13 @@ class PathMaker:
         return Path(layer, layers)
 
     def _beside_depthwise(
-        self, layer: fx.Node, conv: Conv, layers: list[tuple[str, Build]]
+        self, layer: fx.Node, conv: Conv, layers: list[tuple[str, Build]], output: fx.Node
     ) -> Path:
         """h's own depthwise convolution, norm and activation, up to the next dense convolution."""
         make = self._window(layer, conv)
         if make is None:
             return Path(layer, problem="its window does not explain the size of its output")
-        dense = self._next_dense(layer)
+        dense = self._next_dense(layer, output)
         if dense is None:
             return Path(layer, problem="no dense convolution follows the depthwise one")
         between = self._chain(layer, dense)
@@ -203,15 +203,15 @@ class PathMaker:
             return Path(layer, problem="no dense convolution follows the depthwise one")
         return self._dense(dense, inner, layers)
 
-    def _next_dense(self, layer: fx.Node) -> fx.Node | None:
-        """The first dense convolution behind a depthwise one that reads its full resolution."""
+    def _next_dense(self, layer: fx.Node, output: fx.Node) -> fx.Node | None:
+        """A block's first dense convolution behind a depthwise one that reads its resolution."""
         flow = self.flow
         seen: set[fx.Node] = set()
         queue = [layer]
         hits = []
         while queue:
             node = queue.pop(0)
-            for user in node.users:
+            for user in node.users if node is not output else ():
                 if user in seen or user not in flow.data:
                     continue
                 seen.add(user)

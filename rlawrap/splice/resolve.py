@@ -110,7 +110,7 @@ def _step(
         bring = _route(flow, refs.node(design.plan.blocks[parent].output), start)
     else:
         bring = []
-    built = _paths(design, flow, refs, maker, block, entries, start, i)
+    built = _paths(design, flow, refs, maker, block, entries, start, output, i)
     if parent is None and config.initial_state == "none":
         built = []
     shared = {"stage": str(stage), "network": "0", "none": str(i)}[config.share]
@@ -178,12 +178,13 @@ def _paths(
     block: Block,
     entries: list[fx.Node],
     start: fx.Node,
+    output: fx.Node,
     index: int,
 ) -> list[Entry]:
     if design.config.inject == "none":
         return []
     if design.config.inject == "depthwise":
-        entries = _depthwise_after(flow, entries) or entries
+        entries = _depthwise_after(flow, entries, output) or entries
     built: list[Entry] = []
     taken: set[fx.Node] = set()
     for layer in entries:
@@ -196,7 +197,7 @@ def _paths(
         stop: fx.Node | None = start if flow.derives(layer, start) else None
         if conv is not None and conv.depthwise and not _reads(flow, layer, start):
             stop = None
-        path = maker.entry(layer, stop, depthwise=design.config.inject == "depthwise")
+        path = maker.entry(layer, stop, output, depthwise=design.config.inject == "depthwise")
         if path.problem:
             design.notes.append(
                 f"{block.path}: h does not enter {refs.name(layer)}: {path.problem}"
@@ -220,8 +221,8 @@ def _reads(flow: Flow, layer: fx.Node, start: fx.Node) -> bool:
     return True
 
 
-def _depthwise_after(flow: Flow, entries: list[fx.Node]) -> list[fx.Node]:
-    """The first depthwise convolutions at or behind the entries (MobileNetV2 as published)."""
+def _depthwise_after(flow: Flow, entries: list[fx.Node], output: fx.Node) -> list[fx.Node]:
+    """A block's first depthwise convolution at or behind its entries (MobileNetV2 as published)."""
     found: list[fx.Node] = []
     seen: set[fx.Node] = set()
     queue = list(entries)
@@ -231,7 +232,7 @@ def _depthwise_after(flow: Flow, entries: list[fx.Node]) -> list[fx.Node]:
         if conv is not None and conv.depthwise:
             found.append(node)
             continue
-        if conv is not None and node not in entries:
+        if node is output or (conv is not None and node not in entries):
             continue
         for user in node.users:
             if user in flow.data and user not in seen:

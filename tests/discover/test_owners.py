@@ -301,3 +301,17 @@ def test_residual_modules_on_sequences_are_left_out_by_name() -> None:
         assert "tokens.0" in str(error) and "sequences of tokens" in str(error)
     else:
         raise AssertionError("a network of sequences alone has no blocks")
+
+
+def test_an_addition_counts_where_the_network_takes_the_size() -> None:
+    class Halves(nn.Module):
+        """The shortcut rounds up, the branch down: odd sizes are refused."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.down, self.inner = nn.Conv2d(8, 8, 1, stride=2), Inverted(8, 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.down(x) + torch.relu(nn.functional.avg_pool2d(self.inner(x), 2))
+
+    assert blocks(Net(Halves(), Halves())) == ["body.0", "body.1"]

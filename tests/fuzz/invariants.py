@@ -313,13 +313,16 @@ def inert(model: rlawrap.RLAModel) -> set[str]:
     """Parameters that the options themselves leave without effect.
 
     `initial_state="zeros"`: what multiplies h^0; `update="split"`: the norm that reads h^0; the
-    reset gate of a GRU that only ever resets h^0; a norm of each channel alone before an average
-    over the image: all that only the head reads.
+    without a norm the whole cell, where it only ever convolves h^0; the reset gate of a GRU that
+    only ever resets h^0; a norm of each channel alone before an average over the image: all that
+    only the head reads.
     """
     config, blocks = model.config, model.plan.blocks
     first = [i for i, block in enumerate(blocks) if block.after is None]
     starts = [f"rla.block.{i}.norm.weight" for i in first if config.update == "split"]
     starts += [f"rla.cell.{key}.reset_norm." for key in cells_at_h0(model)]
+    if config.update == "split" and config.norm == "none" and config.cell in ("conv", "dwconv"):
+        starts += [f"rla.cell.{key}." for key in cells_at_h0(model)]
     if config.initial_state == "zeros":
         starts += [f"rla.inject.{i}{end}" for i in first for end in "._"]
     if per_channel(config) and averaged_away(model):

@@ -174,6 +174,41 @@ def test_options_without_effect_warn() -> None:
         rlawrap.apply(BlockNet(), k=4, inject="depthwise")
 
 
+class Separable(nn.Module):
+    """Depthwise, then dense; with `dense=False` the pixels of each channel alone."""
+
+    def __init__(self, width: int, dense: bool = True) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(width, width, 3, padding=1, groups=width)
+        self.dense = nn.Conv2d(width, width, 1) if dense else nn.Sigmoid()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.dense(F.relu(self.depthwise(x)))
+
+
+def small_net(*body: nn.Module) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3), *body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)
+    )
+
+
+def test_h_enters_a_block_only_in_that_block() -> None:
+    plain = nn.Sequential(nn.Conv2d(8, 8, 1), nn.ReLU())
+    net = small_net(Separable(8), plain, Separable(8))
+    model = rlawrap.apply(net, k=4, blocks=["1", "2", "3"], inject="depthwise")
+    into = {name: [n for n, _ in path.named_children()] for name, path in model.rla.inject.items()}
+    assert into["1"] == ["conv"]  # not beside the next block's depthwise convolution
+    assert into["2"] == ["depthwise", "act", "conv"]
+
+
+def test_a_dense_convolution_of_the_next_block_is_no_way_into_this_one() -> None:
+    plain = nn.Sequential(nn.Conv2d(8, 8, 1), nn.ReLU())
+    net = small_net(Separable(8), Separable(8, dense=False), plain)
+    model = rlawrap.apply(net, k=4, blocks=["1", "2", "3"])
+    assert list(model.rla.inject) == ["2"]  # the first has no hidden state before it
+    assert any("no dense convolution follows" in note for note in model.plan.notes)
+
+
 @pytest.mark.parametrize("size", [15, 16, 17, 31])
 def test_h_has_the_size_of_x_at_every_size(size: int) -> None:
     model = rlawrap.apply(BlockNet(), k=4, initial_state="zeros")
