@@ -1,0 +1,89 @@
+"""One or two small networks of each family: blocks of the family's own classes, and sound."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.zoo.nets import Net, all_nets
+from tests.zoo.soundness import check
+
+pytest.importorskip("timm", reason="the zoo needs timm: pip install 'rlawrap[timm]'")
+
+#: The smallest networks that show what is particular about a family.
+NAMES = (
+    "torchvision/alexnet", "torchvision/resnet18", "torchvision/densenet121",
+    "torchvision/googlenet", "torchvision/squeezenet1_1", "torchvision/mobilenet_v3_small",
+    "torchvision/mnasnet0_5", "torchvision/shufflenet_v2_x0_5", "torchvision/regnet_y_400mf",
+    "torchvision/video/r3d_18", "torchvision/segmentation/lraspp_mobilenet_v3_large",
+    "torchvision/backbone/resnet18_fpn",
+    "timm/byoanet/lambda_resnet26t", "timm/byobnet/test_byobnet", "timm/byobnet/mobileone_s0",
+    "timm/convnext/test_convnext", "timm/cspnet/cspresnet50", "timm/cspnext/cspnext_tiny",
+    "timm/dla/dla46_c", "timm/dpn/dpn48b", "timm/edgenext/edgenext_xx_small",
+    "timm/efficientnet/test_efficientnet", "timm/efficientnet/mixnet_s",
+    "timm/fasternet/fasternet_t0", "timm/fastvit/fastvit_t8", "timm/ghostnet/ghostnetv2_100",
+    "timm/hgnet/hgnetv2_b0", "timm/hrnet/hrnet_w18_small",
+    "timm/inception_next/inception_next_atto", "timm/lcnetv2/lcnetv2_small",
+    "timm/mambaout/test_mambaout", "timm/metaformer/poolformer_s12", "timm/mobilenetv3/lcnet_035",
+    "timm/nfnet/test_nfnet", "timm/rdnet/rdnet_tiny", "timm/regnet/regnetz_005",
+    "timm/repghost/repghostnet_050", "timm/repvit/repvit_m1", "timm/resnest/resnest14d",
+    "timm/resnetv2/resnetv2_18", "timm/rexnet/rexnet_100", "timm/selecsls/selecsls42",
+    "timm/sknet/skresnet18", "timm/starnet/starnet_s050", "timm/tresnet/tresnet_m",
+    "timm/vgg/vgg11_bn", "timm/vovnet/ese_vovnet19b_slim_dw", "timm/shvit/shvit_s1",
+)  # fmt: skip
+
+#: Of these only the plan is checked: running them takes too long for every test run.
+PLANNED = (
+    "torchvision/convnext_tiny", "torchvision/inception_v3", "torchvision/mobilenet_v2",
+    "torchvision/vgg11", "torchvision/efficientnet_b0",
+    "timm/convmixer/convmixer_1536_20", "timm/densenet/densenet121",
+    "timm/inception_v4/inception_v4", "timm/nasnet/nasnetalarge", "timm/pnasnet/pnasnet5large",
+    "timm/res2net/res2net50_48w_2s", "timm/senet/legacy_seresnet18",
+    "timm/xception/legacy_xception", "timm/xception_aligned/xception41",
+)  # fmt: skip
+
+ZOO = {net.name: net for net in all_nets()}
+
+
+def test_the_zoo_holds_every_family_and_each_name_once() -> None:
+    nets = all_nets()
+    assert len(ZOO) == len(nets) > 900
+    assert {n.label for n in nets} >= {"torchvision classification", "timm resnet", "timm dla"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_blocks_are_exact_and_the_rewrite_is_sound(name: str) -> None:
+    row = check(ZOO[name])
+    assert row.get("refused") is None
+    assert (row["missing"], row["extra"]) == ([], [])
+    assert row["exact"]
+    assert {k: v for k, v in row["checks"].items() if v != "ok"} == {}
+
+
+@pytest.mark.parametrize("name", PLANNED)
+def test_blocks_are_exact(name: str) -> None:
+    row = check(ZOO[name], only_blocks=True)
+    assert (row.get("refused"), row["missing"], row["extra"]) == (None, [], [])
+
+
+def test_a_network_of_token_sequences_is_refused_by_name() -> None:
+    row = check(ZOO["timm/levit/levit_128s"], only_blocks=True)
+    assert row["blocks"] == 0
+    assert "stages.0.blocks.0" in row["refused"]
+    assert "sequences of tokens" in row["refused"]
+
+
+@pytest.mark.parametrize(
+    ("name", "blocks"),
+    [
+        ("timm/densenet/densenet121", 58),
+        ("timm/regnet/regnety_002", 13),
+        ("timm/convnext/convnext_atto", 12),
+        ("timm/res2net/res2net50_14w_8s", 16),
+        ("timm/ghostnet/ghostnet_050", 16),
+    ],
+)
+def test_the_yardstick_counts_what_the_architecture_is_known_to_have(
+    name: str, blocks: int
+) -> None:
+    net: Net = ZOO[name]
+    assert len(net.family.blocks(net.build())) == blocks
