@@ -80,25 +80,29 @@ class PathMaker:
         self.flow, self.k, self.norm_kind = flow, k, norm
         self.dims = flow.rank - 2
 
-    def entry(self, layer: fx.Node, stop: fx.Node | None, output: fx.Node, depthwise: bool) -> Path:
-        """The way into a block's first convolution (or, `depthwise`, beside its depthwise one)."""
+    def entry(self, layer: fx.Node, start: fx.Node, output: fx.Node, behind: bool) -> Path:
+        """The way from the size of a block's input, `start`, into one of its convolutions.
+
+        `behind`: other convolutions lie between the two, so h joins at this one's own input.
+        """
         conv = self.flow.ops.conv(layer)
         if conv is None:
             return Path(layer, problem="it is no convolution or linear layer")
-        meet, between = meeting_point(self.flow, layer, stop)
-        if depthwise and stop is None:
+        apart = behind or not self.flow.derives(layer, start)
+        meet, between = meeting_point(self.flow, layer, None if apart else start)
+        if behind:
             # h joins what the depthwise convolution reads, behind the expansion's norm and
             # activation; padding before it is for both.
             acts = [i for i, n in enumerate(between) if self._changes_values(n)]
             between = between[acts[-1] + 1 :] if acts else between
+            meet = self.flow.sources[between[0] if between else layer][0]
         layers = self._between(between)
         if layers is None:
             return Path(layer, problem="h cannot follow what lies before it")
-        if stop is not None and meet is not stop:
-            steps = route(self.flow, stop, meet)
-            if steps is None:
-                return Path(layer, problem="its input has a size that h cannot be brought to")
-            layers = [*self._steps(steps), *layers]
+        steps = route(self.flow, start, meet)
+        if steps is None:
+            return Path(layer, problem="its input has a size that h cannot be brought to")
+        layers = [*self._steps(steps), *layers]
         if conv.depthwise:
             return self._beside_depthwise(layer, conv, layers, output)
         return self._dense(layer, conv, layers)

@@ -194,10 +194,9 @@ def _paths(
                 f"block {block.path!r}: its entry {refs.name(layer)!r} is no convolution or linear "
                 "layer, which h could join."
             )
-        stop: fx.Node | None = start if flow.derives(layer, start) else None
-        if conv is not None and conv.depthwise and not _reads(flow, layer, start):
-            stop = None
-        path = maker.entry(layer, stop, output, depthwise=design.config.inject == "depthwise")
+        deeper = design.config.inject == "depthwise" and conv.depthwise
+        behind = deeper and not _reads(flow, layer, start)
+        path = maker.entry(layer, start, output, behind)
         if path.problem:
             design.notes.append(
                 f"{block.path}: h does not enter {refs.name(layer)}: {path.problem}"

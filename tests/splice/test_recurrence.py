@@ -186,6 +186,17 @@ class Separable(nn.Module):
         return x + self.dense(F.relu(self.depthwise(x)))
 
 
+class Strided(nn.Module):
+    """The depthwise convolution comes behind one that makes the image smaller."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.down, self.rest = nn.Conv2d(width, width, 3, stride=2, padding=1), Separable(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.rest(F.relu(self.down(x)))
+
+
 def small_net(*body: nn.Module) -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(3, 8, 3), *body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)
@@ -207,6 +218,16 @@ def test_a_dense_convolution_of_the_next_block_is_no_way_into_this_one() -> None
     model = rlawrap.apply(net, k=4, blocks=["1", "2", "3"])
     assert list(model.rla.inject) == ["2"]  # the first has no hidden state before it
     assert any("no dense convolution follows" in note for note in model.plan.notes)
+
+
+@pytest.mark.parametrize("size", [16, 17])
+def test_h_is_brought_to_the_size_of_a_depthwise_convolution(size: int) -> None:
+    net = small_net(Strided(8), Strided(8))
+    model = rlawrap.apply(net, k=4, blocks=Strided, inject="depthwise")
+    assert [n for n, _ in model.rla.inject["1"].named_children()][:2] == ["pool", "depthwise"]
+    x = torch.randn(2, 3, size, size)
+    assert relative(net(x), model(x)) < 1e-6
+    assert relative(net(x), random_rla(model)(x)) > 1e-4
 
 
 @pytest.mark.parametrize("size", [15, 16, 17, 31])
