@@ -15,7 +15,7 @@ from typing import Any
 from torch import fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from rlawrap.discover.refs import References
+from rlawrap.discover.refs import References, name_alike
 from rlawrap.discover.trace import Trace, make_shadow, trace_graph, unify
 
 #: A value of the module's own forward (a reference, as in `rlawrap.plan`) and a child's name.
@@ -138,6 +138,7 @@ def _forwards(
     if unify(evaluated, trained) is not None:
         forward = _insert(evaluated, insertions)
         return forward, forward
+    name_alike(evaluated, trained)
     return _insert(evaluated, insertions), _insert(trained, insertions)
 
 

@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from rlawrap.discover.blocks import BlockChoice, BlockFinder
 from rlawrap.discover.conditions import Conditions
 from rlawrap.discover.flow import Flow
-from rlawrap.discover.refs import References
+from rlawrap.discover.refs import References, name_alike
 from rlawrap.discover.shapes import measure, measure_at
 from rlawrap.discover.stages import StageChoice, group, link
 from rlawrap.discover.trace import (
@@ -80,6 +80,7 @@ def trace_model(
     relink(evaluated)
     if one is None:
         relink(trained)
+        name_alike(evaluated, trained)
     shapes, notes = measure(evaluated, example_input, also=None if one is not None else trained)
     flow = Flow(evaluated, shapes)
     if one is not None:

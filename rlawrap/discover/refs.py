@@ -29,27 +29,60 @@ def tensors_of(value: Any) -> list[fx.Node]:
     return []
 
 
+def _names_of(trace: Trace) -> dict[fx.Node, str]:
+    """The reference of every value of a graph."""
+    names: dict[fx.Node, str] = {}
+    counts: dict[tuple[Frame, str], int] = defaultdict(int)
+    inputs = 0
+    for node in trace.graph.nodes:
+        if node.op == "placeholder":
+            names[node] = ":input" if inputs == 0 else f":input#{inputs}"
+            inputs += 1
+        elif node.op == "call_module":
+            names[node] = _frame_text(trace.leaf_frames[node])
+        elif node.op in ("call_function", "call_method"):
+            owner, name = trace.owner(node), name_of(node).strip("_")
+            ordinal = counts[owner, name]
+            counts[owner, name] += 1
+            suffix = f"#{ordinal}" if ordinal else ""
+            names[node] = f"{_frame_text(owner)}:{name}{suffix}"
+    return names
+
+
+def _by_place(trace: Trace) -> dict[tuple[Any, ...], fx.Node]:
+    """The values of a graph by the call, the line of code and the operation that made them."""
+    found: dict[tuple[Any, ...], fx.Node] = {}
+    counts: dict[tuple[Any, ...], int] = defaultdict(int)
+    for i, node in enumerate(trace.graph.nodes):
+        if node.op == "placeholder":
+            found["placeholder", i] = node
+        elif node.op in ("call_module", "call_function", "call_method"):
+            what = str(node.target) if node.op == "call_module" else name_of(node)
+            key = (trace.owner(node), trace.places.get(node), node.op, what)
+            found[(*key, counts[key])] = node
+            counts[key] += 1
+    return found
+
+
+def name_alike(evaluated: Trace, trained: Trace) -> None:
+    """Give the values of the train graph the references that they have in eval mode.
+
+    By their number they could not be told: a drop of branches, say, adds a product to the forward,
+    and every later product would have another name. What only train mode computes has none.
+    """
+    names = _names_of(evaluated)
+    twins = _by_place(trained)
+    pairs = ((node, twins.get(key)) for key, node in _by_place(evaluated).items())
+    trained.names = {twin: names[node] for node, twin in pairs if twin is not None}
+
+
 class References:
     """Both directions: the reference of a node, and the node of a reference."""
 
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
-        self._nodes: dict[str, fx.Node] = {}
-        self._names: dict[fx.Node, str] = {}
-        counts: dict[tuple[Frame, str], int] = defaultdict(int)
-        inputs = 0
-        for node in trace.graph.nodes:
-            if node.op == "placeholder":
-                self._add(":input" if inputs == 0 else f":input#{inputs}", node)
-                inputs += 1
-            elif node.op == "call_module":
-                self._add(_frame_text(trace.leaf_frames[node]), node)
-            elif node.op in ("call_function", "call_method"):
-                owner, name = trace.owner(node), name_of(node).strip("_")
-                ordinal = counts[owner, name]
-                counts[owner, name] += 1
-                suffix = f"#{ordinal}" if ordinal else ""
-                self._add(f"{_frame_text(owner)}:{name}{suffix}", node)
+        self._names = _names_of(trace) if trace.names is None else trace.names
+        self._nodes = {name: node for node, name in self._names.items()}
         for frame, call in trace.calls.items():
             nodes = tensors_of(call.output)
             if len(nodes) == 1:
@@ -57,10 +90,6 @@ class References:
             else:
                 for i, node in enumerate(nodes):
                     self._nodes.setdefault(f"{_frame_text(frame)}:out#{i}", node)
-
-    def _add(self, text: str, node: fx.Node) -> None:
-        self._nodes[text] = node
-        self._names[node] = text
 
     def name(self, node: fx.Node) -> str:
         """The reference of a node."""
@@ -73,9 +102,11 @@ class References:
         except KeyError:
             near = difflib.get_close_matches(reference, self._nodes, n=4)
             hint = f" Near it: {', '.join(near)}." if near else ""
+            when = "" if self.trace.names is None else " in training mode"
             raise PlanError(
                 f"the plan names {reference!r}, which {type(self.trace.root).__name__} does not "
-                f"compute.{hint} print(rlawrap.inspect(model)) shows the references of a network."
+                f"compute{when}.{hint} print(rlawrap.inspect(model)) shows the references of a "
+                "network."
             ) from None
 
     def find(self, reference: str) -> fx.Node | None:

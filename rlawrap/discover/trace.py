@@ -33,6 +33,9 @@ class Trace:
     leaf_frames: dict[fx.Node, Frame]
     fake_mode: FakeTensorMode
     training: bool
+    places: dict[fx.Node, tuple[str, int]] = field(default_factory=dict)
+    #: In a graph of train mode: names of the values that eval mode computes as well.
+    names: dict[fx.Node, str] | None = None
     #: Tensors that `forward` made while tracing; the graph reads them as attributes of the root.
     constants: dict[str, torch.Tensor] = field(default_factory=dict)
     #: Results on fake tensors by what their shape depends on; see `rlawrap.discover.shapes`.
@@ -143,7 +146,8 @@ def trace_graph(
         tracer.leaf_frames,
         fake_mode,
         training,
-        constants,
+        tracer.places,
+        constants=constants,
     )
 
 

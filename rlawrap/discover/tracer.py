@@ -145,6 +145,8 @@ class RLATracer(fx.Tracer):
         self.stacks: dict[fx.Node, tuple[Frame, ...]] = {}
         self.calls: dict[Frame, Call] = {}
         self.leaf_frames: dict[fx.Node, Frame] = {}
+        #: The line of the network's own code that made a node.
+        self.places: dict[fx.Node, tuple[str, int]] = {}
         self._tensor_names: dict[int, str] = {}
         #: Answers questions about shapes; set by whoever can run the graph so far.
         self.answer: Callable[[fx.Node, Callable[[Any], Any]], Any] | None = None
@@ -224,6 +226,7 @@ class RLATracer(fx.Tracer):
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
         node = super().create_node(*args, **kwargs)
         self.stacks[node] = tuple(self.stack)
+        self.places[node] = _place(sys._getframe(1))
         return node
 
     def call_module(
@@ -270,6 +273,16 @@ class RLATracer(fx.Tracer):
         message = f"this network was traced with {name}={default!r} and takes no other value"
         self.create_proxy("call_function", torch._assert, (same, message), {})
         return default
+
+
+def _place(frame: FrameType | None) -> tuple[str, int]:
+    """File and line of the nearest caller outside torch and this package's tracing."""
+    while frame is not None:
+        module = frame.f_globals.get("__name__", "")
+        if not module.startswith(("torch.", "rlawrap.discover.")):
+            return frame.f_code.co_filename, frame.f_lineno
+        frame = frame.f_back
+    return "", 0
 
 
 def random_states() -> tuple[Any, ...]:

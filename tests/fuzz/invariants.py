@@ -363,14 +363,35 @@ def one_pixel(model: rlawrap.RLAModel, spec: NetSpec) -> bool:
 def cells_at_h0(model: rlawrap.RLAModel) -> set[str]:
     """Keys of the cells that only ever update h^0."""
     users: dict[str, list[bool]] = {}
-    index = 0
+    index, updating = 0, updates(model)
     for stage in model.plan.stages:
         for block in stage.blocks:
             keys = {"stage": stage.index, "network": 0, "none": index}
-            starts = block.after is None or (block.after == "previous" and index == 0)
-            users.setdefault(str(keys[model.config.share]), []).append(starts)
+            if index in updating:
+                starts = parent(model, index) is None
+                users.setdefault(str(keys[model.config.share]), []).append(starts)
             index += 1
     return {key for key, starts in users.items() if all(starts)}
+
+
+def parent(model: rlawrap.RLAModel, index: int) -> int | None:
+    """The block whose hidden state a block reads."""
+    after = model.plan.blocks[index].after
+    if after == "previous":
+        return index - 1 if index else None
+    return after
+
+
+def updates(model: rlawrap.RLAModel) -> set[int]:
+    """The blocks that update h: what a later block or the head reads."""
+    parts = dict(model.rla.named_children())
+    entered = {int(name.partition("_")[0]) for name in parts.get("inject", {})}
+    needed = {len(model.plan.blocks) - 1} if "head" in parts else set()
+    for index in reversed(range(len(model.plan.blocks))):
+        before = parent(model, index)
+        if before is not None and index in entered | needed:
+            needed.add(before)
+    return needed
 
 
 def averaged_away(model: rlawrap.RLAModel) -> bool:
