@@ -365,7 +365,7 @@ def cells_at_h0(model: rlawrap.RLAModel) -> set[str]:
     users: dict[str, list[bool]] = {}
     index, updating = 0, updates(model)
     for stage in model.plan.stages:
-        for block in stage.blocks:
+        for _ in stage.blocks:
             keys = {"stage": stage.index, "network": 0, "none": index}
             if index in updating:
                 starts = parent(model, index) is None
