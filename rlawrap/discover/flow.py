@@ -179,8 +179,16 @@ class Flow:
         return tuple(n for i, n in enumerate(shape) if i not in (0, axis))
 
     def resolution(self, node: fx.Node) -> tuple[tuple[int, ...] | None, ...]:
-        """Its spatial size at every probe: equal tuples mean equal resolution for good."""
+        """Its spatial size at every probe; None where the network refuses that size before it."""
         return tuple(self.spatial(node, i) for i in range(len(self.shapes.inputs)))
+
+    def same_size(self, a: fx.Node, b: fx.Node) -> bool:
+        """Whether two tensors have one spatial size, at every probe that the network takes so far.
+
+        A size that it refuses between the two is known of the first alone, and tells nothing.
+        """
+        (first, *more) = zip(self.resolution(a), self.resolution(b), strict=True)
+        return first[0] == first[1] and all(x == y for x, y in more if x and y)
 
     def channels(self, node: fx.Node) -> int | None:
         axis = self.channel_axis(node)

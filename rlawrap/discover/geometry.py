@@ -83,9 +83,9 @@ def route(flow: Flow, source: fx.Node, goal: fx.Node) -> list[Step] | None:
     First the windows on the shortest data path between them, then a pool whose stride explains
     the sizes at every probe.
     """
-    here, there = flow.resolution(source), flow.resolution(goal)
-    if here == there:
+    if flow.same_size(source, goal):
         return []
+    here, there = flow.resolution(source), flow.resolution(goal)
     path = _shortest(flow, source, goal)
     if path is not None:
         steps = _along(flow, path)
@@ -135,7 +135,7 @@ def _along(flow: Flow, path: list[fx.Node]) -> list[Step] | None:
         sources = [s for s in flow.sources[node] if flow.channel_axis(s) is not None]
         if flow.channel_axis(node) is None or not sources:
             return None
-        if flow.resolution(node) == flow.resolution(sources[0]):
+        if flow.same_size(node, sources[0]):
             continue
         window = flow.ops.window(node)
         if window is not None:

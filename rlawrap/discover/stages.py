@@ -28,8 +28,7 @@ def link(flow: Flow, blocks: list[Wired]) -> list[int | None]:
         ready = [j for j in range(i) if flow.position[blocks[j].output] < begin]
         parent: int | None = None
         for j in reversed(ready):
-            source = blocks[j].output
-            if flow.resolution(source) == flow.resolution(goal) or _pools_to(flow, source, goal):
+            if route(flow, blocks[j].output, goal) is not None:
                 parent = j
                 break
             if j < ready[-1] - 64:
@@ -37,28 +36,20 @@ def link(flow: Flow, blocks: list[Wired]) -> list[int | None]:
         if parent is None and ready:
             parent = ready[-1]
         elif parent is not None and parent != ready[-1]:
-            same = [j for j in ready if flow.resolution(blocks[j].output) == flow.resolution(goal)]
+            same = [j for j in ready if flow.same_size(blocks[j].output, goal)]
             parent = same[-1] if same else parent
         parents.append(parent)
     return parents
-
-
-def _pools_to(flow: Flow, source: object, goal: object) -> bool:
-    steps = route(flow, source, goal)  # type: ignore[arg-type]
-    return steps is not None
 
 
 def group(flow: Flow, blocks: list[Wired], choice: StageChoice | None) -> list[list[int]]:
     """Indices of the blocks of each stage: runs of one resolution, or as the user says."""
     if choice is None:
         stages: list[list[int]] = []
-        last: object = None
         for i, block in enumerate(blocks):
-            here = flow.resolution(block.output)
-            if here != last:
+            if i == 0 or not flow.same_size(blocks[i - 1].output, block.output):
                 stages.append([])
             stages[-1].append(i)
-            last = here
         return stages
     return _chosen(blocks, choice)
 

@@ -146,7 +146,7 @@ def _joinable(
         conv = flow.ops.conv(entry)
         while conv is not None and conv.depthwise:
             behind = [n for n in _next_convs(flow, entry, inner) if n in main]
-            behind = [n for n in behind if flow.resolution(n) == flow.resolution(entry)]
+            behind = [n for n in behind if flow.same_size(n, entry)]
             kinds = [flow.ops.conv(n) for n in behind]
             if any(c and not c.depthwise and not c.transposed for c in kinds) or not behind:
                 break

@@ -142,7 +142,7 @@ class PathMaker:
             return [("act", lambda: named_activation(name_of(node)))]
         window = ops.window(node)
         if window is not None and ops.conv(node) is None:
-            same = self.flow.resolution(node) == self.flow.resolution(self.flow.sources[node][0])
+            same = self.flow.same_size(node, self.flow.sources[node][0])
             if ops.max_pool(node) and same:
                 return [("pool", lambda: max_pool_layer(window))]
             return self._steps(pools_for(window)) if not same else []
@@ -150,7 +150,7 @@ class PathMaker:
         if pad is not None:
             return self._steps([pad])
         before, after = self.flow.sources[node][0], node
-        if self.flow.resolution(before) == self.flow.resolution(after):
+        if self.flow.same_size(before, after):
             return []  # dropout, scaling, a change of layout: nothing that h needs
         steps = route(self.flow, before, after)
         return None if steps is None else self._steps(steps)
@@ -222,7 +222,7 @@ class PathMaker:
                 conv = flow.ops.conv(user)
                 if conv is None:
                     queue.append(user)
-                elif flow.resolution(flow.sources[user][0]) == flow.resolution(layer):
+                elif flow.same_size(flow.sources[user][0], layer):
                     hits.append(user)
         dense = [
             n for n in hits if (c := flow.ops.conv(n)) and not c.depthwise and not c.transposed
@@ -238,7 +238,7 @@ class PathMaker:
             sources = [s for s in flow.sources[node] if flow.derives(s, layer)]
             if not sources or flow.ops.conv(node) is not None:
                 return None
-            same = [s for s in sources if flow.resolution(s) == flow.resolution(node)]
+            same = [s for s in sources if flow.same_size(s, node)]
             if len(sources) > 1:
                 if not same:
                     return None

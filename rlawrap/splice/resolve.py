@@ -161,7 +161,7 @@ def _source(
         node = output if block.branch is None else _image(flow, refs, block.branch, block)
     else:
         node = start if block.shortcut is None else _image(flow, refs, block.shortcut, block)
-    if flow.resolution(node) == flow.resolution(output):
+    if flow.same_size(node, output):
         return node, []
     steps = route(flow, node, output)
     if steps is None:

@@ -113,3 +113,28 @@ def test_rewritten_networks_run_at_every_size(down: nn.Module, between: bool) ->
     for n in (15, 16, 17, 18, 19, 23):
         x = torch.randn(1, 3, n, n + 3)
         assert torch.equal(model(x), base(x))
+
+
+class Placed(nn.Module):
+    """Halves the image, rounding down, and adds a learned map of one size: others are refused."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool, self.conv = nn.AvgPool2d(2), nn.Conv2d(6, 6, 3, padding=1)
+        self.place = nn.Parameter(torch.randn(1, 6, 8, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.tanh(self.conv(self.pool(x)) + self.place)
+        return self.pool(x) + y
+
+
+@pytest.mark.parametrize("size", [(16, 16), (17, 16), (17, 17)])
+def test_windows_decide_where_the_network_refuses_the_probes(size: tuple[int, int]) -> None:
+    base = nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1), Block(6, 6), Placed(), Block(6, 6), Block(6, 6),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 2),
+    ).eval()  # fmt: skip
+    model = rlawrap.apply(base, k=4, example_input=torch.zeros(2, 3, 16, 16))
+    assert len(model.plan.blocks) == 4
+    x = torch.randn(2, 3, *size)
+    assert torch.equal(model(x), base(x))
