@@ -33,6 +33,36 @@ class Residual(nn.Module):
         return self.relu(y)
 
 
+class Small(nn.Module):
+    """A stem, a body of the test's own modules, and a classifier."""
+
+    def __init__(self, *body: nn.Module, width: int = 8, last: int = 8) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, width, 3, padding=1)
+        self.body = nn.Sequential(*body)
+        self.fc = nn.Linear(last, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.body(self.stem(x)).mean((2, 3)))
+
+
+class Dropping(nn.Module):
+    """A residual block that drops its branch by hand: train mode multiplies and subtracts more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv2(torch.relu(self.conv1(x)))
+        if self.training:
+            keep = x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(0.9)
+            y = y * keep
+        y = y * 0.5
+        y = y - y.mean((2, 3), keepdim=True)
+        return x + y
+
+
 class BlockNet(nn.Module):
     """A custom network of block modules."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ def eca_kernel(channels: int) -> int:
     return size if size % 2 else size + 1
 
 
-class _Gate(nn.Module):
+class _Gate(nn.Module, ABC):
     """x times a gate for every channel; `gate` computes it from the channels' means."""
 
     def __init__(self, dims: int, channels_last: bool) -> None:
@@ -34,8 +35,9 @@ class _Gate(nn.Module):
             gate = gate.unsqueeze(1 if self.channels_last else -1)
         return x * gate
 
+    @abstractmethod
     def gate(self, means: Tensor) -> Tensor:
-        raise NotImplementedError
+        """A factor for every channel, (B, C) from (B, C)."""
 
 
 class ECA(_Gate):

@@ -33,6 +33,7 @@ class Trace:
     leaf_frames: dict[fx.Node, Frame]
     fake_mode: FakeTensorMode
     training: bool
+    #: File and line of the network's code that made a node.
     places: dict[fx.Node, tuple[str, int]] = field(default_factory=dict)
     #: In a graph of train mode: names of the values that eval mode computes as well.
     names: dict[fx.Node, str] | None = None

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import rlawrap
 from rlawrap.attention import ECA, SE, eca_kernel
 from rlawrap.errors import ConfigError, PlanError
+from tests.nets import Dropping, Small
 
 
 def _resnet() -> nn.Module:
@@ -222,6 +223,21 @@ def test_optional_arguments_and_training_mode_are_kept() -> None:
     block = model.get_submodule("blocks.0")
     with pytest.raises(TypeError):
         block(x, x, 2.0)  # scale is keyword-only, as it was
+
+
+def test_the_same_value_is_gated_in_train_mode() -> None:
+    base = Small(Dropping(), Dropping())
+    model = rlawrap.attend(base, "eca")
+    with torch.no_grad():
+        for gate in (m for m in model.modules() if isinstance(m, ECA)):
+            gate.conv.weight.zero_()  # a gate of one half
+    x = torch.randn(4, 8, 6, 6)
+    for training in (False, True):
+        plain, gated = base.body[0].train(training), model.get_submodule("body.0").train(training)
+        torch.manual_seed(1)
+        branch = plain(x) - x
+        torch.manual_seed(1)
+        torch.testing.assert_close(gated(x), x + 0.5 * branch)
 
 
 def test_survives_copying_pickling_and_a_second_gate() -> None:

@@ -7,25 +7,13 @@ from torch import Tensor, nn
 
 import rlawrap
 from rlawrap.discover.owners import blank_numbers, inside, numbered
+from tests.nets import Small
 
 
 def conv(inputs: int, outputs: int, stride: int = 1, kernel: int = 3) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2), nn.BatchNorm2d(outputs), nn.ReLU()
     )
-
-
-class Net(nn.Module):
-    """A stem, a body and a classifier."""
-
-    def __init__(self, *body: nn.Module, width: int = 8, last: int = 8) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3, width, 3, padding=1)
-        self.body = nn.Sequential(*body)
-        self.fc = nn.Linear(last, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc(self.body(self.stem(x)).mean((2, 3)))
 
 
 class Inverted(nn.Module):
@@ -175,7 +163,7 @@ def test_paths() -> None:
 
 
 def test_blocks_that_do_not_add_belong_to_their_class() -> None:
-    net = Net(Inverted(8, 8), Inverted(8, 16, 2), Inverted(16, 16), last=16)
+    net = Small(Inverted(8, 8), Inverted(8, 16, 2), Inverted(16, 16), last=16)
     assert blocks(net) == ["body.0", "body.1", "body.2"]
 
 
@@ -185,33 +173,33 @@ def test_a_block_that_does_not_add_belongs_to_its_place() -> None:
 
     stages = [nn.Sequential(Other(8, 8 * 2, 2), Inverted(16, 16))]
     stages.append(nn.Sequential(Other(16, 8, 2), Inverted(8, 8)))
-    assert blocks(Net(*stages)) == ["body.0.0", "body.0.1", "body.1.0", "body.1.1"]
+    assert blocks(Small(*stages)) == ["body.0.0", "body.0.1", "body.1.0", "body.1.1"]
 
 
 def test_every_dense_layer_is_a_block() -> None:
-    net = Net(Dense(8, 4), Dense(12, 4), Dense(16, 4), last=20)
+    net = Small(Dense(8, 4), Dense(12, 4), Dense(16, 4), last=20)
     assert blocks(net) == ["body.0", "body.1", "body.2"]
 
 
 def test_a_stage_that_joins_is_no_block_at_any_depth() -> None:
-    assert blocks(Net(CrossStage(2), CrossStage(2))) == [
+    assert blocks(Small(CrossStage(2), CrossStage(2))) == [
         "body.0.blocks.0", "body.0.blocks.1", "body.1.blocks.0", "body.1.blocks.1",
     ]  # fmt: skip
-    assert blocks(Net(CrossStage(1), CrossStage(1))) == ["body.0.blocks.0", "body.1.blocks.0"]
+    assert blocks(Small(CrossStage(1), CrossStage(1))) == ["body.0.blocks.0", "body.1.blocks.0"]
 
 
 def test_wrapped_halves_are_one_block() -> None:
-    assert blocks(Net(TwoResiduals(), TwoResiduals())) == ["body.0", "body.1"]
+    assert blocks(Small(TwoResiduals(), TwoResiduals())) == ["body.0", "body.1"]
 
 
 def test_wrappers_of_one_kind_are_blocks_themselves() -> None:
-    net = Net(Residual(Mlp()), Residual(Mlp()), Residual(Mlp()))
+    net = Small(Residual(Mlp()), Residual(Mlp()), Residual(Mlp()))
     assert blocks(net) == ["body.0", "body.1", "body.2"]
 
 
 def test_wrappers_in_a_transition_are_left_out() -> None:
     between = nn.Sequential(Residual(Mixer()), Residual(Mlp()), nn.Conv2d(8, 8, 3, 2, 1))
-    net = Net(TwoResiduals(), TwoResiduals(), between, TwoResiduals())
+    net = Small(TwoResiduals(), TwoResiduals(), between, TwoResiduals())
     plan = rlawrap.inspect(net, example_input=torch.zeros(2, 3, 16, 16))
     assert [b.path for b in plan.blocks] == ["body.0", "body.1", "body.3"]
     reasons = dict(plan.left_out)
@@ -222,29 +210,29 @@ def test_a_wrapper_and_a_convolution_in_a_sequential_are_one_block() -> None:
     def step() -> nn.Sequential:
         return nn.Sequential(Residual(Mixer()), nn.Conv2d(8, 8, 1), nn.GELU())
 
-    assert blocks(Net(step(), step(), step())) == ["body.0", "body.1", "body.2"]
+    assert blocks(Small(step(), step(), step())) == ["body.0", "body.1", "body.2"]
 
 
 def test_folding_branches_are_no_block_beside_residual_ones() -> None:
     plan = rlawrap.inspect(
-        Net(Folding(), Inverted(8, 8), Inverted(8, 8)), example_input=torch.zeros(2, 3, 16, 16)
+        Small(Folding(), Inverted(8, 8), Inverted(8, 8)), example_input=torch.zeros(2, 3, 16, 16)
     )
     assert [b.path for b in plan.blocks] == ["body.1", "body.2"]
     assert "fold into one convolution" in dict(plan.left_out)["body.0"]
 
 
 def test_folding_branches_are_blocks_where_there_is_nothing_else() -> None:
-    assert blocks(Net(Folding(), Folding(), Folding())) == ["body.0", "body.1", "body.2"]
+    assert blocks(Small(Folding(), Folding(), Folding())) == ["body.0", "body.1", "body.2"]
 
 
 def test_an_aggregator_is_no_block() -> None:
-    assert blocks(Net(Tree(), Tree())) == [
+    assert blocks(Small(Tree(), Tree())) == [
         "body.0.left", "body.0.right", "body.1.left", "body.1.right",
     ]  # fmt: skip
 
 
 def test_joining_containers_belong_to_the_block_they_are_attributes_of() -> None:
-    assert blocks(Net(Mixed(True), Mixed(False), Mixed(True))) == ["body.0", "body.1", "body.2"]
+    assert blocks(Small(Mixed(True), Mixed(False), Mixed(True))) == ["body.0", "body.1", "body.2"]
 
 
 def test_a_class_that_occurs_once_before_all_others_is_the_stem() -> None:
@@ -252,7 +240,7 @@ def test_a_class_that_occurs_once_before_all_others_is_the_stem() -> None:
         pass
 
     plan = rlawrap.inspect(
-        Net(Stem(8, 8), Inverted(8, 8), Inverted(8, 8)), example_input=torch.zeros(2, 3, 16, 16)
+        Small(Stem(8, 8), Inverted(8, 8), Inverted(8, 8)), example_input=torch.zeros(2, 3, 16, 16)
     )
     assert [b.path for b in plan.blocks] == ["body.1", "body.2"]
     assert dict(plan.left_out)["body.0"] == "stem: the only Stem"
@@ -269,7 +257,7 @@ def test_a_gate_is_no_join() -> None:
             x = torch.relu(self.conv(x))
             return x * torch.sigmoid(self.squeeze(x.mean((2, 3), keepdim=True)))
 
-    net = Net(Gate(), Inverted(8, 8), Gate(), Inverted(8, 8))
+    net = Small(Gate(), Inverted(8, 8), Gate(), Inverted(8, 8))
     assert blocks(net) == ["body.1", "body.3"]
 
 
@@ -282,7 +270,7 @@ def test_residual_modules_on_sequences_are_left_out_by_name() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return x + self.fc2(self.act(self.fc1(x)))
 
-    class Hybrid(Net):
+    class Hybrid(Small):
         def __init__(self, *body: nn.Module) -> None:
             super().__init__(*body)
             self.tokens = nn.Sequential(Tokens(), Tokens())
@@ -314,4 +302,4 @@ def test_an_addition_counts_where_the_network_takes_the_size() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.down(x) + torch.relu(nn.functional.avg_pool2d(self.inner(x), 2))
 
-    assert blocks(Net(Halves(), Halves())) == ["body.0", "body.1"]
+    assert blocks(Small(Halves(), Halves())) == ["body.0", "body.1"]

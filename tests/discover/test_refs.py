@@ -6,44 +6,15 @@ import copy
 
 import pytest
 import torch
-from torch import Tensor, nn
 
 import rlawrap
 from rlawrap.discover.inspect import trace_model
 from rlawrap.discover.refs import References
-from tests.nets import random_rla, relative
-
-
-class Dropping(nn.Module):
-    """A residual block that drops its branch by hand: train mode multiplies and subtracts more."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1, self.conv2 = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.conv2(torch.relu(self.conv1(x)))
-        if self.training:
-            keep = x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(0.9)
-            y = y * keep
-        y = y * 0.5
-        y = y - y.mean((2, 3), keepdim=True)
-        return x + y
-
-
-class Net(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3, 8, 3, padding=1)
-        self.body = nn.Sequential(Dropping(), Dropping())
-        self.fc = nn.Linear(8, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc(self.body(self.stem(x)).mean((2, 3)))
+from tests.nets import Dropping, Small, random_rla, relative
 
 
 def test_a_value_has_the_name_that_it_has_in_eval_mode() -> None:
-    traced = trace_model(Net())
+    traced = trace_model(Small(Dropping(), Dropping()))
     assert traced.training is not None
     plain, trained = References(traced.trace), References(traced.training.trace)
     scaled = trained.node("body.0:mul")
@@ -53,7 +24,7 @@ def test_a_value_has_the_name_that_it_has_in_eval_mode() -> None:
 
 
 def test_what_train_mode_alone_computes_has_no_name() -> None:
-    traced = trace_model(Net())
+    traced = trace_model(Small(Dropping(), Dropping()))
     assert traced.training is not None
     with pytest.raises(rlawrap.PlanError, match=r"bernoulli'.*does not compute in training mode"):
         References(traced.training.trace).node("body.0:bernoulli")
@@ -61,7 +32,7 @@ def test_what_train_mode_alone_computes_has_no_name() -> None:
 
 @pytest.mark.parametrize("source", ["branch", "output", "input"])
 def test_both_graphs_are_rewritten_at_the_same_values(source: str) -> None:
-    net = Net()
+    net = Small(Dropping(), Dropping())
     model = rlawrap.apply(net, k=4, source=source)
     x = torch.randn(2, 3, 16, 16)
     for training in (False, True):

@@ -8,23 +8,11 @@ from torch import Tensor, nn
 
 import rlawrap
 from rlawrap.plan import Block
-
-
-class Base(nn.Module):
-    """A stem, three blocks of one class, a classifier."""
-
-    def __init__(self, *body: nn.Module, width: int = 8) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3, width, 3, padding=1)
-        self.body = nn.Sequential(*body)
-        self.fc = nn.Linear(width, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc(self.body(self.stem(x)).mean((2, 3)))
+from tests.nets import Small
 
 
 def second_block(cls: type[nn.Module]) -> Block:
-    plan = rlawrap.inspect(Base(cls(), cls(), cls()), example_input=torch.zeros(2, 3, 16, 16))
+    plan = rlawrap.inspect(Small(cls(), cls(), cls()), example_input=torch.zeros(2, 3, 16, 16))
     assert [b.path for b in plan.blocks] == ["body.0", "body.1", "body.2"]
     return plan.blocks[1]
 
@@ -219,7 +207,7 @@ def test_a_block_whose_only_layer_is_opaque_says_so() -> None:
             return x + self.conv(x)
 
     plan = rlawrap.inspect(
-        Base(Opaque(), Opaque()),
+        Small(Opaque(), Opaque()),
         leaf_modules=[Opaque],
         blocks=Opaque,
         example_input=torch.zeros(2, 3, 16, 16),
@@ -229,7 +217,7 @@ def test_a_block_whose_only_layer_is_opaque_says_so() -> None:
 
 
 def test_the_head_is_the_first_layer_behind_the_last_block() -> None:
-    class Wide(Base):
+    class Wide(Small):
         def __init__(self, *body: nn.Module) -> None:
             super().__init__(*body)
             self.last = nn.Conv2d(8, 8, 1)
@@ -238,5 +226,5 @@ def test_the_head_is_the_first_layer_behind_the_last_block() -> None:
             return self.fc(F.relu(self.last(self.body(self.stem(x)))).mean((2, 3)))
 
     image = torch.zeros(2, 3, 16, 16)
-    assert rlawrap.inspect(Base(Projected(), Projected()), example_input=image).head == ("fc",)
+    assert rlawrap.inspect(Small(Projected(), Projected()), example_input=image).head == ("fc",)
     assert rlawrap.inspect(Wide(Projected(), Projected()), example_input=image).head == ("last",)

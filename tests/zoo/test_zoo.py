@@ -1,4 +1,4 @@
-"""One or two small networks of each family: blocks of the family's own classes, and sound."""
+"""One or two networks of each family of CNNs: blocks of the family's own classes, and sound."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ NAMES = (
     "timm/nfnet/test_nfnet", "timm/rdnet/rdnet_tiny", "timm/regnet/regnetz_005",
     "timm/repghost/repghostnet_050", "timm/repvit/repvit_m1", "timm/resnest/resnest14d",
     "timm/resnetv2/resnetv2_18", "timm/rexnet/rexnet_100", "timm/selecsls/selecsls42",
+    "timm/resnet/resnet10t", "timm/hardcorenas/hardcorenas_a",
     "timm/sknet/skresnet18", "timm/starnet/starnet_s050", "timm/tresnet/tresnet_m",
     "timm/vgg/vgg11_bn", "timm/vovnet/ese_vovnet19b_slim_dw", "timm/shvit/shvit_s1",
 )  # fmt: skip
@@ -38,16 +39,23 @@ PLANNED = (
     "timm/convmixer/convmixer_1536_20", "timm/densenet/densenet121",
     "timm/inception_v4/inception_v4", "timm/nasnet/nasnetalarge", "timm/pnasnet/pnasnet5large",
     "timm/res2net/res2net50_48w_2s", "timm/senet/legacy_seresnet18",
+    "timm/focalnet/focalnet_tiny_srf", "timm/inception_resnet_v2/inception_resnet_v2",
+    "timm/inception_v3/inception_v3", "timm/mobilenetv5/mobilenetv5_base",
     "timm/xception/legacy_xception", "timm/xception_aligned/xception41",
 )  # fmt: skip
 
 ZOO = {net.name: net for net in all_nets()}
 
 
-def test_the_zoo_holds_every_family_and_each_name_once() -> None:
+def test_the_zoo_holds_each_name_once() -> None:
     nets = all_nets()
     assert len(ZOO) == len(nets) > 900
     assert {n.label for n in nets} >= {"torchvision classification", "timm resnet", "timm dla"}
+
+
+def test_every_family_of_cnns_is_here() -> None:
+    families = {net.label for net in ZOO.values() if net.family.kind != "hybrid"}
+    assert families - {ZOO[name].label for name in (*NAMES, *PLANNED)} == set()
 
 
 @pytest.mark.parametrize("name", NAMES)
