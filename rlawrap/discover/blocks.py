@@ -164,7 +164,7 @@ class BlockFinder:
         for path in dict.fromkeys(f[0] for f in self._called_frames()):
             if not path or path in paths or self.rules.is_container(path):
                 continue
-            if any(inside(path, p) or inside(p, path) for p in taken):
+            if any(path == p or inside(path, p) or inside(p, path) for p in taken):
                 continue
             same_class = type(modules[path]) in classes
             same_place = blank_numbers(path) in patterns and self._has_spatial_kernel(path)

@@ -131,3 +131,12 @@ def test_no_joins_no_repeats_the_layers_themselves() -> None:
     assert [b.path for b in plan.blocks] == ["0", "3"]
     assert [b.output for b in plan.blocks] == ["1", "5"]
     assert [b.size for b in plan.blocks] == [(16, 16), (8, 8)]
+
+
+def test_a_looping_stage_at_the_place_of_a_block_is_not_one_as_well() -> None:
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.Sequential(nn.Identity(), Loop(2)), nn.Sequential(TwoHalves(), TwoHalves()),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4),
+    )  # fmt: skip
+    assert [b.path for b in plan_of(net).blocks] == ["1.1[0]", "1.1[1]", "2.0", "2.1"]
