@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 from torch import fx, nn
+from torch.nn.utils.parametrize import type_before_parametrizations
 
 from rlawrap.discover.flow import Flow
 from rlawrap.discover.tracer import Frame
@@ -57,7 +58,8 @@ class OwnerRules:
                 self.conv_paths.update(path for path, _ in frames)
 
     def type_of(self, path: str) -> type:
-        return type(self.modules[path])
+        """A module's class; a parametrized one (weight norm) has a class of its own otherwise."""
+        return type_before_parametrizations(self.modules[path])
 
     def is_container(self, path: str) -> bool:
         return isinstance(self.modules[path], CONTAINERS)
@@ -232,7 +234,7 @@ class OwnerRules:
 
     def _wrapper_targets(self, paths: list[str]) -> dict[str, str]:
         """For the wrappers of one class, the module that each is a part of, where there is one."""
-        differ = len({type(self._wrapped(p)) for p in paths}) > 1
+        differ = len({self._kind(self._wrapped(p))[0] for p in paths}) > 1
         parents: dict[str, list[str]] = defaultdict(list)
         for path in paths:
             parent = parent_of(path)
@@ -264,9 +266,9 @@ class OwnerRules:
         return any(n > 1 for n in kinds.values())
 
     def _kind(self, module: nn.Module | None) -> tuple[object, ...]:
-        if isinstance(module, CONTAINERS):
-            return (type(module), *(self._kind(c) for c in module.children()))
-        return (type(module),)
+        kind = None if module is None else type_before_parametrizations(module)
+        inner = module.children() if isinstance(module, CONTAINERS) else ()
+        return (kind, *(self._kind(c) for c in inner))
 
     def _only_child(self, path: str, parent: str) -> bool:
         """Whether everything that a module learns lies in one child."""

@@ -303,3 +303,28 @@ def test_an_addition_counts_where_the_network_takes_the_size() -> None:
             return self.down(x) + torch.relu(nn.functional.avg_pool2d(self.inner(x), 2))
 
     assert blocks(Small(Halves(), Halves())) == ["body.0", "body.1"]
+
+
+def test_weight_norm_makes_no_other_kind_of_module() -> None:
+    class Step(nn.Module):
+        """Adds where the shapes agree, so that the first of a stage is no join."""
+
+        def __init__(self, stride: int) -> None:
+            super().__init__()
+            conv = nn.Conv2d(8, 8, 3, stride, 1)
+            self.conv = nn.utils.parametrizations.weight_norm(conv)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = torch.tanh(self.conv(x))
+            return x + y if x.shape == y.shape else y
+
+    class Stage(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.steps = nn.ModuleList([Step(2), Step(1)])
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.steps[1](self.steps[0](x))
+
+    found = [f"body.{i}.steps.{j}" for i in range(2) for j in range(2)]
+    assert blocks(Small(Stage(), Stage())) == found
