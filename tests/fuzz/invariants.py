@@ -345,7 +345,10 @@ def one_pixel(model: rlawrap.RLAModel, spec: NetSpec) -> bool:
 
 
 def beside_dead_layers(case: Case, model: rlawrap.RLAModel) -> tuple[str, ...]:
-    """Prefixes of what belongs to blocks whose entries get no gradient in the base either."""
+    """Prefixes of what belongs to entries and blocks that get no gradient in the base either.
+
+    An injection does not say which entry of its block it is of: one dead entry excuses them all.
+    """
     base = build(case.net).train().requires_grad_(True)
     alive: set[str] = set()
     for seed in range(30, 36):
@@ -359,8 +362,11 @@ def beside_dead_layers(case: Case, model: rlawrap.RLAModel) -> tuple[str, ...]:
                 alive.add(path if path != name else name.rpartition(".")[0])
     dead = []
     for i, block in enumerate(model.plan.blocks):
-        if not {entry.partition("#")[0] for entry in block.entries} & alive:
-            dead += [f"rla.inject.{i}.", f"rla.inject.{i}_", f"rla.block.{i}."]
+        entries = {entry.partition("#")[0] for entry in block.entries}
+        if not entries <= alive:
+            dead += [f"rla.inject.{i}.", f"rla.inject.{i}_"]
+        if not entries & alive:
+            dead += [f"rla.block.{i}."]
     return tuple(dead)
 
 
