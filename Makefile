@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint format docs clean fuzz zoo chaos
+.PHONY: demo test lint format docs clean fuzz zoo peers chaos
 
 demo: $(VENV)/.installed-train
 	$(BIN)/rlawrap demo

@@ -297,6 +297,17 @@ def _warn_of_idle_options(design: Design) -> None:
         name == "depthwise" for s in design.steps for e in s.entries for name, _ in e.path.layers
     ):
         idle.append("inject='depthwise': no block has a depthwise convolution behind its entry")
+    if config.update == "split" and config.norm == "none":
+        starts: dict[str, bool] = {}
+        for step in design.steps:
+            if step.updates:
+                starts[step.cell_key] = starts.get(step.cell_key, True) and step.parent is None
+        idle += [
+            f"update='split' with norm='none': rla.cell.{key} convolves only h^0 = 0, which is "
+            "nothing; use update='pre', a norm, or share='network'"
+            for key, only in starts.items()
+            if only and config.cell in ("conv", "dwconv")
+        ]
     for text in idle:
         if text.startswith("head=") and config.head == "concat":
             continue  # the default; the plan already says that there is no classifier

@@ -174,6 +174,17 @@ def test_options_without_effect_warn() -> None:
         rlawrap.apply(BlockNet(), k=4, inject="depthwise")
 
 
+def test_a_cell_that_only_convolves_zeros_warns() -> None:
+    split = {"k": 4, "update": "split", "norm": "none"}
+    with pytest.warns(rlawrap.RLAWarning, match="rla.cell.0 convolves only h") as caught:
+        model = rlawrap.apply(BlockNet(), **split)
+    assert len(caught) == 1  # stage 0 has one block, stage 1 reads what it writes
+    random_rla(model)(torch.randn(2, 3, 16, 16)).sum().backward()
+    assert not model.rla.cell["0"].conv.weight.grad.any()
+    assert model.rla.cell["1"].conv.weight.grad.any()
+    rlawrap.apply(BlockNet(), **split, share="network")  # no warning, which would be an error
+
+
 class Separable(nn.Module):
     """Depthwise, then dense; with `dense=False` the pixels of each channel alone."""
 
