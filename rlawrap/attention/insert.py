@@ -15,8 +15,8 @@ from rlawrap.discover import Traced, trace_model
 from rlawrap.discover.blocks import BlockChoice
 from rlawrap.discover.flow import Flow
 from rlawrap.discover.inspect import make_plan
+from rlawrap.discover.probes import fake_inputs
 from rlawrap.discover.refs import References
-from rlawrap.discover.shapes import fake_inputs
 from rlawrap.discover.trace import Trace
 from rlawrap.errors import ConfigError, PlanError
 from rlawrap.plan import Block, Plan

@@ -15,7 +15,8 @@ from torch import fx
 from torch.utils import _pytree as pytree
 
 from rlawrap.discover.ops import name_of
-from rlawrap.discover.shapes import candidate_inputs, fake_inputs, image_of, run_node
+from rlawrap.discover.probes import candidate_inputs, fake_inputs, image_of
+from rlawrap.discover.shapes import run_node
 from rlawrap.discover.trace import Trace
 from rlawrap.discover.tracer import NoAnswer
 

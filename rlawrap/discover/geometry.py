@@ -15,7 +15,8 @@ from typing import Any
 from torch import fx, nn
 
 from rlawrap.discover.flow import Flow
-from rlawrap.discover.ops import Window, name_of
+from rlawrap.discover.ops import name_of
+from rlawrap.discover.windows import Window
 
 Size = tuple[int, ...]
 

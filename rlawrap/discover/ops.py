@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from rlawrap.discover.shapes import Shapes
 from rlawrap.discover.trace import Trace
+from rlawrap.discover.windows import Conv, Window, per_axis
 
 _ADDS = {operator.add, operator.iadd, torch.add}
 _MULS = {operator.mul, operator.imul, torch.mul}
@@ -38,63 +38,11 @@ _POOLS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Window:
-    """A sliding window: what a convolution or a pool does to each spatial size."""
-
-    kernel: tuple[int, ...]
-    stride: tuple[int, ...]
-    padding: tuple[int, ...]
-    dilation: tuple[int, ...]
-    ceil_mode: bool = False
-
-    def size(self, spatial: tuple[int, ...]) -> tuple[int, ...]:
-        """The output's spatial size."""
-        out = []
-        for n, k, s, p, d in zip(
-            spatial, self.kernel, self.stride, self.padding, self.dilation, strict=True
-        ):
-            span = n + 2 * p - d * (k - 1) - 1
-            if self.ceil_mode:
-                size = -(-span // s) + 1
-                if (size - 1) * s >= n + p:  # the last window must start inside
-                    size -= 1
-            else:
-                size = span // s + 1
-            out.append(size)
-        return tuple(out)
-
-
-@dataclass(frozen=True)
-class Conv:
-    """A learned convolution or linear layer: its channels, groups and window."""
-
-    in_channels: int
-    out_channels: int
-    groups: int
-    window: Window | None  # None for a linear layer
-    transposed: bool = False
-
-    @property
-    def depthwise(self) -> bool:
-        return self.groups > 1 and self.groups == self.in_channels
-
-    @property
-    def spatial_kernel(self) -> bool:
-        return self.window is not None and max(self.window.kernel) > 1
-
-
 def name_of(node: fx.Node) -> str:
     """The plain name of what a function or method node calls."""
     if node.op == "call_method":
         return str(node.target)
     return getattr(node.target, "__name__", str(node.target))
-
-
-def _tuple(value: Any, dims: int) -> tuple[int, ...]:
-    if isinstance(value, (tuple, list)):
-        return tuple(int(v) for v in value) if len(value) == dims else (int(value[0]),) * dims
-    return (int(value),) * dims
 
 
 def _argument(node: fx.Node, index: int, name: str, default: Any = None) -> Any:
@@ -176,14 +124,14 @@ class Ops:
         """The window of a call of `conv1d`, `conv2d` or `conv3d`."""
         dims = len(weight) - 2
         padding = self._setting(node, 4, "padding", 0)
-        dilation = _tuple(self._setting(node, 5, "dilation", 1), dims)
+        dilation = per_axis(self._setting(node, 5, "dilation", 1), dims)
         if isinstance(padding, str):
             same = padding == "same"
             padding = tuple(
                 d * (k - 1) // 2 if same else 0 for d, k in zip(dilation, weight[2:], strict=True)
             )
-        stride = _tuple(self._setting(node, 3, "stride", 1), dims)
-        return Window(weight[2:], stride, _tuple(padding, dims), dilation)
+        stride = per_axis(self._setting(node, 3, "stride", 1), dims)
+        return Window(weight[2:], stride, per_axis(padding, dims), dilation)
 
     @staticmethod
     def conv_module(module: nn.Module) -> bool:
@@ -257,10 +205,10 @@ class Ops:
         if isinstance(module, _POOLS):
             stride = module.stride if module.stride is not None else module.kernel_size
             return Window(
-                _tuple(module.kernel_size, dims),
-                _tuple(stride, dims),
-                _tuple(getattr(module, "padding", 0), dims),
-                _tuple(getattr(module, "dilation", 1), dims),
+                per_axis(module.kernel_size, dims),
+                per_axis(stride, dims),
+                per_axis(getattr(module, "padding", 0), dims),
+                per_axis(getattr(module, "dilation", 1), dims),
                 bool(module.ceil_mode),
             )
         name = name_of(node)
@@ -275,8 +223,8 @@ class Ops:
             dilation = self._setting(node, 4, "dilation", 1) if is_max else 1
             ceil_mode = self._setting(node, 5 if is_max else 4, "ceil_mode", False)
             return Window(
-                _tuple(kernel, dims), _tuple(stride, dims), _tuple(padding, dims),
-                _tuple(dilation, dims), bool(ceil_mode),
+                per_axis(kernel, dims), per_axis(stride, dims), per_axis(padding, dims),
+                per_axis(dilation, dims), bool(ceil_mode),
             )  # fmt: skip
         if node.op == "call_function" and name in ("conv1d", "conv2d", "conv3d"):
             weight = _argument(node, 1, "weight")

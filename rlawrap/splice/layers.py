@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rlawrap.discover.geometry import Pad, Pool, Step
-from rlawrap.discover.ops import Window
+from rlawrap.discover.windows import Window
 
 
 class ChannelsLast(nn.Module):

@@ -11,19 +11,15 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import torch
 from torch import fx, nn
 
 from rlawrap.cells import make_norm
 from rlawrap.discover.flow import Flow
 from rlawrap.discover.geometry import Step, padding_of, pools_for, route
-from rlawrap.discover.ops import Conv, Window, name_of
+from rlawrap.discover.ops import name_of
+from rlawrap.discover.windows import Conv, Window
 from rlawrap.splice.layers import (
-    ChannelsFirst,
     ChannelsLast,
-    Function,
-    Method,
-    Reduce,
     SameConv,
     conv_layer,
     fresh_activation,
@@ -102,7 +98,7 @@ class PathMaker:
         steps = route(self.flow, start, meet)
         if steps is None:
             return Path(layer, problem="its input has a size that h cannot be brought to")
-        layers = [*self._steps(steps), *layers]
+        layers = [*self.steps(steps), *layers]
         if conv.depthwise:
             return self._beside_depthwise(layer, conv, layers, output)
         return self._dense(layer, conv, layers)
@@ -110,28 +106,31 @@ class PathMaker:
     def _changes_values(self, node: fx.Node) -> bool:
         return bool(self.flow.ops.norm(node) or self.flow.ops.activation(node))
 
-    def _norm(self) -> tuple[str, Build]:
+    def norm(self) -> tuple[str, Build]:
+        """A norm of h's own."""
         return "norm", lambda: make_norm(self.norm_kind, self.k, self.dims)
 
     @staticmethod
-    def _steps(steps: list[Step]) -> list[tuple[str, Build]]:
+    def steps(steps: list[Step]) -> list[tuple[str, Build]]:
+        """Layers that change the size of h."""
         return [("pool", lambda s=step: step_layers([s])[0]) for step in steps]  # type: ignore[misc]
 
     def _between(self, nodes: list[fx.Node]) -> list[tuple[str, Build]] | None:
         """Layers for h that do what `nodes` do to x; None if one of them cannot be followed."""
         layers: list[tuple[str, Build]] = []
         for node in nodes:
-            part = self._one(node)
+            part = self.follow(node)
             if part is None:
                 return None
             layers += part
         return layers
 
-    def _one(self, node: fx.Node) -> list[tuple[str, Build]] | None:
+    def follow(self, node: fx.Node) -> list[tuple[str, Build]] | None:
+        """Layers for h that do what one node does to x; None if it cannot be followed."""
         ops = self.flow.ops
         module = self.flow.trace.leaf(node)
         if ops.norm(node):
-            layers = [self._norm()]
+            layers = [self.norm()]
             inner = getattr(module, "act", None)
             if isinstance(inner, nn.Module) and not isinstance(inner, nn.Identity):
                 layers.append(("act", lambda m=inner: fresh_activation(m)))  # type: ignore[misc]
@@ -145,17 +144,17 @@ class PathMaker:
             same = self.flow.same_size(node, self.flow.sources[node][0])
             if ops.max_pool(node) and same:
                 return [("pool", lambda: max_pool_layer(window))]
-            return self._steps(pools_for(window)) if not same else []
+            return self.steps(pools_for(window)) if not same else []
         pad = padding_of(self.flow, node)
         if pad is not None:
-            return self._steps([pad])
+            return self.steps([pad])
         before, after = self.flow.sources[node][0], node
         if self.flow.same_size(before, after):
             return []  # dropout, scaling, a change of layout: nothing that h needs
         steps = route(self.flow, before, after)
-        return None if steps is None else self._steps(steps)
+        return None if steps is None else self.steps(steps)
 
-    def _window(self, layer: fx.Node, conv: Conv) -> Callable[[int, int, int], nn.Module] | None:
+    def sized_conv(self, layer: fx.Node, conv: Conv) -> Callable[[int, int, int], nn.Module] | None:
         """A maker of convolutions whose output has the size of the layer's at every probe."""
         window = conv.window
         if window is None:
@@ -178,7 +177,7 @@ class PathMaker:
         return None
 
     def _dense(self, layer: fx.Node, conv: Conv, layers: list[tuple[str, Build]]) -> Path:
-        make = self._window(layer, conv)
+        make = self.sized_conv(layer, conv)
         if make is None:
             return Path(layer, problem="its window does not explain the size of its output")
         layers = [*layers, ("conv", lambda: make(self.k, conv.out_channels, 1))]
@@ -190,7 +189,7 @@ class PathMaker:
         self, layer: fx.Node, conv: Conv, layers: list[tuple[str, Build]], output: fx.Node
     ) -> Path:
         """h's own depthwise convolution, norm and activation, up to the next dense convolution."""
-        make = self._window(layer, conv)
+        make = self.sized_conv(layer, conv)
         if make is None:
             return Path(layer, problem="its window does not explain the size of its output")
         dense = self._next_dense(layer, output)
@@ -249,125 +248,6 @@ class PathMaker:
             node = sources[0]
         return chain[::-1]
 
-    def head(self, layer: fx.Node, last: fx.Node) -> Path:
-        """The way from the last h to the classifier: its pools and flattens, norms of h's own."""
-        flow = self.flow
-        conv = flow.ops.conv(layer)
-        if conv is None:
-            return Path(layer, problem="it is no convolution or linear layer")
-        layers: list[tuple[str, Build]] = []
-        node, chain = flow.sources[layer][0], []
-        while node is not last and len(flow.sources[node]) == 1 and flow.ops.conv(node) is None:
-            chain.append(node)
-            node = flow.sources[node][0]
-        if node is not last:  # paths join there (a dense net's last concatenation, a gate)
-            steps = route(flow, last, node)
-            if steps is None:
-                return Path(layer, problem=f"h cannot be brought to the size of {node.name}")
-            layers += self._steps(steps)
-        if flow.channel_axis(node) not in (1, None):
-            layers.append(("layout", lambda: ChannelsLast(self.dims)))
-        for node in reversed(chain):
-            part = self._head_step(node)
-            if part is None:
-                return Path(layer, problem=f"h cannot follow {node.name} before it")
-            layers += part
-        if conv.window is not None:
-            make = self._window(layer, conv)
-            if make is None:
-                return Path(layer, problem="its window does not explain the size of its output")
-            return self._checked(
-                layer, last, [*layers, ("conv", lambda: make(self.k, conv.out_channels, 1))]
-            )
-        width = self._width(layers, last)
-        if width is None:
-            return Path(layer, problem="h has no fixed width before it")
-        layers.append(("linear", lambda: nn.Linear(width, conv.out_channels, bias=False)))
-        return self._checked(layer, last, layers)
-
-    def _head_step(self, node: fx.Node) -> list[tuple[str, Build]] | None:
-        flow, ops = self.flow, self.flow.ops
-        module = flow.trace.leaf(node)
-        if ops.dropout(node) or ops.identity(node):
-            return []
-        if ops.norm(node):
-            if flow.channel_axis(node) == 1 or flow.channel_axis(node) is None:
-                rank = len(flow.shapes.of(node) or ())
-                kind = self.norm_kind
-                if rank == 2:
-                    kind = "batch" if kind == "batch" else "none"
-                    return [("norm", lambda: make_norm(kind, self.k, 1))] if kind == "batch" else []
-                return [self._norm()]
-            return [
-                ("layout", lambda: ChannelsFirst(self.dims)),
-                self._norm(),
-                ("layout", lambda: ChannelsLast(self.dims)),
-            ]
-        if ops.activation(node):
-            return self._one(node)
-        name = name_of(node)
-        if module is not None:
-            if any(True for _ in module.parameters()) or any(True for _ in module.buffers()):
-                return None
-            return [(_label(type(module).__name__), lambda: fresh_activation(module))]
-        before = flow.shapes.of(flow.sources[node][0]) or ()
-        after = flow.shapes.of(node) or ()
-        args = node.args[1:]
-        if name in ("flatten", "view", "reshape") and len(after) == 2 and len(before) > 2:
-            return [("flatten", nn.Flatten)]
-        if any(isinstance(a, fx.Node) for a in node.all_input_nodes if a not in flow.data):
-            return None
-        if name in ("mean", "amax"):
-            dims = args[0] if args else node.kwargs.get("dim")
-            keep = args[1] if len(args) > 1 else node.kwargs.get("keepdim", False)
-            return [("pool", lambda: Reduce(name, dims, bool(keep)))]
-        if name in (
-            "squeeze",
-            "permute",
-            "transpose",
-            "flatten",
-            "unsqueeze",
-            "contiguous",
-            "getitem",
-        ):
-            return [("shape", lambda: Method(name, tuple(args), dict(node.kwargs)))]
-        if node.op == "call_function" and "pool" in name:
-            public = name.removeprefix("_")
-            return [("pool", lambda: Function(public, tuple(args), dict(node.kwargs)))]
-        scalar = flow.shapes.of(node) == flow.shapes.of(flow.sources[node][0])
-        return [] if scalar else None
-
-    def _run(
-        self, layers: list[tuple[str, Build]], last: fx.Node, probe: int
-    ) -> torch.Tensor | None:
-        """h's shape after the layers, on fake tensors."""
-        size = self.flow.spatial(last, probe)
-        if size is None:
-            return None
-        try:
-            with self.flow.trace.fake_mode, torch.no_grad():
-                x = torch.empty((2, self.k, *size))
-                for _, make in layers:
-                    x = make().eval()(x)
-            return x
-        except Exception:
-            return None
-
-    def _width(self, layers: list[tuple[str, Build]], last: fx.Node) -> int | None:
-        out = self._run(layers, last, 0)
-        return int(out.shape[-1]) if out is not None else None
-
-    def _checked(self, layer: fx.Node, last: fx.Node, layers: list[tuple[str, Build]]) -> Path:
-        """The path, if h ends with the very shape of the layer's output at every probe."""
-        for probe in range(len(self.flow.shapes.inputs)):
-            want = self.flow.shapes.of(layer, probe)
-            if want is None:
-                continue
-            got = self._run(layers, last, probe)
-            if got is None or tuple(got.shape[1:]) != tuple(want[1:]):
-                return Path(layer, problem=f"h does not reach its shape {tuple(want[1:])}")
-        return Path(layer, layers)
-
 
 def max_pool_layer(window: Window) -> nn.Module:
     """A maximum pool that keeps the size, as in an Inception branch."""
@@ -379,8 +259,3 @@ def max_pool_layer(window: Window) -> nn.Module:
         window.dilation,  # type: ignore[arg-type]
         ceil_mode=window.ceil_mode,
     )
-
-
-def _label(class_name: str) -> str:
-    lowered = class_name.lower()
-    return "pool" if "pool" in lowered else "flatten" if "flatten" in lowered else "shape"

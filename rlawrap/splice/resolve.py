@@ -15,6 +15,7 @@ from rlawrap.discover.inspect import Traced
 from rlawrap.discover.refs import References
 from rlawrap.errors import ConfigError, PlanError
 from rlawrap.plan import Block, Plan
+from rlawrap.splice.head import head_path
 from rlawrap.splice.paths import Path, PathMaker
 
 
@@ -251,7 +252,7 @@ def _add_head(design: Design, flow: Flow, refs: References, maker: PathMaker) ->
                 f"the plan's head {reference!r} is no convolution or linear layer, which h could "
                 "join."
             )
-        path = maker.head(refs.node(reference), last)
+        path = head_path(maker, refs.node(reference), last)
         if path.problem:
             design.notes.append(f"head: h does not join {reference}: {path.problem}")
             continue

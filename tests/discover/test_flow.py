@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from rlawrap.discover.flow import Flow
 from rlawrap.discover.inspect import trace_model
+from rlawrap.discover.probes import fake_inputs, probes_of
 from rlawrap.discover.refs import References
-from rlawrap.discover.shapes import fake_inputs, probes_of, propagate
+from rlawrap.discover.shapes import propagate
 
 Outputs = namedtuple("Outputs", "logits aux")
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import rlawrap
 from rlawrap.discover.geometry import Pad, Pool, pools_for
-from rlawrap.discover.ops import Window
+from rlawrap.discover.windows import Window
 
 SIZES = range(7, 40)
 WINDOWS = [

@@ -1,0 +1,149 @@
+"""The last hidden state's way to the classifier: pools, flattens and norms like those of x."""
+
+from __future__ import annotations
+
+import torch
+from torch import fx, nn
+
+from rlawrap.cells import make_norm
+from rlawrap.discover.geometry import route
+from rlawrap.discover.ops import name_of
+from rlawrap.splice.layers import (
+    ChannelsFirst,
+    ChannelsLast,
+    Function,
+    Method,
+    Reduce,
+    fresh_activation,
+)
+from rlawrap.splice.paths import Build, Path, PathMaker
+
+
+def head_path(maker: PathMaker, layer: fx.Node, last: fx.Node) -> Path:
+    """The way from the last h to the classifier: its pools and flattens, norms of h's own."""
+    flow = maker.flow
+    conv = flow.ops.conv(layer)
+    if conv is None:
+        return Path(layer, problem="it is no convolution or linear layer")
+    layers: list[tuple[str, Build]] = []
+    node, chain = flow.sources[layer][0], []
+    while node is not last and len(flow.sources[node]) == 1 and flow.ops.conv(node) is None:
+        chain.append(node)
+        node = flow.sources[node][0]
+    if node is not last:  # paths join there (a dense net's last concatenation, a gate)
+        steps = route(flow, last, node)
+        if steps is None:
+            return Path(layer, problem=f"h cannot be brought to the size of {node.name}")
+        layers += maker.steps(steps)
+    if flow.channel_axis(node) not in (1, None):
+        layers.append(("layout", lambda: ChannelsLast(maker.dims)))
+    for node in reversed(chain):
+        part = _step(maker, node)
+        if part is None:
+            return Path(layer, problem=f"h cannot follow {node.name} before it")
+        layers += part
+    if conv.window is not None:
+        make = maker.sized_conv(layer, conv)
+        if make is None:
+            return Path(layer, problem="its window does not explain the size of its output")
+        return _checked(
+            maker, layer, last, [*layers, ("conv", lambda: make(maker.k, conv.out_channels, 1))]
+        )
+    width = _width(maker, layers, last)
+    if width is None:
+        return Path(layer, problem="h has no fixed width before it")
+    layers.append(("linear", lambda: nn.Linear(width, conv.out_channels, bias=False)))
+    return _checked(maker, layer, last, layers)
+
+
+def _step(maker: PathMaker, node: fx.Node) -> list[tuple[str, Build]] | None:
+    """Layers for h that do what a node before the classifier does; None if h cannot follow."""
+    flow, ops = maker.flow, maker.flow.ops
+    module = flow.trace.leaf(node)
+    if ops.dropout(node) or ops.identity(node):
+        return []
+    if ops.norm(node):
+        if flow.channel_axis(node) == 1 or flow.channel_axis(node) is None:
+            if len(flow.shapes.of(node) or ()) == 2:  # behind the pool, where only batch norm works
+                batch = maker.norm_kind == "batch"
+                return [("norm", lambda: make_norm("batch", maker.k, 1))] if batch else []
+            return [maker.norm()]
+        return [
+            ("layout", lambda: ChannelsFirst(maker.dims)),
+            maker.norm(),
+            ("layout", lambda: ChannelsLast(maker.dims)),
+        ]
+    if ops.activation(node):
+        return maker.follow(node)
+    name = name_of(node)
+    if module is not None:
+        if any(True for _ in module.parameters()) or any(True for _ in module.buffers()):
+            return None
+        return [(_label(type(module).__name__), lambda: fresh_activation(module))]
+    before = flow.shapes.of(flow.sources[node][0]) or ()
+    after = flow.shapes.of(node) or ()
+    args = node.args[1:]
+    if name in ("flatten", "view", "reshape") and len(after) == 2 and len(before) > 2:
+        return [("flatten", nn.Flatten)]
+    if any(isinstance(a, fx.Node) for a in node.all_input_nodes if a not in flow.data):
+        return None
+    if name in ("mean", "amax"):
+        dims = args[0] if args else node.kwargs.get("dim")
+        keep = args[1] if len(args) > 1 else node.kwargs.get("keepdim", False)
+        return [("pool", lambda: Reduce(name, dims, bool(keep)))]
+    if name in (
+        "squeeze",
+        "permute",
+        "transpose",
+        "flatten",
+        "unsqueeze",
+        "contiguous",
+        "getitem",
+    ):
+        return [("shape", lambda: Method(name, tuple(args), dict(node.kwargs)))]
+    if node.op == "call_function" and "pool" in name:
+        public = name.removeprefix("_")
+        return [("pool", lambda: Function(public, tuple(args), dict(node.kwargs)))]
+    scalar = flow.shapes.of(node) == flow.shapes.of(flow.sources[node][0])
+    return [] if scalar else None
+
+
+def _run(
+    maker: PathMaker, layers: list[tuple[str, Build]], last: fx.Node, probe: int
+) -> torch.Tensor | None:
+    """h's shape after the layers, on fake tensors."""
+    size = maker.flow.spatial(last, probe)
+    if size is None:
+        return None
+    try:
+        with maker.flow.trace.fake_mode, torch.no_grad():
+            x = torch.empty((2, maker.k, *size))
+            for _, make in layers:
+                x = make().eval()(x)
+        return x
+    except Exception:
+        return None
+
+
+def _width(maker: PathMaker, layers: list[tuple[str, Build]], last: fx.Node) -> int | None:
+    out = _run(maker, layers, last, 0)
+    return int(out.shape[-1]) if out is not None else None
+
+
+def _checked(
+    maker: PathMaker, layer: fx.Node, last: fx.Node, layers: list[tuple[str, Build]]
+) -> Path:
+    """The path, if h ends with the very shape of the layer's output at every probe."""
+    for probe in range(len(maker.flow.shapes.inputs)):
+        want = maker.flow.shapes.of(layer, probe)
+        if want is None:
+            continue
+        got = _run(maker, layers, last, probe)
+        if got is None or tuple(got.shape[1:]) != tuple(want[1:]):
+            return Path(layer, problem=f"h does not reach its shape {tuple(want[1:])}")
+    return Path(layer, layers)
+
+
+def _label(class_name: str) -> str:
+    lowered = class_name.lower()
+    return "pool" if "pool" in lowered else "flatten" if "flatten" in lowered else "shape"
