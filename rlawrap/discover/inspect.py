@@ -15,6 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from rlawrap.discover.blocks import BlockChoice, BlockFinder
 from rlawrap.discover.conditions import Conditions
 from rlawrap.discover.flow import Flow
+from rlawrap.discover.overwrites import relink
 from rlawrap.discover.refs import References, name_alike
 from rlawrap.discover.shapes import measure, measure_at
 from rlawrap.discover.stages import StageChoice, group, link
@@ -22,7 +23,6 @@ from rlawrap.discover.trace import (
     Trace,
     make_shadow,
     refuse_wrapped,
-    relink,
     trace_graph,
     unify,
 )
@@ -40,6 +40,8 @@ class Traced:
     training: Flow | None
     notes: list[str] = field(default_factory=list)
     example: Any = None
+    #: Attributes that `forward` sets and the rewritten network will not, in words.
+    unset: tuple[str, ...] = ()
 
     @property
     def trace(self) -> Trace:
@@ -83,14 +85,16 @@ def trace_model(
         name_alike(evaluated, trained)
     shapes, notes = measure(evaluated, example_input, also=None if one is not None else trained)
     flow = Flow(evaluated, shapes)
+    unset = tuple(dict.fromkeys((*evaluated.unset, *trained.unset)))
+    notes += unset
     if one is not None:
-        return Traced(flow, None, notes, example_input)
+        return Traced(flow, None, notes, example_input, unset)
     if example_input is None:
         train_shapes = measure_at(trained, shapes.inputs[0])
     else:
         train_shapes, _ = measure(trained, example_input)
     notes.append("training mode runs another graph than eval mode; both are rewritten")
-    return Traced(flow, Flow(trained, train_shapes), notes, example_input)
+    return Traced(flow, Flow(trained, train_shapes), notes, example_input, unset)
 
 
 def inspect(

@@ -20,7 +20,7 @@ from rlawrap.splice.paths import Path, PathMaker
 
 
 class RLAWarning(UserWarning):
-    """An option that has no effect on the given network."""
+    """An option without effect on the given network, or an attribute that it no longer sets."""
 
 
 @dataclass
@@ -84,6 +84,8 @@ def resolve(traced: Traced, plan: Plan, config: RLAConfig) -> Design:
     _add_head(design, flow, refs, maker)
     _drop_unread(design)
     _warn_of_idle_options(design)
+    for text in traced.unset:
+        warnings.warn(f"{text}.", RLAWarning, stacklevel=4)
     return design
 
 
