@@ -23,7 +23,8 @@ from rlawrap.errors import CheckpointError, TrainError
 
 FORMAT = 1
 _NAME = re.compile(r"epoch(\d{4,})-step(\d{6,})-([0-9a-f]{12})\.pt")
-_DIGITS = 12
+#: Digits of the SHA-256 in a name.
+DIGITS = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +84,7 @@ def write(folder: Path, state: dict[str, Any], *, epoch: int, step: int) -> Save
             torch.save({"format": FORMAT, **state}, cast(IO[bytes], hashing))
             file.flush()
             os.fsync(file.fileno())
-        digits = hashing.sha256.hexdigest()[:_DIGITS]
+        digits = hashing.sha256.hexdigest()[:DIGITS]
         path = folder / f"epoch{epoch:04d}-step{step:06d}-{digits}.pt"
         os.replace(unfinished, path)
         _sync_folder(folder)
@@ -109,12 +110,14 @@ def link_best(saved_file: Saved, run: Path) -> Path:
     """Make `best.pt` in the run folder the same file, at once."""
     target = run / "best.pt"
     new = run / f".best-{os.getpid()}"
-    new.unlink(missing_ok=True)
+    for leftover in run.glob(".best-*"):
+        leftover.unlink(missing_ok=True)
     try:
         os.link(saved_file.path, new)
     except OSError:  # a file system without hard links
         new.write_bytes(saved_file.path.read_bytes())
     os.replace(new, target)
+    new.unlink(missing_ok=True)  # replacing a file by itself does nothing
     return target
 
 
@@ -130,7 +133,7 @@ def read_bytes(path: Path) -> bytearray:
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}).") from error
     match = _NAME.fullmatch(path.name)
-    if match and hashlib.sha256(content).hexdigest()[:_DIGITS] != match.group(3):
+    if match and hashlib.sha256(content).hexdigest()[:DIGITS] != match.group(3):
         raise CheckpointError(f"{path}: damaged, its checksum is not the one in its name.")
     return content
 

@@ -116,6 +116,7 @@ class Run:
 
     def _write_config(self) -> None:
         self.folder.create()
+        self.keeper.put_in_order(self.state)
         write_json(self.folder.config_file, self.config.to_dict())
         self.folder.write_status("running", **asdict(self.position))
 

@@ -11,10 +11,11 @@ from typing import Any
 import torch
 
 from rlawrap.errors import CheckpointError, ConfigError, TrainError
+from rlawrap.train import best as best_files
 from rlawrap.train import checkpoint
 from rlawrap.train.config import TrainConfig
 from rlawrap.train.processes import Processes
-from rlawrap.train.runlog import RunFolder, write_json
+from rlawrap.train.runlog import RunFolder
 from rlawrap.train.setup import Equipment
 from rlawrap.train.step import Stepper
 
@@ -101,15 +102,15 @@ class Keeper:
             "classes": list(self.equipment.classes),
             "data": self.data,
             "environment": self.environment,
+            "best": best,
         }
 
         def write() -> Path:
             try:
                 content["metrics_size"] = metrics_size()
                 written = checkpoint.write(self.folder.checkpoints, content, **asdict(position))
-                if best:
-                    checkpoint.link_best(written, self.folder.path)
-                    write_json(self.folder.best_file, state.standing.best)
+                if best and state.standing.best is not None:
+                    best_files.publish(written, self.folder, state.standing.best)
                 checkpoint.prune(self.folder.checkpoints, self.config.keep)
             except OSError as error:
                 raise TrainError(f"{self.folder.path}: cannot be written to ({error}).") from error
@@ -157,6 +158,15 @@ class Keeper:
         )
         own = Path(source).resolve().is_relative_to(self.folder.path.resolve())
         return state, int(loaded["metrics_size"]) if own else 0
+
+    def put_in_order(self, state: State) -> None:
+        """Make the run folder fit the state resumed; process 0 alone, once the folder is there."""
+        if self.newest is None:
+            return
+        try:
+            best_files.repair(self.folder, state.standing.best, self.newest, self.say)
+        except OSError as error:
+            raise TrainError(f"{self.folder.path}: cannot be written to ({error}).") from error
 
     def _check_config(self, loaded: dict[str, Any], source: str) -> None:
         before = TrainConfig.from_dict(loaded["config"])
