@@ -70,6 +70,11 @@ def saved(folder: Path) -> list[Saved]:
     return sorted(found, key=lambda s: (s.epoch, s.step, s.path.stat().st_mtime_ns), reverse=True)
 
 
+def set_aside_files(folder: Path) -> list[Path]:
+    """Checkpoints that were renamed since they cannot or must not be gone on from."""
+    return sorted(folder.glob("epoch*.pt.*"))
+
+
 def write(folder: Path, state: dict[str, Any], *, epoch: int, step: int) -> Saved:
     """Write a checkpoint so that it is there as a whole or not at all.
 

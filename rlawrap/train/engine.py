@@ -25,9 +25,10 @@ from rlawrap.train.evaluation import Evaluation, evaluate_model
 from rlawrap.train.optim import learning_rate
 from rlawrap.train.processes import Processes, join_processes
 from rlawrap.train.progress import Clock, Display, duration, open_display
+from rlawrap.train.resuming import open_folder
 from rlawrap.train.runlog import MetricsLog, RunFolder, write_json
 from rlawrap.train.setup import ImagePair, set_up, warm_up
-from rlawrap.train.state import Keeper, State, Sums, prepare_folder
+from rlawrap.train.state import Keeper, State, Sums
 from rlawrap.train.stopping import StopRequest, stop_on_signals
 
 Status = Literal["finished", "stopped"]
@@ -97,12 +98,12 @@ class Run:
         self.folder = folder
         self.display = display
         self.request = request
-        resume = processes.first_does(lambda: prepare_folder(folder, config, processes.attempt))
+        source = open_folder(config, processes, folder, display.say)
         self.equipment = set_up(config, processes, data)
         self.stepper = self.equipment.stepper
         self.steps = self.equipment.steps
         self.keeper = Keeper(config, processes, folder, self.equipment, display.say)
-        self.state, log_size = self.keeper.resume(resume) if resume else (State(), 0)
+        self.state, log_size = self.keeper.resume(source) if source else (State(), 0)
         warm_up(self.equipment, config, processes)
         self.last_save = time.monotonic()
         # Only now that everything fits is something written.

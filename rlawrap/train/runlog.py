@@ -78,6 +78,14 @@ class RunFolder:
         except OSError:
             self.status_file.with_name(self.status_file.name + ".new").unlink(missing_ok=True)
 
+    def judged_epochs(self) -> int:
+        """Epochs that metrics.jsonl has an evaluation of."""
+        try:
+            with self.metrics_file.open("rb") as file:
+                return sum(line.startswith(b'{"kind": "eval"') for line in file)
+        except OSError:
+            return 0
+
     def write_confusion(self, epoch: int, matrix: Tensor, classes: tuple[str, ...]) -> None:
         """One CSV file per epoch; the first column names the true class."""
         self.confusion.mkdir(exist_ok=True)

@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 
-from rlawrap.errors import CheckpointError, ConfigError, TrainError
+from rlawrap.errors import CheckpointError, TrainError
 from rlawrap.train import best as best_files
 from rlawrap.train import checkpoint
 from rlawrap.train.config import TrainConfig
 from rlawrap.train.processes import Processes
+from rlawrap.train.resuming import Source, listing
 from rlawrap.train.runlog import RunFolder
 from rlawrap.train.setup import Equipment
 from rlawrap.train.step import Stepper
@@ -118,29 +119,13 @@ class Keeper:
 
         self.newest = self.processes.first_does(write)
 
-    def resume(self, resume: str) -> tuple[State, int]:
-        """Load a checkpoint, "auto" for the newest whole one.
+    def resume(self, found: Source) -> tuple[State, int]:
+        """Load a checkpoint; returns the run's state and the size of its metrics file.
 
-        Returns the run's state and the size of its metrics file; a fresh state when there is
-        nothing to resume. Raises `CheckpointError` for a checkpoint of another run or other data.
+        Raises `CheckpointError` for a checkpoint of another run or other data.
         """
-        content: bytearray | None = None
-
-        def find() -> str | None:
-            nonlocal content
-            if resume != "auto":
-                content = checkpoint.read_bytes(Path(resume))
-                return resume
-            for saved, whole in checkpoint.newest_whole(self.folder.checkpoints, self.say):
-                content = whole
-                return str(saved.path)
-            return None
-
-        source = self.processes.first_does(find)
-        if source is None:
-            self.say(f"{self.folder.path}: nothing to resume, starting anew")
-            return State(), 0
-        loaded = checkpoint.parse(self.processes.share_bytes(content), source)
+        source = str(found.path)
+        loaded = checkpoint.parse(self.processes.share_bytes(found.content), source)
         checkpoint.check_format(loaded, source)
         self._check_config(loaded, source)
         self._check_data(loaded, source)
@@ -215,38 +200,3 @@ class Keeper:
         own = saved[self.processes.rank]
         self.equipment.stepper.restore_sums(own["pending"])
         return Sums(epoch=list(own["epoch"]), interval=list(own["interval"]))
-
-
-def prepare_folder(folder: RunFolder, config: TrainConfig, attempt: int) -> str | None:
-    """See that the config may run in this folder; returns what to resume, or None.
-
-    Raises `ConfigError` when another run is there, or this one and nobody said to resume it.
-    """
-    checkpoints = checkpoint.saved(folder.checkpoints)
-    before = folder.config()
-    if before is not None and (checkpoints or folder.metrics_file.is_file()):
-        differences = before.differences(config)
-        if differences:
-            raise ConfigError(
-                f"{folder.path} holds a run of another configuration.\n{listing(differences)}\n"
-                "Choose another --output, or give the same options."
-            )
-    resume = "auto" if attempt and checkpoints else config.resume
-    if checkpoints and resume is None:
-        raise ConfigError(
-            f"{folder.path} already holds a run. Go on with it by --resume auto, or choose "
-            "another --output."
-        )
-    if checkpoints and resume not in (None, "auto"):
-        inside = Path(resume).resolve().is_relative_to(folder.path.resolve())
-        if not inside:
-            raise ConfigError(
-                f"{folder.path} already holds a run, which {resume} is no part of. "
-                "Choose another --output."
-            )
-    return resume
-
-
-def listing(differences: dict[str, tuple[Any, Any]]) -> str:
-    """Differing fields, one a line."""
-    return "\n".join(f"  {n}: {a!r} there, {b!r} now" for n, (a, b) in differences.items())

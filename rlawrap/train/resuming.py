@@ -1,0 +1,118 @@
+"""What a run goes on from: which checkpoint of its folder, or none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlawrap.errors import CheckpointError, ConfigError
+from rlawrap.train import checkpoint
+from rlawrap.train.config import TrainConfig
+from rlawrap.train.processes import Processes
+from rlawrap.train.runlog import RunFolder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """The checkpoint to resume; `content` is there in process 0 alone."""
+
+    path: Path
+    content: bytearray | None
+
+
+def open_folder(
+    config: TrainConfig, processes: Processes, folder: RunFolder, say: Callable[[str], None]
+) -> Source | None:
+    """See that the run may go on in its folder, and find what it goes on from; None: it is new.
+
+    All processes call it together. Raises `ConfigError` and `CheckpointError`.
+    """
+    content: bytearray | None = None
+
+    def find() -> Path | None:
+        nonlocal content
+        resume = prepare_folder(folder, config, processes.attempt)
+        found = None if resume is None else find_source(folder, resume, say)
+        if found is None:
+            return None
+        content = found.content
+        return found.path
+
+    path = processes.first_does(find)
+    return None if path is None else Source(path=path, content=content)
+
+
+def find_source(folder: RunFolder, resume: str, say: Callable[[str], None]) -> Source | None:
+    """Read a checkpoint, "auto" for the newest whole one; None when the run has none yet.
+
+    Raises `CheckpointError` when there were some and none of them is whole.
+    """
+    if resume != "auto":
+        return Source(path=Path(resume), content=checkpoint.read_bytes(Path(resume)))
+    for saved, content in checkpoint.newest_whole(folder.checkpoints, say):
+        return Source(path=saved.path, content=content)
+    best, trouble = folder.best_checkpoint, "there is no best.pt"
+    if best.is_file():
+        try:
+            content = checkpoint.read_bytes(best)
+            checkpoint.check_format(checkpoint.parse(content, best), best)
+        except CheckpointError as error:
+            trouble = str(error)
+        else:
+            say(f"{folder.checkpoints}: no whole checkpoint is left; going on from {best.name}")
+            return Source(path=best, content=content)
+    if has_history(folder):
+        raise CheckpointError(
+            f"{folder.path} holds a run, but none of its checkpoints is whole, and {trouble}. "
+            f"Nothing was overwritten. Put a copy of a checkpoint into {folder.checkpoints}, or start "
+            "anew with another --output."
+        )
+    say(f"{folder.path}: nothing to resume, starting anew")
+    return None
+
+
+def has_history(folder: RunFolder) -> bool:
+    """Whether a run in this folder has ever written a checkpoint, whatever became of it."""
+    if checkpoint.saved(folder.checkpoints) or folder.best_checkpoint.exists():
+        return True
+    if any(checkpoint.set_aside_files(folder.checkpoints)):
+        return True
+    # One epoch may have been judged without its checkpoint being written, but not two.
+    return folder.judged_epochs() > 1
+
+
+def prepare_folder(folder: RunFolder, config: TrainConfig, attempt: int) -> str | None:
+    """See that the config may run in this folder; returns what to resume, or None.
+
+    Raises `ConfigError` when another run is there, or this one and nobody said to resume it.
+    """
+    history = has_history(folder)
+    before = folder.config()
+    if before is not None and (history or folder.metrics_file.is_file()):
+        differences = before.differences(config)
+        if differences:
+            raise ConfigError(
+                f"{folder.path} holds a run of another configuration.\n{listing(differences)}\n"
+                "Choose another --output, or give the same options."
+            )
+    resume = "auto" if attempt and history else config.resume
+    if history and resume is None:
+        raise ConfigError(
+            f"{folder.path} already holds a run. Go on with it by --resume auto, or choose "
+            "another --output."
+        )
+    if history and resume not in (None, "auto"):
+        inside = Path(resume).resolve().is_relative_to(folder.path.resolve())
+        if not inside:
+            raise ConfigError(
+                f"{folder.path} already holds a run, which {resume} is no part of. "
+                "Choose another --output."
+            )
+    return resume
+
+
+def listing(differences: dict[str, tuple[Any, Any]]) -> str:
+    """Differing fields, one a line."""
+    return "\n".join(f"  {n}: {a!r} there, {b!r} now" for n, (a, b) in differences.items())
