@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,10 +24,12 @@ def repair(
 ) -> None:
     """See that `best.pt` is the checkpoint of the best epoch so far, as a run is resumed.
 
-    A run that was killed between its checkpoint and `best.pt` left the best of an earlier epoch.
+    A run that was killed between its checkpoint and `best.pt` left the best of an earlier epoch;
+    one that goes on from an older checkpoint left that of a later one.
     figures: those of the best epoch, None before the first. source: the checkpoint resumed.
     """
     if figures is None:
+        _set_aside(folder, say)
         return
     if _read(folder.best_checkpoint, figures) is not None:
         if _content(folder.best_file) != figures:
@@ -40,10 +41,18 @@ def repair(
             publish(saved, folder, figures)
             say(f"{folder.best_checkpoint}: now {path.name}, of the best epoch so far")
             return
+    _set_aside(folder, say)
     say(
         f"warning: the weights of the best epoch so far, epoch {figures['epoch'] + 1}, are in none "
         f"of the checkpoints. {folder.best_checkpoint.name} comes with the next better epoch."
     )
+
+
+def _set_aside(folder: RunFolder, say: Callable[[str], None]) -> None:
+    for path in (folder.best_file, folder.best_checkpoint):
+        if path.exists():
+            aside = checkpoint.move_aside(path, "superseded")
+            say(f"{path}: not of the run as it is resumed; set aside as {aside.name}")
 
 
 def _candidates(folder: RunFolder, epoch: int, source: Path) -> Iterator[Path]:
@@ -68,8 +77,7 @@ def _read(path: Path, figures: dict[str, Any]) -> Saved | None:
     # Compared as text, in which NaN equals NaN.
     if not is_best(state) or json.dumps(state["standing"]["best"]) != json.dumps(figures):
         return None
-    digits = hashlib.sha256(content).hexdigest()[: checkpoint.DIGITS]
-    return Saved(path=path, digits=digits, **state["position"])
+    return Saved(path=path, digits=checkpoint.digits_of(content), **state["position"])
 
 
 def is_best(state: dict[str, Any]) -> bool:

@@ -70,6 +70,46 @@ def saved(folder: Path) -> list[Saved]:
     return sorted(found, key=lambda s: (s.epoch, s.step, s.path.stat().st_mtime_ns), reverse=True)
 
 
+def file_name(*, epoch: int, step: int, digits: str) -> str:
+    """The name of a checkpoint."""
+    return f"epoch{epoch:04d}-step{step:06d}-{digits}.pt"
+
+
+def digits_of(content: bytes | bytearray) -> str:
+    """The part of a checkpoint's checksum that its name holds."""
+    return hashlib.sha256(content).hexdigest()[:DIGITS]
+
+
+def adopt(path: Path, folder: Path, *, epoch: int, step: int, digits: str) -> Path:
+    """Put a checkpoint that lies elsewhere among those of a folder; it stays where it is, too."""
+    target = folder / file_name(epoch=epoch, step=step, digits=digits)
+    if not target.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        _link_or_copy(path, folder / f".unfinished-{os.getpid()}", target)
+    return target
+
+
+def set_newer_aside(folder: Path, kept: Path) -> list[Path]:
+    """Rename the checkpoints that are newer than one, which the run goes on from; their new names.
+
+    Otherwise `--resume auto` would take them the next time, for a run that never had them.
+    """
+    files = [found.path for found in saved(folder)]
+    newer = files[: files.index(kept)] if kept in files else []
+    return [move_aside(path, "superseded") for path in newer]
+
+
+def move_aside(path: Path, why: str) -> Path:
+    """Rename a file so that it is taken for none of the run any more; nothing is overwritten."""
+    aside = path.with_name(f"{path.name}.{why}")
+    number = 1
+    while aside.exists():
+        number += 1
+        aside = path.with_name(f"{path.name}.{why}-{number}")
+    os.replace(path, aside)
+    return aside
+
+
 def set_aside_files(folder: Path) -> list[Path]:
     """Checkpoints that were renamed since they cannot or must not be gone on from."""
     return sorted(folder.glob("epoch*.pt.*"))
@@ -90,7 +130,7 @@ def write(folder: Path, state: dict[str, Any], *, epoch: int, step: int) -> Save
             file.flush()
             os.fsync(file.fileno())
         digits = hashing.sha256.hexdigest()[:DIGITS]
-        path = folder / f"epoch{epoch:04d}-step{step:06d}-{digits}.pt"
+        path = folder / file_name(epoch=epoch, step=step, digits=digits)
         os.replace(unfinished, path)
         _sync_folder(folder)
     except (OSError, RuntimeError) as error:
@@ -117,12 +157,7 @@ def link_best(saved_file: Saved, run: Path) -> Path:
     new = run / f".best-{os.getpid()}"
     for leftover in run.glob(".best-*"):
         leftover.unlink(missing_ok=True)
-    try:
-        os.link(saved_file.path, new)
-    except OSError:  # a file system without hard links
-        new.write_bytes(saved_file.path.read_bytes())
-    os.replace(new, target)
-    new.unlink(missing_ok=True)  # replacing a file by itself does nothing
+    _link_or_copy(saved_file.path, new, target)
     return target
 
 
@@ -181,14 +216,27 @@ def newest_whole(folder: Path, tell: Callable[[str], None]) -> Iterator[tuple[Sa
             content = read_bytes(candidate.path)
             check_format(parse(content, candidate.path), candidate.path)
         except CheckpointError as error:
-            aside = candidate.path.with_name(candidate.path.name + ".damaged")
             try:
-                os.replace(candidate.path, aside)
+                aside = move_aside(candidate.path, "damaged")
             except OSError:
                 aside = candidate.path
             tell(f"{error} Set aside as {aside.name}; trying the one before.")
             continue
         yield candidate, content
+
+
+def _link_or_copy(path: Path, new: Path, target: Path) -> None:
+    """Make `target` the same file, at once; `new` is a name beside it for the time between."""
+    new.unlink(missing_ok=True)
+    try:
+        os.link(path, new)
+    except OSError:  # a file system without hard links
+        with new.open("wb") as copy:
+            copy.write(path.read_bytes())
+            copy.flush()
+            os.fsync(copy.fileno())
+    os.replace(new, target)
+    new.unlink(missing_ok=True)  # replacing a file by itself does nothing
 
 
 def _sync_folder(folder: Path) -> None:

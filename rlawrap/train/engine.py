@@ -134,6 +134,7 @@ class Run:
     def finish(self) -> TrainResult:
         """Train from where the run is to its end, or until a signal comes."""
         status: Status = "finished"
+        self.keeper.settle(self.state, self.log.sync)
         try:
             while self.position.epoch < self.config.epochs and not self._out_of_patience():
                 self._train_epoch()

@@ -16,10 +16,11 @@ from rlawrap.train.runlog import RunFolder
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """The checkpoint to resume; `content` is there in process 0 alone."""
+    """The checkpoint to resume; `content` and `digits` are there in process 0 alone."""
 
     path: Path
     content: bytearray | None
+    digits: str = ""
 
 
 def open_folder(
@@ -29,19 +30,16 @@ def open_folder(
 
     All processes call it together. Raises `ConfigError` and `CheckpointError`.
     """
-    content: bytearray | None = None
+    found: Source | None = None
 
     def find() -> Path | None:
-        nonlocal content
+        nonlocal found
         resume = prepare_folder(folder, config, processes.attempt)
         found = None if resume is None else find_source(folder, resume, say)
-        if found is None:
-            return None
-        content = found.content
-        return found.path
+        return None if found is None else found.path
 
     path = processes.first_does(find)
-    return None if path is None else Source(path=path, content=content)
+    return found if found is not None or path is None else Source(path=path, content=None)
 
 
 def find_source(folder: RunFolder, resume: str, say: Callable[[str], None]) -> Source | None:
@@ -50,9 +48,11 @@ def find_source(folder: RunFolder, resume: str, say: Callable[[str], None]) -> S
     Raises `CheckpointError` when there were some and none of them is whole.
     """
     if resume != "auto":
-        return Source(path=Path(resume), content=checkpoint.read_bytes(Path(resume)))
+        content = checkpoint.read_bytes(Path(resume))
+        digits = checkpoint.digits_of(content)
+        return Source(path=Path(resume), content=content, digits=digits)
     for saved, content in checkpoint.newest_whole(folder.checkpoints, say):
-        return Source(path=saved.path, content=content)
+        return Source(path=saved.path, content=content, digits=saved.digits)
     best, trouble = folder.best_checkpoint, "there is no best.pt"
     if best.is_file():
         try:
@@ -62,12 +62,12 @@ def find_source(folder: RunFolder, resume: str, say: Callable[[str], None]) -> S
             trouble = str(error)
         else:
             say(f"{folder.checkpoints}: no whole checkpoint is left; going on from {best.name}")
-            return Source(path=best, content=content)
+            return Source(path=best, content=content, digits=checkpoint.digits_of(content))
     if has_history(folder):
         raise CheckpointError(
             f"{folder.path} holds a run, but none of its checkpoints is whole, and {trouble}. "
-            f"Nothing was overwritten. Put a copy of a checkpoint into {folder.checkpoints}, or start "
-            "anew with another --output."
+            "Nothing was overwritten. Put a copy of a checkpoint into "
+            f"{folder.checkpoints}, or start anew with another --output."
         )
     say(f"{folder.path}: nothing to resume, starting anew")
     return None

@@ -61,6 +61,20 @@ class State:
     sums: Sums = field(default_factory=Sums)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Resumed:
+    """The checkpoint that a run goes on from.
+
+    own: it is of this run. best: it was the best one when it was written.
+    """
+
+    path: Path
+    position: Position
+    digits: str
+    own: bool
+    best: bool
+
+
 class Keeper:
     """Saves a run and brings it back. All processes call its methods together."""
 
@@ -78,6 +92,7 @@ class Keeper:
         self.equipment = equipment
         self.say = say
         self.newest: Path | None = None
+        self.resumed: Resumed | None = None
         self.data = {
             "images": len(equipment.train_images),
             "fingerprint": equipment.train_images.fingerprint(),
@@ -136,22 +151,47 @@ class Keeper:
             standing=Standing(**loaded["standing"]),
             sums=self._own_sums(loaded["sums"]),
         )
-        self.newest = Path(source)
+        self.newest = found.path
         self.say(
             f"resumed from {source}: epoch {state.position.epoch + 1}, "
             f"step {state.position.step} of {self.equipment.steps}"
         )
-        own = Path(source).resolve().is_relative_to(self.folder.path.resolve())
+        own = found.path.resolve().is_relative_to(self.folder.path.resolve())
+        self.resumed = Resumed(
+            path=found.path,
+            position=Position(**loaded["position"]),
+            digits=found.digits,
+            own=own,
+            best=best_files.is_best(loaded),
+        )
         return state, int(loaded["metrics_size"]) if own else 0
 
     def put_in_order(self, state: State) -> None:
         """Make the run folder fit the state resumed; process 0 alone, once the folder is there."""
-        if self.newest is None:
+        resumed, folder = self.resumed, self.folder
+        if resumed is None:
             return
         try:
-            best_files.repair(self.folder, state.standing.best, self.newest, self.say)
+            if resumed.own:
+                kept = checkpoint.adopt(
+                    resumed.path,
+                    folder.checkpoints,
+                    digits=resumed.digits,
+                    **asdict(resumed.position),
+                )
+                self._set_newer_aside(kept)
+            best_files.repair(folder, state.standing.best, resumed.path, self.say)
         except OSError as error:
-            raise TrainError(f"{self.folder.path}: cannot be written to ({error}).") from error
+            raise TrainError(f"{folder.path}: cannot be written to ({error}).") from error
+
+    def _set_newer_aside(self, kept: Path) -> None:
+        for path in checkpoint.set_newer_aside(self.folder.checkpoints, kept):
+            self.say(f"{path.name}: newer than {kept.name}, so it was set aside under this name")
+
+    def settle(self, state: State, metrics_size: Callable[[], int]) -> None:
+        """Save at once where the checkpoint resumed cannot serve this run a second time."""
+        if self.resumed is not None and not self.resumed.own:
+            self.save(state, metrics_size=metrics_size, best=self.resumed.best)
 
     def _check_config(self, loaded: dict[str, Any], source: str) -> None:
         before = TrainConfig.from_dict(loaded["config"])

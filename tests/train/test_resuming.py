@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from rlawrap.errors import CheckpointError, ConfigError
-from rlawrap.train import checkpoint, train
-from tests.train.toys import ToyImages, assert_same_run, toy_config, toy_models
+from rlawrap.train import checkpoint, engine, train
+from tests.train.toys import (
+    ToyImages,
+    assert_same_run,
+    differences,
+    final_state,
+    metrics,
+    toy_config,
+    toy_models,
+)
 
 DATA = (ToyImages(), ToyImages(10))
 
@@ -84,3 +93,74 @@ def test_a_run_killed_before_its_first_checkpoint_starts_anew(tmp_path: Path) ->
     (tmp_path / "run" / "config.json").unlink()
     train(toy_config(tmp_path / "run", resume="auto"), data=DATA)
     assert_same_run(tmp_path / "whole", tmp_path / "run")
+
+
+class Stopped(BaseException):
+    """Ends a run as SIGKILL would."""
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_newer_checkpoints_are_set_aside_when_an_older_one_is_resumed(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    copied: bool,
+) -> None:
+    train(toy_config(tmp_path / "whole", epochs=4, keep=99), data=DATA)
+    config = toy_config(tmp_path / "run", epochs=4, keep=99, progress="plain")
+    train(config, data=DATA)
+    files = [s.path for s in checkpoint.saved(tmp_path / "run" / "checkpoints")]
+    before = {path.name: path.read_bytes() for path in files}
+    old = next(path for path in files if path.name.startswith("epoch0001-step000004"))
+    given = old
+    if copied:  # a copy under a name of its own
+        given = tmp_path / "run" / "good.pt"
+        os.replace(old, given)
+
+    def stop(self: engine.Run, *args: object) -> None:
+        raise Stopped
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.Run, "train_step", stop)
+        with pytest.raises(Stopped):
+            train(config.replace(resume=str(given)), data=DATA)
+    assert f"{files[0].name}.superseded: newer than {old.name}" in capsys.readouterr().out
+    train(config.replace(resume="auto"), data=DATA)
+    assert f"resumed from {old}" in capsys.readouterr().out
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+    after = {path.name.removesuffix(".superseded") for path in old.parent.iterdir()}
+    assert set(before) <= after
+    evaluations = [line["epoch"] for line in metrics(tmp_path / "run") if line["kind"] == "eval"]
+    assert evaluations == [0, 1, 2, 3]
+
+
+def test_best_of_an_epoch_that_is_still_to_come_is_set_aside(tmp_path: Path) -> None:
+    config = toy_config(tmp_path, keep=99, save_every=1)
+    train(config, data=DATA)
+    best = (tmp_path / "best.pt").read_bytes()
+    first = checkpoint.saved(tmp_path / "checkpoints")[-1]
+    assert (first.epoch, first.step) == (0, 1)
+
+    train(config.replace(resume=str(first.path)), data=DATA)
+    assert (tmp_path / "best.pt.superseded").read_bytes() == best
+    assert (tmp_path / "best.json.superseded").is_file()
+    assert checkpoint.read(tmp_path / "best.pt")["best"]
+
+
+def test_a_run_from_another_runs_checkpoint_can_be_killed_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(toy_config(tmp_path / "a", keep=9), data=DATA)
+    early = checkpoint.saved(tmp_path / "a" / "checkpoints")[-1]
+    config = toy_config(tmp_path / "b", resume=str(early.path))
+
+    def stop(self: engine.Run, *args: object) -> None:
+        raise Stopped
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.Run, "train_step", stop)
+        with pytest.raises(Stopped):
+            train(config, data=DATA)
+    train(config.replace(resume="auto"), data=DATA)
+    whole, again = final_state(tmp_path / "a"), final_state(tmp_path / "b")
+    assert differences(whole["model"], again["model"]) == []
