@@ -16,7 +16,13 @@ from rlawrap.train.runlog import RunFolder, write_json
 def publish(saved: Saved, folder: RunFolder, figures: dict[str, Any]) -> None:
     """Make a checkpoint the best one of the run."""
     checkpoint.link_best(saved, folder.path)
-    write_json(folder.best_file, figures)
+    write_json(folder.best_file, _description(saved, figures))
+
+
+def _description(saved: Saved, figures: dict[str, Any]) -> dict[str, Any]:
+    """What best.json says: the figures, and the checkpoint's name, which holds its checksum."""
+    name = checkpoint.file_name(epoch=saved.epoch, step=saved.step, digits=saved.digits)
+    return {**figures, "checkpoint": name}
 
 
 def repair(
@@ -31,9 +37,11 @@ def repair(
     if figures is None:
         _set_aside(folder, say)
         return
-    if _read(folder.best_checkpoint, figures) is not None:
-        if _content(folder.best_file) != figures:
-            write_json(folder.best_file, figures)
+    now = _read(folder.best_checkpoint, figures)
+    if now is not None:
+        description = _description(now, figures)
+        if _content(folder.best_file) != description:
+            write_json(folder.best_file, description)
         return
     for path in _candidates(folder, figures["epoch"] + 1, source):
         saved = _read(path, figures)

@@ -2,7 +2,8 @@
 
 A file is called `epoch0003-step000120-<12 hex digits of its SHA-256>.pt`. It is written under
 another name, synced to the disk and renamed, so a name that looks right belongs to a whole file;
-the digits tell damage that came later. It holds tensors and plain values only and is read with
+the digits tell damage that came later. `best.pt` beside the checkpoints is one of them under
+another name; `best.json` holds the first. It holds tensors and plain values only and is read with
 `weights_only=True`.
 """
 
@@ -10,8 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import re
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +25,8 @@ import torch
 from rlawrap.errors import CheckpointError, TrainError
 
 FORMAT = 1
+#: Names in a run folder.
+CHECKPOINTS, BEST, BEST_JSON = "checkpoints", "best.pt", "best.json"
 _NAME = re.compile(r"epoch(\d{4,})-step(\d{6,})-([0-9a-f]{12})\.pt")
 #: Digits of the SHA-256 in a name.
 DIGITS = 12
@@ -59,6 +64,11 @@ class _Hashing(io.RawIOBase):
 
 def saved(folder: Path) -> list[Saved]:
     """The checkpoints in a folder, newest first."""
+    found = _listed(folder)
+    return sorted(found, key=lambda s: (s.epoch, s.step, s.path.stat().st_mtime_ns), reverse=True)
+
+
+def _listed(folder: Path) -> list[Saved]:
     if not folder.is_dir():
         return []
     found = []
@@ -67,7 +77,7 @@ def saved(folder: Path) -> list[Saved]:
         if match:
             epoch, step, digits = match.groups()
             found.append(Saved(path=path, epoch=int(epoch), step=int(step), digits=digits))
-    return sorted(found, key=lambda s: (s.epoch, s.step, s.path.stat().st_mtime_ns), reverse=True)
+    return found
 
 
 def file_name(*, epoch: int, step: int, digits: str) -> str:
@@ -153,7 +163,7 @@ def prune(folder: Path, keep: int) -> None:
 
 def link_best(saved_file: Saved, run: Path) -> Path:
     """Make `best.pt` in the run folder the same file, at once."""
-    target = run / "best.pt"
+    target = run / BEST
     new = run / f".best-{os.getpid()}"
     for leftover in run.glob(".best-*"):
         leftover.unlink(missing_ok=True)
@@ -162,20 +172,56 @@ def link_best(saved_file: Saved, run: Path) -> Path:
 
 
 def read_bytes(path: Path) -> bytearray:
-    """The content of a checkpoint, its checksum compared when the name has one.
+    """The content of a checkpoint, its checksum compared with that in the name or in best.json.
 
-    Raises `CheckpointError` when the file is not there or is damaged.
+    Without one the checksums within the file are compared. Raises `CheckpointError` when the file
+    is not there or is damaged.
     """
+    expected = _expected_digits(path)
     try:
         content = bytearray(path.stat().st_size)
         with path.open("rb") as file:
             file.readinto(content)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}).") from error
-    match = _NAME.fullmatch(path.name)
-    if match and hashlib.sha256(content).hexdigest()[:DIGITS] != match.group(3):
-        raise CheckpointError(f"{path}: damaged, its checksum is not the one in its name.")
+    if not expected:
+        _check_records(content, path)
+    # A run that goes on may have replaced best.pt in between, so its digits are asked for again.
+    elif digits_of(content) not in expected | _expected_digits(path):
+        where = "its name" if _NAME.fullmatch(path.name) else f"{BEST_JSON} and in {CHECKPOINTS}/"
+        raise CheckpointError(f"{path}: damaged, its checksum is not the one in {where}.")
     return content
+
+
+def _expected_digits(path: Path) -> set[str]:
+    """The digits that a file may have; empty when nothing tells."""
+    match = _NAME.fullmatch(path.name)
+    if match:
+        return {match.group(3)}
+    if path.name != BEST:
+        return set()
+    try:
+        named = json.loads((path.parent / BEST_JSON).read_text())["checkpoint"]
+        match = _NAME.fullmatch(named)
+    except (OSError, ValueError, TypeError, KeyError):  # of an earlier version, or damaged itself
+        match = None
+    if match is None:
+        return set()
+    # best.pt is replaced before best.json is; a process killed in between leaves it newer.
+    return {match.group(3)} | {found.digits for found in _listed(path.parent / CHECKPOINTS)}
+
+
+def _check_records(content: bytearray, path: Path) -> None:
+    """Compare the CRC of each tensor in a zip file of `torch.save`, which `torch.load` does not."""
+    if content[:4] != b"PK\x03\x04":
+        return  # another format; what reads it will judge
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            damaged = archive.testzip()
+    except Exception as error:  # zipfile raises half a dozen kinds
+        raise CheckpointError(f"{path}: damaged ({error}).") from error
+    if damaged is not None:
+        raise CheckpointError(f"{path}: damaged, the checksum of {damaged} in it is wrong.")
 
 
 def parse(content: bytes | bytearray, path: Path | str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ config.json       the `TrainConfig`
 status.json       "running", "stopped", "finished" or "failed", where, and a message
 metrics.jsonl     a line every `log_every` steps (kind "train") and every epoch (kind "eval")
 checkpoints/      see `rlawrap.train.checkpoint`
-best.pt           the best checkpoint, and best.json: its epoch and figures
+best.pt           the best checkpoint, and best.json: its name, epoch and figures
 confusion/        the confusion matrix of each epoch as CSV: rows true, columns predicted
 tensorboard/      events, if asked for
 """
@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 from torch import Tensor
 
 from rlawrap.errors import RLAError, TrainError
+from rlawrap.train.checkpoint import BEST, BEST_JSON, CHECKPOINTS
 from rlawrap.train.config import TrainConfig
 
 #: Fields of a metrics line that depend on the clock; all others repeat bit for bit.
@@ -35,9 +36,9 @@ class RunFolder:
         self.config_file = self.path / "config.json"
         self.status_file = self.path / "status.json"
         self.metrics_file = self.path / "metrics.jsonl"
-        self.best_file = self.path / "best.json"
-        self.best_checkpoint = self.path / "best.pt"
-        self.checkpoints = self.path / "checkpoints"
+        self.best_file = self.path / BEST_JSON
+        self.best_checkpoint = self.path / BEST
+        self.checkpoints = self.path / CHECKPOINTS
         self.confusion = self.path / "confusion"
         self.tensorboard = self.path / "tensorboard"
 

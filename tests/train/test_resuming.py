@@ -161,6 +161,8 @@ def test_a_run_from_another_runs_checkpoint_can_be_killed_at_once(
         patch.setattr(engine.Run, "train_step", stop)
         with pytest.raises(Stopped):
             train(config, data=DATA)
+    (saved,) = checkpoint.saved(tmp_path / "b" / "checkpoints")
+    assert (saved.epoch, saved.step) == (early.epoch, early.step)
     train(config.replace(resume="auto"), data=DATA)
     whole, again = final_state(tmp_path / "a"), final_state(tmp_path / "b")
     assert differences(whole["model"], again["model"]) == []
