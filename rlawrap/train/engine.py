@@ -22,6 +22,7 @@ from rlawrap.errors import RLAError, TrainError
 from rlawrap.train.config import TrainConfig
 from rlawrap.train.data.seeding import derive_seed
 from rlawrap.train.evaluation import Evaluation, evaluate_model
+from rlawrap.train.lock import hold_folder
 from rlawrap.train.optim import learning_rate
 from rlawrap.train.processes import Processes, join_processes
 from rlawrap.train.progress import Clock, Display, duration, open_display
@@ -67,6 +68,7 @@ def train(config: TrainConfig, *, data: ImagePair | None = None) -> TrainResult:
         display = stack.enter_context(open_display(config.progress, first=processes.first))
         request = stack.enter_context(stop_on_signals())
         folder = RunFolder(config.output)
+        stack.enter_context(hold_folder(folder, processes, display.say, config.timeout))
         run = Run(config, processes, folder, display, request, data)
         with run.log:
             try:
