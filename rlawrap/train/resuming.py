@@ -116,3 +116,14 @@ def prepare_folder(folder: RunFolder, config: TrainConfig, attempt: int) -> str 
 def listing(differences: dict[str, tuple[Any, Any]]) -> str:
     """Differing fields, one a line."""
     return "\n".join(f"  {n}: {a!r} there, {b!r} now" for n, (a, b) in differences.items())
+
+
+def changed_splits(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What changed in the data since a checkpoint, with counts; its "data" field and ours."""
+    changes = []
+    for prefix, name in (("", "training"), ("test_", "test")):
+        # Checkpoints of earlier versions say nothing of the test images.
+        mark, count = f"{prefix}fingerprint", f"{prefix}images"
+        if mark in before and before[mark] != now[mark]:
+            changes.append(f"{before[count]} {name} images then, {now[count]} now")
+    return changes

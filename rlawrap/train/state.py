@@ -15,7 +15,7 @@ from rlawrap.train import best as best_files
 from rlawrap.train import checkpoint
 from rlawrap.train.config import TrainConfig
 from rlawrap.train.processes import Processes
-from rlawrap.train.resuming import Source, listing
+from rlawrap.train.resuming import Source, changed_splits, listing
 from rlawrap.train.runlog import RunFolder
 from rlawrap.train.setup import Equipment
 from rlawrap.train.step import Stepper
@@ -96,6 +96,8 @@ class Keeper:
         self.data = {
             "images": len(equipment.train_images),
             "fingerprint": equipment.train_images.fingerprint(),
+            "test_images": len(equipment.test_images),
+            "test_fingerprint": equipment.test_images.fingerprint(),
         }
         self.environment = {
             "world": processes.world,
@@ -203,15 +205,10 @@ class Keeper:
             )
 
     def _check_data(self, loaded: dict[str, Any], source: str) -> None:
-        before = loaded["data"]
-        if before["fingerprint"] == self.data["fingerprint"]:
+        changes = changed_splits(loaded["data"], self.data)
+        if not changes:
             return
-        same_classes = loaded["classes"] == list(self.equipment.classes)
-        message = (
-            f"{self.config.data}: the training data changed since {source}: "
-            f"{before['images']} images then, {self.data['images']} now; "
-            f"the classes {'are the same' if same_classes else 'differ too'}."
-        )
+        message = f"{self.config.data}: changed since {source}: {'; '.join(changes)}."
         if not self.config.allow_changed_data:
             raise CheckpointError(
                 message + " Go on all the same with --allow-changed-data, or start a new run from "

@@ -182,7 +182,25 @@ def test_changed_data_is_refused_with_counts_unless_allowed(
     with toy_models():
         train(toy_config(tmp_path), data=(ToyImages(40), ToyImages(10)))
         config = toy_config(tmp_path, resume="auto", progress="plain")
-        with pytest.raises(CheckpointError, match="40 images then, 41 now"):
+        with pytest.raises(CheckpointError, match="40 training images then, 41 now"):
             train(config, data=(ToyImages(41), ToyImages(10)))
         train(config.replace(allow_changed_data=True), data=(ToyImages(41), ToyImages(10)))
     assert "warning" in capsys.readouterr().out
+
+
+def test_changed_test_images_are_refused_with_counts_unless_allowed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with toy_models():
+        train(toy_config(tmp_path), data=(ToyImages(40), ToyImages(10)))
+        config = toy_config(tmp_path, resume="auto", progress="plain")
+        with pytest.raises(CheckpointError, match="pt: 10 test images then, 3 now"):
+            train(config, data=(ToyImages(40), ToyImages(3)))
+        train(config.replace(allow_changed_data=True), data=(ToyImages(40), ToyImages(3)))
+        assert "10 test images then, 3 now" in capsys.readouterr().out
+        newest = checkpoint.saved(tmp_path / "checkpoints")[0]
+        state = checkpoint.read(newest.path)
+        del state["data"]["test_images"], state["data"]["test_fingerprint"]
+        newest.path.unlink()
+        checkpoint.write(tmp_path / "checkpoints", state, **state["position"])
+        train(config, data=(ToyImages(40), ToyImages(3)))  # of an earlier version
