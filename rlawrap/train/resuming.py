@@ -127,3 +127,17 @@ def changed_splits(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         if mark in before and before[mark] != now[mark]:
             changes.append(f"{before[count]} {name} images then, {now[count]} now")
     return changes
+
+
+def class_changes(before: list[str], now: list[str]) -> str:
+    """How the classes differ, in words.
+
+    >>> class_changes(["cat", "dog"], ["cat", "emu"])
+    '2 then, 2 now; gone: dog; new: emu'
+    """
+    parts = [f"{len(before)} then, {len(now)} now"]
+    for title, some, others in (("gone", before, now), ("new", now, before)):
+        names = [name for name in some if name not in others]
+        if names:
+            parts.append(f"{title}: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}")
+    return "; ".join(parts) if len(parts) > 1 else f"{parts[0]}, in another order"

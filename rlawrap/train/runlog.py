@@ -27,6 +27,8 @@ from rlawrap.train.config import TrainConfig
 #: Fields of a metrics line that depend on the clock; all others repeat bit for bit.
 CLOCK_FIELDS = frozenset({"seconds", "images_per_s", "data_wait"})
 
+_EVALUATION = b'{"kind": "eval"'
+
 
 class RunFolder:
     """Paths of a run and its small files."""
@@ -83,9 +85,18 @@ class RunFolder:
         """Epochs that metrics.jsonl has an evaluation of."""
         try:
             with self.metrics_file.open("rb") as file:
-                return sum(line.startswith(b'{"kind": "eval"') for line in file)
+                return sum(line.startswith(_EVALUATION) for line in file)
         except OSError:
             return 0
+
+    def size_of_whole_epochs(self, size: int) -> int:
+        """Bytes of metrics.jsonl up to the last evaluation within its first `size` bytes."""
+        at = end = 0
+        if self.metrics_file.is_file():
+            for line in self.metrics_file.read_bytes()[:size].splitlines(keepends=True):
+                at += len(line)
+                end = at if line.startswith(_EVALUATION) else end
+        return end
 
     def write_confusion(self, epoch: int, matrix: Tensor, classes: tuple[str, ...]) -> None:
         """One CSV file per epoch; the first column names the true class."""

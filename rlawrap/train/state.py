@@ -15,7 +15,7 @@ from rlawrap.train import best as best_files
 from rlawrap.train import checkpoint
 from rlawrap.train.config import TrainConfig
 from rlawrap.train.processes import Processes
-from rlawrap.train.resuming import Source, changed_splits, listing
+from rlawrap.train.resuming import Source, changed_splits, class_changes, listing
 from rlawrap.train.runlog import RunFolder
 from rlawrap.train.setup import Equipment
 from rlawrap.train.step import Stepper
@@ -65,7 +65,8 @@ class State:
 class Resumed:
     """The checkpoint that a run goes on from.
 
-    own: it is of this run. best: it was the best one when it was written.
+    own: it is of this run. best: it was the best one when it was written. anew: its epoch begins
+    anew, as the training images changed.
     """
 
     path: Path
@@ -73,6 +74,7 @@ class Resumed:
     digits: str
     own: bool
     best: bool
+    anew: bool
 
 
 class Keeper:
@@ -106,8 +108,18 @@ class Keeper:
             "torch": str(torch.__version__),
         }
 
-    def save(self, state: State, *, metrics_size: Callable[[], int], best: bool = False) -> None:
-        """Write a checkpoint, link it as the best if it is, and delete old ones."""
+    def save(
+        self,
+        state: State,
+        *,
+        metrics_size: Callable[[], int],
+        best: bool = False,
+        newest: bool = False,
+    ) -> None:
+        """Write a checkpoint, link it as the best if it is, and delete old ones.
+
+        newest: set those aside that are farther on than it.
+        """
         position = state.position
         stepper = self.equipment.stepper
         content = {
@@ -127,6 +139,8 @@ class Keeper:
             try:
                 content["metrics_size"] = metrics_size()
                 written = checkpoint.write(self.folder.checkpoints, content, **asdict(position))
+                if newest:
+                    self._set_newer_aside(written.path)
                 if best and state.standing.best is not None:
                     best_files.publish(written, self.folder, state.standing.best)
                 checkpoint.prune(self.folder.checkpoints, self.config.keep)
@@ -145,6 +159,7 @@ class Keeper:
         loaded = checkpoint.parse(self.processes.share_bytes(found.content), source)
         checkpoint.check_format(loaded, source)
         self._check_config(loaded, source)
+        self._check_classes(loaded, source)
         self._check_data(loaded, source)
         self._tell_environment(loaded)
         self.equipment.stepper.load_state_dict(loaded)
@@ -154,19 +169,33 @@ class Keeper:
             sums=self._own_sums(loaded["sums"]),
         )
         self.newest = found.path
-        self.say(
-            f"resumed from {source}: epoch {state.position.epoch + 1}, "
-            f"step {state.position.step} of {self.equipment.steps}"
-        )
-        own = found.path.resolve().is_relative_to(self.folder.path.resolve())
+        place = Position(**loaded["position"])
+        changed = loaded["data"]["fingerprint"] != self.data["fingerprint"]
         self.resumed = Resumed(
             path=found.path,
-            position=Position(**loaded["position"]),
+            position=place,
             digits=found.digits,
-            own=own,
+            own=found.path.resolve().is_relative_to(self.folder.path.resolve()),
             best=best_files.is_best(loaded),
+            anew=changed and place.step > 0,
         )
-        return state, int(loaded["metrics_size"]) if own else 0
+        size = int(loaded["metrics_size"]) if self.resumed.own else 0
+        if self.resumed.anew:
+            # Which images the epoch has seen cannot be told any more.
+            state.position.step = 0
+            state.sums = Sums()
+            self.equipment.stepper.take_sums()
+            size = self.folder.size_of_whole_epochs(size)
+            self.say(
+                f"resumed from {source}: epoch {place.epoch + 1}, of which {place.step} steps were "
+                "done, begins anew with the changed training images"
+            )
+        else:
+            self.say(
+                f"resumed from {source}: epoch {place.epoch + 1}, "
+                f"step {place.step} of {self.equipment.steps}"
+            )
+        return state, size
 
     def put_in_order(self, state: State) -> None:
         """Make the run folder fit the state resumed; process 0 alone, once the folder is there."""
@@ -192,8 +221,10 @@ class Keeper:
 
     def settle(self, state: State, metrics_size: Callable[[], int]) -> None:
         """Save at once where the checkpoint resumed cannot serve this run a second time."""
-        if self.resumed is not None and not self.resumed.own:
-            self.save(state, metrics_size=metrics_size, best=self.resumed.best)
+        resumed = self.resumed
+        if resumed is not None and (resumed.anew or not resumed.own):
+            best = resumed.best and not resumed.anew
+            self.save(state, metrics_size=metrics_size, best=best, newest=True)
 
     def _check_config(self, loaded: dict[str, Any], source: str) -> None:
         before = TrainConfig.from_dict(loaded["config"])
@@ -202,6 +233,15 @@ class Keeper:
             raise CheckpointError(
                 f"{source}: of another configuration.\n{listing(differences)}\n"
                 "Give the same options, or take only its weights with --finetune."
+            )
+
+    def _check_classes(self, loaded: dict[str, Any], source: str) -> None:
+        before, now = loaded["classes"], list(self.equipment.classes)
+        if before != now:
+            raise CheckpointError(
+                f"{self.config.data}: other classes than those that {source} was trained on: "
+                f"{class_changes(before, now)}. The run cannot go on with them; start a new one "
+                "from its weights with --finetune and another --output."
             )
 
     def _check_data(self, loaded: dict[str, Any], source: str) -> None:
