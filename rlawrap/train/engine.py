@@ -101,7 +101,7 @@ class Run:
         self.display = display
         self.request = request
         source = open_folder(config, processes, folder, display.say)
-        self.equipment = set_up(config, processes, data)
+        self.equipment = set_up(config, processes, data, fill=source is None)
         self.stepper = self.equipment.stepper
         self.steps = self.equipment.steps
         self.keeper = Keeper(config, processes, folder, self.equipment, display.say)

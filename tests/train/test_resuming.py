@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from rlawrap.errors import CheckpointError, ConfigError
 from rlawrap.train import checkpoint, engine, train
@@ -18,6 +20,7 @@ from tests.train.toys import (
     metrics,
     toy_config,
     toy_models,
+    toy_net,
 )
 
 DATA = (ToyImages(), ToyImages(10))
@@ -166,3 +169,29 @@ def test_a_run_from_another_runs_checkpoint_can_be_killed_at_once(
     train(config.replace(resume="auto"), data=DATA)
     whole, again = final_state(tmp_path / "a"), final_state(tmp_path / "b")
     assert differences(whole["model"], again["model"]) == []
+
+
+@pytest.mark.parametrize("option", ["finetune", "pretrained_conv1"])
+def test_the_weights_that_a_run_started_from_are_not_needed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    base = tmp_path / "base.pt"
+    torch.save(toy_net().state_dict(), base)
+    train(toy_config(tmp_path / "whole", **{option: str(base)}), data=DATA)
+    config = toy_config(tmp_path / "run", **{option: str(base)}, resume="auto")
+    step = engine.Run.train_step
+
+    def stop(self: engine.Run, *args: Any) -> None:
+        if self.position.epoch == 1:
+            raise Stopped
+        step(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.Run, "train_step", stop)
+        with pytest.raises(Stopped):
+            train(config, data=DATA)
+    base.unlink()
+    train(config, data=DATA)
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+    with pytest.raises(CheckpointError, match=r"base\.pt"):
+        train(config.replace(output=str(tmp_path / "new")), data=DATA)
