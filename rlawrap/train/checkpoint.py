@@ -142,7 +142,7 @@ def write(folder: Path, state: dict[str, Any], *, epoch: int, step: int) -> Save
         digits = hashing.sha256.hexdigest()[:DIGITS]
         path = folder / file_name(epoch=epoch, step=step, digits=digits)
         os.replace(unfinished, path)
-        _sync_folder(folder)
+        sync_folder(folder)
     except (OSError, RuntimeError) as error:
         unfinished.unlink(missing_ok=True)
         reason = (hashing.error if hashing is not None else None) or error
@@ -285,7 +285,10 @@ def _link_or_copy(path: Path, new: Path, target: Path) -> None:
     new.unlink(missing_ok=True)  # replacing a file by itself does nothing
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk, where the system can do that by itself."""
+    if os.name == "nt":
+        return
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -11,6 +11,7 @@ tensorboard/      events, if asked for
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
@@ -20,7 +21,8 @@ from typing import Any, BinaryIO
 
 from torch import Tensor
 
-from rlawrap.errors import RLAError, TrainError
+from rlawrap.errors import CheckpointError, RLAError, TrainError
+from rlawrap.train import checkpoint
 from rlawrap.train.checkpoint import BEST, BEST_JSON, CHECKPOINTS
 from rlawrap.train.config import TrainConfig
 
@@ -59,12 +61,43 @@ class RunFolder:
 
     def config(self) -> TrainConfig | None:
         """The configuration of the run in this folder, if there is one."""
+        values = self.config_values()
+        if values is None:
+            return None
+        try:
+            return TrainConfig.from_dict(values)
+        except TypeError as error:
+            raise TrainError(f"{self.config_file}: not a run's configuration ({error}).") from error
+
+    def config_values(self) -> dict[str, Any] | None:
+        """The configuration as plain values; a checkpoint's when config.json cannot be read.
+
+        Raises `TrainError` when that is so and no checkpoint has it either.
+        """
         if not self.config_file.is_file():
             return None
         try:
-            return TrainConfig.from_dict(json.loads(self.config_file.read_text()))
-        except (OSError, ValueError, TypeError) as error:
-            raise TrainError(f"{self.config_file}: not a run's configuration ({error}).") from error
+            values = json.loads(self.config_file.read_text())
+            if not isinstance(values, dict):
+                raise ValueError("JSON, but not an object")
+        except (OSError, ValueError) as error:
+            for path in (
+                *(s.path for s in checkpoint.saved(self.checkpoints)),
+                self.best_checkpoint,
+            ):
+                with contextlib.suppress(CheckpointError):
+                    return dict(checkpoint.read(path)["config"])
+            if self.has_begun():
+                raise TrainError(
+                    f"{self.config_file}: cannot be read ({error}), and no checkpoint "
+                    "is there that holds it. Choose another --output, or delete the folder."
+                ) from error
+            return None
+        return values
+
+    def has_begun(self) -> bool:
+        """Whether a line of metrics is there."""
+        return self.metrics_file.is_file() and self.metrics_file.stat().st_size > 0
 
     def status(self) -> dict[str, Any]:
         """The content of status.json; empty when there is none."""
@@ -112,8 +145,12 @@ class RunFolder:
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file so that it is there as a whole or as it was before."""
     new = path.with_name(path.name + ".new")
-    new.write_text(json.dumps(value, indent=1) + "\n")
+    with new.open("w") as file:
+        file.write(json.dumps(value, indent=1) + "\n")
+        file.flush()
+        os.fsync(file.fileno())  # or a crash of the machine could leave an empty file
     os.replace(new, path)
+    checkpoint.sync_folder(path.parent)
 
 
 class MetricsLog:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -195,3 +196,17 @@ def test_the_weights_that_a_run_started_from_are_not_needed_again(
     assert_same_run(tmp_path / "whole", tmp_path / "run")
     with pytest.raises(CheckpointError, match=r"base\.pt"):
         train(config.replace(output=str(tmp_path / "new")), data=DATA)
+
+
+@pytest.mark.parametrize("text", ["", '{"arch": "t'])
+def test_a_damaged_config_does_not_stand_in_the_way(tmp_path: Path, text: str) -> None:
+    config = toy_config(tmp_path / "run", resume="auto")
+    train(toy_config(tmp_path / "whole"), data=DATA)
+    train(config, data=DATA)
+    file = tmp_path / "run" / "config.json"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=r"lr: 0\.05 there, 0\.5 now"):
+        train(config.replace(lr=0.5), data=DATA)
+    train(config, data=DATA)
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+    assert json.loads(file.read_text()) == config.to_dict()
