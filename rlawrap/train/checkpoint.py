@@ -188,7 +188,7 @@ def read_bytes(path: Path) -> bytearray:
         _check_records(content, path)
     # A run that goes on may have replaced best.pt in between, so its digits are asked for again.
     elif digits_of(content) not in expected | _expected_digits(path):
-        where = "its name" if _NAME.fullmatch(path.name) else f"{BEST_JSON} and in {CHECKPOINTS}/"
+        where = "its name" if _NAME.fullmatch(path.name) else BEST_JSON
         raise CheckpointError(f"{path}: damaged, its checksum is not the one in {where}.")
     return content
 

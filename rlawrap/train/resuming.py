@@ -53,7 +53,7 @@ def find_source(folder: RunFolder, resume: str, say: Callable[[str], None]) -> S
         return Source(path=Path(resume), content=content, digits=digits)
     for saved, content in checkpoint.newest_whole(folder.checkpoints, say):
         return Source(path=saved.path, content=content, digits=saved.digits)
-    best, trouble = folder.best_checkpoint, "there is no best.pt"
+    best, trouble = folder.best_checkpoint, "there is no best.pt."
     if best.is_file():
         try:
             content = checkpoint.read_bytes(best)
@@ -65,7 +65,7 @@ def find_source(folder: RunFolder, resume: str, say: Callable[[str], None]) -> S
             return Source(path=best, content=content, digits=checkpoint.digits_of(content))
     if has_history(folder):
         raise CheckpointError(
-            f"{folder.path} holds a run, but none of its checkpoints is whole, and {trouble}. "
+            f"{folder.path} holds a run, but none of its checkpoints is whole, and {trouble} "
             "Nothing was overwritten. Put a copy of a checkpoint into "
             f"{folder.checkpoints}, or start anew with another --output."
         )

@@ -66,7 +66,7 @@ class RunFolder:
             return None
         try:
             return TrainConfig.from_dict(values)
-        except TypeError as error:
+        except (ValueError, TypeError) as error:
             raise TrainError(f"{self.config_file}: not a run's configuration ({error}).") from error
 
     def config_values(self) -> dict[str, Any] | None:
