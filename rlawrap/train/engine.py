@@ -22,12 +22,14 @@ from rlawrap.errors import RLAError, TrainError
 from rlawrap.train.config import TrainConfig
 from rlawrap.train.data.seeding import derive_seed
 from rlawrap.train.evaluation import Evaluation, evaluate_model
+from rlawrap.train.lock import hold_folder
 from rlawrap.train.optim import learning_rate
 from rlawrap.train.processes import Processes, join_processes
 from rlawrap.train.progress import Clock, Display, duration, open_display
+from rlawrap.train.resuming import open_folder
 from rlawrap.train.runlog import MetricsLog, RunFolder, write_json
 from rlawrap.train.setup import ImagePair, set_up, warm_up
-from rlawrap.train.state import Keeper, State, Sums, prepare_folder
+from rlawrap.train.state import Keeper, State, Sums
 from rlawrap.train.stopping import StopRequest, stop_on_signals
 
 Status = Literal["finished", "stopped"]
@@ -66,6 +68,7 @@ def train(config: TrainConfig, *, data: ImagePair | None = None) -> TrainResult:
         display = stack.enter_context(open_display(config.progress, first=processes.first))
         request = stack.enter_context(stop_on_signals())
         folder = RunFolder(config.output)
+        stack.enter_context(hold_folder(folder, processes, display.say, config.timeout))
         run = Run(config, processes, folder, display, request, data)
         with run.log:
             try:
@@ -97,12 +100,12 @@ class Run:
         self.folder = folder
         self.display = display
         self.request = request
-        resume = processes.first_does(lambda: prepare_folder(folder, config, processes.attempt))
-        self.equipment = set_up(config, processes, data)
+        source = open_folder(config, processes, folder, display.say)
+        self.equipment = set_up(config, processes, data, fill=source is None)
         self.stepper = self.equipment.stepper
         self.steps = self.equipment.steps
         self.keeper = Keeper(config, processes, folder, self.equipment, display.say)
-        self.state, log_size = self.keeper.resume(resume) if resume else (State(), 0)
+        self.state, log_size = self.keeper.resume(source) if source else (State(), 0)
         warm_up(self.equipment, config, processes)
         self.last_save = time.monotonic()
         # Only now that everything fits is something written.
@@ -116,6 +119,7 @@ class Run:
 
     def _write_config(self) -> None:
         self.folder.create()
+        self.keeper.put_in_order(self.state)
         write_json(self.folder.config_file, self.config.to_dict())
         self.folder.write_status("running", **asdict(self.position))
 
@@ -132,6 +136,7 @@ class Run:
     def finish(self) -> TrainResult:
         """Train from where the run is to its end, or until a signal comes."""
         status: Status = "finished"
+        self.keeper.settle(self.state, self.log.sync)
         try:
             while self.position.epoch < self.config.epochs and not self._out_of_patience():
                 self._train_epoch()
