@@ -19,10 +19,15 @@ from rlawrap.splice.model import RLAModel, _checked
 
 
 class Backbone(RLAModel):
-    """Feature maps by name, x alone, h inside; `out_channels` and `blocks` list them in order."""
+    """Feature maps by name, x alone, h inside; `out_channels` and `blocks` list them in order.
+
+    Where the base has a module of that name (timm's networks have `blocks`), it keeps it; both
+    lists are at `rla.out_channels` and `rla.blocks` in any case.
+    """
 
     out_channels: list[int]
     blocks: list[str]
+    _shown = (*RLAModel._shown, "out_channels", "blocks")
     whole = False
 
     def __reduce__(self) -> Any:
@@ -53,18 +58,17 @@ def backbone(
     for graph in graphs:
         _cut(graph, {name: f"rla.out.{index}" for name, index in wanted.items()}, twin)
     _prune(twin, graphs)
-    made = Backbone(
+    blocks = rla_model.rla.plan.blocks
+    twin.rla.out_channels = [int(blocks[i].channels or 0) for i in wanted.values()]
+    twin.rla.blocks = [blocks[i].path for i in wanted.values()]
+    return Backbone(
         twin._bare_base(),
-        twin.get_submodule("rla"),
+        twin.rla,
         graphs[0],
         graphs[1] if len(graphs) > 1 else None,
-        plan=rla_model.plan,
-        config=rla_model.config,
+        plan=rla_model.rla.plan,
+        config=rla_model.rla.config,
     )
-    blocks = rla_model.plan.blocks
-    made.out_channels = [int(blocks[i].channels or 0) for i in wanted.values()]
-    made.blocks = [blocks[i].path for i in wanted.values()]
-    return made
 
 
 def _wanted(

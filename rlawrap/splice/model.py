@@ -14,6 +14,7 @@ from rlawrap.config import RLAConfig
 from rlawrap.errors import PlanError
 from rlawrap.plan import Plan
 from rlawrap.splice.checkpointing import checkpointed
+from rlawrap.splice.modules import Hidden
 
 #: Attributes of a base that its users read and that stay true of the rewritten network.
 _KEPT_ATTRIBUTES = (
@@ -38,15 +39,18 @@ class RLAModel(fx.GraphModule):
     say what was done. `forward` follows train and eval mode as the base's did.
     """
 
+    rla: Hidden
     plan: Plan
     config: RLAConfig
+    #: What `rla` holds and the model shows as its own, where the base has no such name.
+    _shown: tuple[str, ...] = ("plan", "config")
     #: False where layers were cut off, so that there is no base to go back to.
     whole = True
 
     def __init__(
         self,
         base: nn.Module,
-        rla: nn.Module,
+        rla: Hidden,
         graph: fx.Graph,
         train_graph: fx.Graph | None,
         *,
@@ -68,8 +72,11 @@ class RLAModel(fx.GraphModule):
         self.__dict__["_buffers"] = base._buffers
         self.__dict__["_non_persistent_buffers_set"] = base._non_persistent_buffers_set
         self.training = base.training
-        self.plan = plan
-        self.config = config
+        rla.plan, rla.config = plan, config
+        taken = {*self._modules, *self._parameters, *self._buffers}
+        for name in self._shown:
+            if name not in taken:
+                self.__dict__[name] = getattr(rla, name)
         self.__dict__["_base"] = base
         self.__dict__["_turned"] = turned
         self.__dict__["_settings"] = dict(settings or {})
