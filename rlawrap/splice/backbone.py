@@ -28,7 +28,7 @@ class Backbone(RLAModel):
     out_channels: list[int]
     blocks: list[str]
     _shown = (*RLAModel._shown, "out_channels", "blocks")
-    whole = False
+    _whole = False
 
     def __reduce__(self) -> Any:
         raise PlanError("a backbone is not pickled; save its state_dict() and make it again.")
@@ -54,7 +54,7 @@ def backbone(
     rla_model = _checked(model, "backbone(model)")
     wanted = _wanted(rla_model, return_layers)
     twin = copy.deepcopy(rla_model)
-    graphs = [g for g in (twin.graph, twin.__dict__["_train_graph"]) if g is not None]
+    graphs = [g for g in (twin._graph, twin.__dict__["_train_graph"]) if g is not None]
     for graph in graphs:
         _cut(graph, {name: f"rla.out.{index}" for name, index in wanted.items()}, twin)
     _prune(twin, graphs)
@@ -75,7 +75,7 @@ def _wanted(
     model: RLAModel, return_layers: Mapping[str, str] | Sequence[str] | None
 ) -> OrderedDict[str, int]:
     """Names of the outputs and the index of the block that makes each."""
-    plan = model.plan
+    plan = model.rla.plan
     if return_layers is None:
         last = -1
         ends = []

@@ -36,7 +36,8 @@ class RLAModel(fx.GraphModule):
     """A network with a hidden state along its depth; made by `rlawrap.apply`.
 
     Its modules are those of the base under their own names, `rla` comes last. `plan` and `config`
-    say what was done. `forward` follows train and eval mode as the base's did.
+    say what was done; where the base has modules of these names, `rla.plan` and `rla.config` do.
+    `forward` follows train and eval mode as the base's did.
     """
 
     rla: Hidden
@@ -45,7 +46,7 @@ class RLAModel(fx.GraphModule):
     #: What `rla` holds and the model shows as its own, where the base has no such name.
     _shown: tuple[str, ...] = ("plan", "config")
     #: False where layers were cut off, so that there is no base to go back to.
-    whole = True
+    _whole = True
 
     def __init__(
         self,
@@ -59,21 +60,19 @@ class RLAModel(fx.GraphModule):
         turned: tuple[str, ...] = (),
         settings: dict[str, Any] | None = None,
     ) -> None:
-        root = nn.Module()
-        root.__dict__["_modules"] = {**base._modules, "rla": rla}
-        root.__dict__["_parameters"] = base._parameters
-        root.__dict__["_buffers"] = base._buffers
-        root.training = base.training
-        object.__setattr__(self, "_train_graph", train_graph)
-        super().__init__(root, graph, class_name=type(base).__name__)
-        # GraphModule copies only what the graph calls, in that order, into bare containers.
-        self.__dict__["_modules"] = root.__dict__["_modules"]
+        # GraphModule copies only what a graph calls, in that order, into bare containers, and
+        # fails where a child has the name of an attribute of its own: so it gets an empty graph.
+        super().__init__(nn.Module(), fx.Graph(), class_name=type(base).__name__)
+        self.__dict__["_modules"] = {**base._modules, "rla": rla}
         self.__dict__["_parameters"] = base._parameters
         self.__dict__["_buffers"] = base._buffers
         self.__dict__["_non_persistent_buffers_set"] = base._non_persistent_buffers_set
+        self.__dict__["_graph"] = graph
+        graph.owning_module = self
+        self.__dict__["_train_graph"] = train_graph
         self.training = base.training
         rla.plan, rla.config = plan, config
-        taken = {*self._modules, *self._parameters, *self._buffers}
+        taken = self._give_way()
         for name in self._shown:
             if name not in taken:
                 self.__dict__[name] = getattr(rla, name)
@@ -86,9 +85,22 @@ class RLAModel(fx.GraphModule):
             if name.endswith(_HOOKS):
                 self.__dict__[name] = copy.copy(value)
         for name in _KEPT_ATTRIBUTES:
-            if hasattr(base, name) and not isinstance(getattr(base, name), Callable):  # type: ignore[arg-type]
+            if name not in taken and hasattr(base, name) and not callable(getattr(base, name)):
                 self.__dict__[name] = getattr(base, name)
         self.recompile()
+
+    def _give_way(self) -> set[str]:
+        """Let the base's own names be found in place of GraphModule's; all names the base has."""
+        taken: set[str] = set()
+        for table in ("_modules", "_parameters", "_buffers"):
+            for name in self.__dict__[table]:
+                taken.add(name)
+                self.__dict__.pop(name, None)
+                if name in ("graph", "code"):
+                    # Properties come before the tables; the class is this instance's alone, as
+                    # that of every GraphModule.
+                    setattr(type(self), name, _entry(table, name))
+        return taken
 
     def recompile(self) -> Any:
         """Regenerate `forward`: the graph's code, or one of two graphs by `training`."""
@@ -98,7 +110,7 @@ class RLAModel(fx.GraphModule):
         trained = spliced
         train_graph = self.__dict__.get("_train_graph")
         if self.__dict__.get("_checkpointing"):
-            trained = checkpointed(self.graph if train_graph is None else train_graph, self)
+            trained = checkpointed(self._graph if train_graph is None else train_graph, self)
         elif train_graph is not None:
             other = train_graph.python_code(root_module="self")
             namespace = dict(other.globals)
@@ -140,10 +152,10 @@ class RLAModel(fx.GraphModule):
         twin = cls(
             base,
             rla,  # type: ignore[arg-type]
-            copy.deepcopy(self.graph),
+            copy.deepcopy(self._graph),
             None if train_graph is None else copy.deepcopy(train_graph),
-            plan=self.plan,
-            config=self.config,
+            plan=self.rla.plan,
+            config=self.rla.config,
             turned=self.__dict__["_turned"],
             settings=self.__dict__["_settings"],
         )
@@ -170,8 +182,8 @@ class RLAModel(fx.GraphModule):
         return _rebuild, (
             unwrap(self),
             self._modules["rla"],
-            self.plan,
-            self.config,
+            self.rla.plan,
+            self.rla.config,
             self.__dict__["_settings"],
             {**extras, "_checkpointing": self.__dict__["_checkpointing"]},
         )
@@ -199,7 +211,17 @@ class RLAModel(fx.GraphModule):
         return nn.Module.__repr__(self)
 
     def extra_repr(self) -> str:
-        return f"k={self.config.k}, cell={self.config.cell}, blocks={len(self.plan.blocks)}"
+        plan, config = self.rla.plan, self.rla.config
+        return f"k={config.k}, cell={config.cell}, blocks={len(plan.blocks)}"
+
+
+def _entry(table: str, name: str) -> property:
+    """What an instance has in one of `nn.Module`'s tables, as a property."""
+
+    def read(self: nn.Module) -> Any:
+        return getattr(self, table)[name]
+
+    return property(read)
 
 
 def _rebuild(
@@ -226,7 +248,7 @@ def _checked(model: Any, call: str) -> RLAModel:
             f"{call}: expected a model made by rlawrap.apply, got {type(model).__name__}. "
             "Of a DDP or compiled model pass the module inside."
         )
-    if not model.whole:
+    if not model._whole:
         raise PlanError(f"{call}: the model is a backbone; pass the model it was cut from.")
     return model
 
