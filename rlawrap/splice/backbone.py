@@ -16,6 +16,7 @@ from torch import fx, nn
 from rlawrap.discover.trace import writes_in_place
 from rlawrap.errors import PlanError
 from rlawrap.splice.model import RLAModel, _checked
+from rlawrap.splice.overrides import sets_modes
 
 
 class Backbone(RLAModel):
@@ -29,6 +30,10 @@ class Backbone(RLAModel):
     blocks: list[str]
     _shown = (*RLAModel._shown, "out_channels", "blocks")
     _whole = False
+
+    def _copy_extras(self, twin: RLAModel, memo: dict[int, Any]) -> None:
+        super()._copy_extras(twin, memo)
+        twin.__dict__["_uncut"] = copy.deepcopy(self.__dict__["_uncut"], memo)
 
     def __reduce__(self) -> Any:
         raise PlanError("a backbone is not pickled; save its state_dict() and make it again.")
@@ -54,6 +59,8 @@ def backbone(
     rla_model = _checked(model, "backbone(model)")
     wanted = _wanted(rla_model, return_layers)
     twin = copy.deepcopy(rla_model)
+    bare = twin._bare_base()
+    uncut = copy.deepcopy(bare).to("meta") if sets_modes(bare) else None
     graphs = [g for g in (twin._graph, twin.__dict__["_train_graph"]) if g is not None]
     for graph in graphs:
         _cut(graph, {name: f"rla.out.{index}" for name, index in wanted.items()}, twin)
@@ -61,7 +68,7 @@ def backbone(
     blocks = rla_model.rla.plan.blocks
     twin.rla.out_channels = [int(blocks[i].channels or 0) for i in wanted.values()]
     twin.rla.blocks = [blocks[i].path for i in wanted.values()]
-    return Backbone(
+    made = Backbone(
         twin._bare_base(),
         twin.rla,
         graphs[0],
@@ -69,6 +76,8 @@ def backbone(
         plan=rla_model.rla.plan,
         config=rla_model.rla.config,
     )
+    made.__dict__["_uncut"] = uncut
+    return made
 
 
 def _wanted(

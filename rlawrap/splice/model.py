@@ -6,7 +6,7 @@ import copy
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, fx, nn
 
@@ -15,6 +15,10 @@ from rlawrap.errors import PlanError
 from rlawrap.plan import Plan
 from rlawrap.splice.checkpointing import checkpointed
 from rlawrap.splice.modules import Hidden
+from rlawrap.splice.overrides import forward_extra_state, set_mode, sets_modes
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 #: Attributes of a base that its users read and that stay true of the rewritten network.
 _KEPT_ATTRIBUTES = (
@@ -79,6 +83,8 @@ class RLAModel(fx.GraphModule):
         self.__dict__["_base"] = base
         self.__dict__["_turned"] = turned
         self.__dict__["_settings"] = dict(settings or {})
+        #: Of a backbone: the base with the layers that were cut off, where its `train` needs them.
+        self.__dict__["_uncut"] = None
         self.__dict__["_disabled"] = False
         self.__dict__["_checkpointing"] = False
         for name, value in base.__dict__.items():
@@ -87,6 +93,7 @@ class RLAModel(fx.GraphModule):
         for name in _KEPT_ATTRIBUTES:
             if name not in taken and hasattr(base, name) and not callable(getattr(base, name)):
                 self.__dict__[name] = getattr(base, name)
+        forward_extra_state(self, base)
         self.recompile()
 
     def _give_way(self) -> set[str]:
@@ -132,6 +139,14 @@ class RLAModel(fx.GraphModule):
         if self.__dict__["_disabled"]:
             return self._bare_base()(*args, **kwargs)
         return super().__call__(*args, **kwargs)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode as the base does: what its own `train` keeps frozen stays so."""
+        base = self.__dict__["_uncut"] or self._bare_base()
+        if sets_modes(base):
+            set_mode(self, base, mode)
+            return self
+        return super().train(mode)
 
     def _bare_base(self) -> nn.Module:
         """The base with this model's present modules; shares them and must not be given away."""
