@@ -18,6 +18,7 @@ import torch
 from torch import fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from rlawrap.discover.modes import modes_asked
 from rlawrap.discover.tracer import Call, Frame, RLATracer, random_states
 from rlawrap.errors import PlanError, TraceError
 
@@ -37,6 +38,8 @@ class Trace:
     places: dict[fx.Node, tuple[str, int]] = field(default_factory=dict)
     #: In a graph of train mode: names of the values that eval mode computes as well.
     names: dict[fx.Node, str] | None = None
+    #: Modules below the root that `forward` asked for their mode, and what they answered.
+    modes: dict[str, bool] = field(default_factory=dict)
     #: Tensors that `forward` made while tracing; the graph reads them as attributes of the root.
     constants: dict[str, torch.Tensor] = field(default_factory=dict)
     #: Results on fake tensors by what their shape depends on; see `rlawrap.discover.shapes`.
@@ -125,7 +128,8 @@ def trace_graph(
     states = random_states()
     numbers, python_state = torch.get_rng_state(), random.getstate()
     try:
-        graph = tracer.trace(shadow, dict.fromkeys(given))
+        with modes_asked(lambda: not tracer.answering) as asked:
+            graph = tracer.trace(shadow, dict.fromkeys(given))
     except Exception as error:
         raise _explain(error, tracer, shadow) from error
     finally:
@@ -148,6 +152,7 @@ def trace_graph(
         fake_mode,
         training,
         tracer.places,
+        modes={p: asked[id(m)] for p, m in shadow.named_modules() if p and id(m) in asked},
         constants=constants,
     )
 

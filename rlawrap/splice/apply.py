@@ -113,6 +113,7 @@ def splice(model: nn.Module, traced: Traced, design: Design, settings: dict[str,
         config=design.config,
         turned=tuple(dict.fromkeys(turned)),
         settings=settings,
+        modes={trace.training: trace.modes for trace in traces} if len(traces) > 1 else {},
     )
     # Tracing dissolves the checkpoints that a base makes in its own forward.
     if any(getattr(m, "grad_checkpointing", False) is True for m in base.modules()):

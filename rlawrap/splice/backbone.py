@@ -64,7 +64,8 @@ def backbone(
     graphs = [g for g in (twin._graph, twin.__dict__["_train_graph"]) if g is not None]
     for graph in graphs:
         _cut(graph, {name: f"rla.out.{index}" for name, index in wanted.items()}, twin)
-    _prune(twin, graphs)
+    modes = twin.__dict__["_watch"].modes
+    _prune(twin, graphs, {path for asked in modes.values() for path in asked})
     blocks = rla_model.rla.plan.blocks
     twin.rla.out_channels = [int(blocks[i].channels or 0) for i in wanted.values()]
     twin.rla.blocks = [blocks[i].path for i in wanted.values()]
@@ -75,6 +76,7 @@ def backbone(
         graphs[1] if len(graphs) > 1 else None,
         plan=rla_model.rla.plan,
         config=rla_model.rla.config,
+        modes=modes,
     )
     made.__dict__["_uncut"] = uncut
     return made
@@ -134,8 +136,11 @@ def _cut(graph: fx.Graph, targets: Mapping[str, str], model: nn.Module) -> None:
     graph.lint()
 
 
-def _prune(model: nn.Module, graphs: list[fx.Graph]) -> None:
-    """Delete the modules and parameters that the cut graphs no longer use."""
+def _prune(model: nn.Module, graphs: list[fx.Graph], watched: set[str]) -> None:
+    """Delete the modules and parameters that the cut graphs no longer use.
+
+    Of the modules that were traced through, those with a mode that matters stay.
+    """
     used: set[str] = set()
     nodes = [node for graph in graphs for node in graph.nodes]
     for node in nodes:
@@ -145,6 +150,7 @@ def _prune(model: nn.Module, graphs: list[fx.Graph]) -> None:
             while path:
                 path = path.rpartition(".")[0]
                 used.add(path)
+    used |= {path for path in watched if path.rpartition(".")[0] in used}
     called = {str(n.target) for n in nodes if n.op == "call_module"}
     _prune_children(model, "", used, called)
 

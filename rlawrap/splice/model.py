@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, fx, nn
 
 from rlawrap.config import RLAConfig
 from rlawrap.errors import PlanError
 from rlawrap.plan import Plan
 from rlawrap.splice.checkpointing import checkpointed
+from rlawrap.splice.modes import Modes, ModeWatch
 from rlawrap.splice.modules import Hidden
 from rlawrap.splice.overrides import forward_extra_state, set_mode, sets_modes
 
@@ -63,6 +65,7 @@ class RLAModel(fx.GraphModule):
         config: RLAConfig,
         turned: tuple[str, ...] = (),
         settings: dict[str, Any] | None = None,
+        modes: Modes | None = None,
     ) -> None:
         # GraphModule copies only what a graph calls, in that order, into bare containers, and
         # fails where a child has the name of an attribute of its own: so it gets an empty graph.
@@ -85,6 +88,7 @@ class RLAModel(fx.GraphModule):
         self.__dict__["_settings"] = dict(settings or {})
         #: Of a backbone: the base with the layers that were cut off, where its `train` needs them.
         self.__dict__["_uncut"] = None
+        self.__dict__["_watch"] = ModeWatch(modes or {})
         self.__dict__["_disabled"] = False
         self.__dict__["_checkpointing"] = False
         for name, value in base.__dict__.items():
@@ -125,9 +129,14 @@ class RLAModel(fx.GraphModule):
             trained = namespace["forward"]
 
         if trained is not spliced:
+            watch: ModeWatch = self.__dict__["_watch"]
+            watch.find(self)
+            watching = bool(watch.modes)
 
             @functools.wraps(spliced)
             def forward(self: RLAModel, *args: Any, **kwargs: Any) -> Any:
+                if watching and not torch.compiler.is_compiling():
+                    watch.check(self.training)
                 if self.training:
                     return trained(self, *args, **kwargs)
                 return spliced(self, *args, **kwargs)
@@ -142,7 +151,9 @@ class RLAModel(fx.GraphModule):
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode as the base does: what its own `train` keeps frozen stays so."""
-        base = self.__dict__["_uncut"] or self._bare_base()
+        self.__dict__["_watch"].find(self)
+        uncut = self.__dict__["_uncut"]
+        base = self._bare_base() if uncut is None else uncut
         if sets_modes(base):
             set_mode(self, base, mode)
             return self
@@ -173,6 +184,7 @@ class RLAModel(fx.GraphModule):
             config=self.rla.config,
             turned=self.__dict__["_turned"],
             settings=self.__dict__["_settings"],
+            modes=self.__dict__["_watch"].modes,
         )
         memo[id(self)] = twin
         self._copy_extras(twin, memo)
