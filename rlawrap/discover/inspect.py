@@ -16,12 +16,12 @@ from rlawrap.discover.blocks import BlockChoice, BlockFinder
 from rlawrap.discover.conditions import Conditions
 from rlawrap.discover.flow import Flow
 from rlawrap.discover.refs import References, name_alike
+from rlawrap.discover.refusals import refuse_wrapped
 from rlawrap.discover.shapes import measure, measure_at
 from rlawrap.discover.stages import StageChoice, group, link
 from rlawrap.discover.trace import (
     Trace,
     make_shadow,
-    refuse_wrapped,
     relink,
     trace_graph,
     unify,

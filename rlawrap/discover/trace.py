@@ -58,34 +58,6 @@ class Trace:
         return self.root.get_submodule(str(node.target)) if node.op == "call_module" else None
 
 
-def refuse_wrapped(model: Any, call: str) -> None:
-    """Raise `PlanError` for what is no bare network: DDP, compiled, scripted, not a module."""
-    if not isinstance(model, nn.Module):
-        raise PlanError(f"{call}: expected a torch.nn.Module, got {type(model).__name__}.")
-    wrappers = {
-        "DataParallel": "pass model.module and wrap the result in DataParallel again",
-        "DistributedDataParallel": "pass model.module and wrap the result in DDP again",
-        "FullyShardedDataParallel": "apply before sharding",
-        "FSDPModule": "apply before sharding",
-        "OptimizedModule": "pass the module inside (model._orig_mod) and compile the result",
-        "RLAModel": "it already has a hidden state; rlawrap.unwrap(model) gives the base back",
-    }
-    for path, module in model.named_modules():
-        for cls in type(module).__mro__:
-            if cls.__name__ in wrappers:
-                what = f"its module {path!r}" if path else "the model"
-                advice = wrappers[cls.__name__]
-                advice = advice.replace("model.", f"model.{path}.") if path else advice
-                raise PlanError(f"{call}: {what} is a {cls.__name__}; {advice}.")
-    if isinstance(model, torch.jit.ScriptModule):
-        raise PlanError(f"{call}: the model is scripted; pass the eager module it was made from.")
-    if hasattr(model, "rla"):
-        raise PlanError(
-            f"{call}: the model has an attribute 'rla' of its own, the name under which everything "
-            "new lives; rename it."
-        )
-
-
 def make_shadow(model: nn.Module, fake_mode: FakeTensorMode) -> nn.Module:
     """A copy of `model` whose parameters and buffers are fake tensors (no memory)."""
     memo: dict[int, Any] = {}
