@@ -15,7 +15,8 @@ from torch import fx, nn
 
 from rlawrap.discover.trace import writes_in_place
 from rlawrap.errors import PlanError
-from rlawrap.splice.model import RLAModel, _checked
+from rlawrap.splice.access import checked
+from rlawrap.splice.model import RLAModel
 from rlawrap.splice.overrides import sets_modes
 
 
@@ -56,7 +57,7 @@ def backbone(
     >>> {name: tuple(m.shape[1:]) for name, m in maps.items()}
     {'c3': (128, 8, 8), 'c5': (512, 2, 2)}
     """
-    rla_model = _checked(model, "backbone(model)")
+    rla_model = checked(model, "backbone(model)")
     wanted = _wanted(rla_model, return_layers)
     twin = copy.deepcopy(rla_model)
     bare = twin._bare_base()
