@@ -244,7 +244,7 @@ def test_example_input_that_does_not_fit() -> None:
     net = small_net()
     wrong = torch.zeros(2, 4, 8, 8)
     refused(PlanError, net, "module '0' (Conv2d)", "example_input=", example_input=wrong)
-    refused(PlanError, net, "no tensor of three dimensions", example_input=torch.zeros(3))
+    refused(PlanError, net, "no tensor of (batch, channels, length)", example_input=torch.zeros(3))
     refused(PlanError, net, "no place for ['y']", example_input={"y": torch.zeros(1, 3, 8, 8)})
     two = (torch.zeros(1, 3, 8, 8), torch.zeros(1))
     refused(PlanError, net, "has 2 values", example_input=two)

@@ -8,7 +8,6 @@ nothing, and leaves the model's mode, buffers and hooks as they were.
 from __future__ import annotations
 
 import copy
-import random
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -19,7 +18,8 @@ from torch import fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from rlawrap.discover.modes import modes_asked
-from rlawrap.discover.tracer import Call, Frame, RLATracer, random_states
+from rlawrap.discover.sideeffects import Attributes, random_generators_kept
+from rlawrap.discover.tracer import Call, Frame, RLATracer
 from rlawrap.errors import PlanError, TraceError
 
 
@@ -42,6 +42,8 @@ class Trace:
     modes: dict[str, bool] = field(default_factory=dict)
     #: Tensors that `forward` made while tracing; the graph reads them as attributes of the root.
     constants: dict[str, torch.Tensor] = field(default_factory=dict)
+    #: Attributes that `forward` set while tracing, in words; the graph does not set them.
+    unset: tuple[str, ...] = ()
     #: Results on fake tensors by what their shape depends on; see `rlawrap.discover.shapes`.
     known: dict[Any, Any] = field(default_factory=dict)
 
@@ -97,24 +99,34 @@ def trace_graph(
     if conditions is not None:
         tracer.answer = answer
     before = set(shadow.__dict__)
-    states = random_states()
-    numbers, python_state = torch.get_rng_state(), random.getstate()
+    attributes = Attributes(shadow)
     try:
-        with modes_asked(lambda: not tracer.answering) as asked:
+        with random_generators_kept(), modes_asked(lambda: not tracer.answering) as asked:
             graph = tracer.trace(shadow, dict.fromkeys(given))
     except Exception as error:
         raise _explain(error, tracer, shadow) from error
     finally:
-        drew = random_states() != states
-        torch.set_rng_state(numbers)
-        random.setstate(python_state)
-    if drew:
-        raise TraceError(_drawn(tracer.drew or "", shadow))
+        plain, others = attributes.undo()
+    if tracer.frozen is not None:
+        path, what = tracer.frozen
+        raise TraceError(f"{_named(path, shadow)} {what}: {_whole(path)}.")
+    if others:
+        path, name = others[0]
+        raise TraceError(
+            f"{_named(path, shadow)} gives its buffer, parameter or module {name!r} another value, "
+            "which a traced graph does not do: write into it (copy_, add_, +=), or "
+            f"{_whole(path)}."
+        )
     constants = {
         name: value
         for name, value in shadow.__dict__.items()
         if name not in before and isinstance(value, torch.Tensor)
     }
+    unset = tuple(
+        f"{_named(path, shadow)} sets its attribute {name!r}, which the rewritten network leaves "
+        "as it was when it was rewritten"
+        for path, name in plain
+    )
     return Trace(
         shadow,
         graph,
@@ -126,6 +138,7 @@ def trace_graph(
         tracer.places,
         modes={p: asked[id(m)] for p, m in shadow.named_modules() if p and id(m) in asked},
         constants=constants,
+        unset=unset,
     )
 
 
@@ -136,15 +149,15 @@ class Answers(Protocol):
         """What `read` makes of the value of a node."""
 
 
-def _drawn(path: str, root: nn.Module) -> str:
+def _named(path: str, root: nn.Module) -> str:
     owner = type(root.get_submodule(path)).__name__
-    where = f"module {path!r} ({owner})" if path else f"the forward of {owner}"
-    advice = f"keep it whole with leaf_modules=[{path!r}]" if path else "give it a module"
-    return (
-        f"{where} draws random numbers that do not derive from its input (torch.rand, "
-        f"random.random), and tracing would freeze them: {advice}, or draw them with "
-        "torch.rand_like(x) or x.new_empty(…).bernoulli_()."
-    )
+    return f"module {path!r} ({owner})" if path else f"the forward of {owner}"
+
+
+def _whole(path: str) -> str:
+    if path:
+        return f"keep it whole with leaf_modules=[{path!r}]"
+    return "move that part into a module of its own and name it in leaf_modules="
 
 
 def _explain(error: Exception, tracer: RLATracer, root: nn.Module) -> TraceError:
@@ -155,7 +168,7 @@ def _explain(error: Exception, tracer: RLATracer, root: nn.Module) -> TraceError
     place = f" at {outside[-1].filename}:{outside[-1].lineno}" if outside else ""
     line = f" (`{outside[-1].line}`)" if outside and outside[-1].line else ""
     owner = type(root.get_submodule(path)).__name__
-    where = f"module {path!r} ({owner})" if path else f"the forward of {owner}"
+    where = _named(path, root)
     advice = (
         f"keep that module whole with leaf_modules=[{path!r}] or leaf_modules=[{owner}]"
         if path
@@ -229,51 +242,3 @@ def _substitute(a: Any, b: Any, flag: fx.Node) -> Any:
     if isinstance(a, dict):
         return {k: _substitute(a[k], b[k], flag) for k in a}
     return flag if a is False and b is True else a
-
-
-_IN_PLACE_OPERATORS = {
-    "iadd", "isub", "imul", "itruediv", "ifloordiv", "imod", "ipow", "iand", "ior", "ixor",
-}  # fmt: skip
-
-
-def writes_in_place(module: nn.Module | None, node: fx.Node) -> fx.Node | None:
-    """The node whose tensor `node` overwrites and returns, or None; `module` is what it calls."""
-    first = node.args[0] if node.args else node.kwargs.get("input")
-    if not isinstance(first, fx.Node):
-        return None
-    if node.op == "call_module":
-        return first if getattr(module, "inplace", False) else None
-    if node.op == "call_method":
-        name = str(node.target)
-        return first if name.endswith("_") and not name.endswith("__") else None
-    if node.op == "call_function":
-        name = getattr(node.target, "__name__", "")
-        if name in _IN_PLACE_OPERATORS or node.kwargs.get("inplace") is True:
-            return first
-        if name.endswith("_") and not name.endswith("__"):
-            return first
-        if len(node.args) > 1 and node.args[-1] is True and _inplace_is_last(node):
-            return first
-    return None
-
-
-def _inplace_is_last(node: fx.Node) -> bool:
-    code = getattr(node.target, "__code__", None)
-    names = code.co_varnames[: code.co_argcount] if code is not None else ()
-    return "inplace" in names and names.index("inplace") == len(node.args) - 1
-
-
-def relink(trace: Trace) -> None:
-    """Let every later reader of an overwritten tensor read the node that overwrote it.
-
-    `y.add_(x)` and `self.relu(y)` may drop their result and go on with `y`. Both names are one
-    tensor, so the rewrite changes no value; it makes the data flow visible to the graph.
-    """
-    position = {node: i for i, node in enumerate(trace.graph.nodes)}
-    for node in list(trace.graph.nodes):
-        target = writes_in_place(trace.leaf(node), node)
-        if target is None or target.op in ("get_attr",):
-            continue
-        for user in list(target.users):
-            if user is not node and position[user] > position[node]:
-                user.replace_input_with(target, node)

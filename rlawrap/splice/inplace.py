@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from rlawrap.discover.ops import name_of
-from rlawrap.discover.trace import writes_in_place
+from rlawrap.discover.overwrites import writes_in_place
 
 _OUT_OF_PLACE = {
     operator.iadd: operator.add,
