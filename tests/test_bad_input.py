@@ -158,6 +158,9 @@ def test_scripted_and_traced() -> None:
     refused(PlanError, torch.jit.script(small_net()), "scripted", "eager module")
     traced = torch.jit.trace(small_net().eval(), torch.zeros(1, 3, 8, 8))
     refused(PlanError, traced, "scripted", "eager module")
+    net = small_net()
+    net[1] = torch.jit.script(net[1])
+    refused(PlanError, net, "its module '1' is scripted", "eager module it was made from in its")
 
 
 def test_lazy_and_uncopyable() -> None:

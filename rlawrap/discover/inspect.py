@@ -18,13 +18,13 @@ from rlawrap.discover.flow import Flow
 from rlawrap.discover.overwrites import relink
 from rlawrap.discover.probes import first_input_channels
 from rlawrap.discover.refs import References, name_alike
+from rlawrap.discover.refusals import refuse_wrapped
 from rlawrap.discover.several import of_several_inputs
 from rlawrap.discover.shapes import measure, measure_at
 from rlawrap.discover.stages import StageChoice, group, link
 from rlawrap.discover.trace import (
     Trace,
     make_shadow,
-    refuse_wrapped,
     trace_graph,
     unify,
 )

@@ -17,6 +17,7 @@ import torch
 from torch import fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from rlawrap.discover.modes import modes_asked
 from rlawrap.discover.sideeffects import Attributes, random_generators_kept
 from rlawrap.discover.tracer import Call, Frame, RLATracer
 from rlawrap.errors import PlanError, TraceError
@@ -37,6 +38,8 @@ class Trace:
     places: dict[fx.Node, tuple[str, int]] = field(default_factory=dict)
     #: In a graph of train mode: names of the values that eval mode computes as well.
     names: dict[fx.Node, str] | None = None
+    #: Modules below the root that `forward` asked for their mode, and what they answered.
+    modes: dict[str, bool] = field(default_factory=dict)
     #: Tensors that `forward` made while tracing; the graph reads them as attributes of the root.
     constants: dict[str, torch.Tensor] = field(default_factory=dict)
     #: Attributes that `forward` set while tracing, in words; the graph does not set them.
@@ -55,34 +58,6 @@ class Trace:
     def leaf(self, node: fx.Node) -> nn.Module | None:
         """The elementary module that a node calls, or None."""
         return self.root.get_submodule(str(node.target)) if node.op == "call_module" else None
-
-
-def refuse_wrapped(model: Any, call: str) -> None:
-    """Raise `PlanError` for what is no bare network: DDP, compiled, scripted, not a module."""
-    if not isinstance(model, nn.Module):
-        raise PlanError(f"{call}: expected a torch.nn.Module, got {type(model).__name__}.")
-    wrappers = {
-        "DataParallel": "pass model.module and wrap the result in DataParallel again",
-        "DistributedDataParallel": "pass model.module and wrap the result in DDP again",
-        "FullyShardedDataParallel": "apply before sharding",
-        "FSDPModule": "apply before sharding",
-        "OptimizedModule": "pass the module inside (model._orig_mod) and compile the result",
-        "RLAModel": "it already has a hidden state; rlawrap.unwrap(model) gives the base back",
-    }
-    for path, module in model.named_modules():
-        for cls in type(module).__mro__:
-            if cls.__name__ in wrappers:
-                what = f"its module {path!r}" if path else "the model"
-                advice = wrappers[cls.__name__]
-                advice = advice.replace("model.", f"model.{path}.") if path else advice
-                raise PlanError(f"{call}: {what} is a {cls.__name__}; {advice}.")
-    if isinstance(model, torch.jit.ScriptModule):
-        raise PlanError(f"{call}: the model is scripted; pass the eager module it was made from.")
-    if hasattr(model, "rla"):
-        raise PlanError(
-            f"{call}: the model has an attribute 'rla' of its own, the name under which everything "
-            "new lives; rename it."
-        )
 
 
 def make_shadow(model: nn.Module, fake_mode: FakeTensorMode) -> nn.Module:
@@ -126,7 +101,7 @@ def trace_graph(
     before = set(shadow.__dict__)
     attributes = Attributes(shadow)
     try:
-        with random_generators_kept():
+        with random_generators_kept(), modes_asked(lambda: not tracer.answering) as asked:
             graph = tracer.trace(shadow, dict.fromkeys(given))
     except Exception as error:
         raise _explain(error, tracer, shadow) from error
@@ -161,6 +136,7 @@ def trace_graph(
         fake_mode,
         training,
         tracer.places,
+        modes={p: asked[id(m)] for p, m in shadow.named_modules() if p and id(m) in asked},
         constants=constants,
         unset=unset,
     )

@@ -171,7 +171,8 @@ class RLATracer(fx.Tracer):
         self._tensor_names: dict[int, str] = {}
         #: Answers questions about shapes; set by whoever can run the graph so far.
         self.answer: Callable[[fx.Node, Callable[[Any], Any]], Any] | None = None
-        self._answering = False
+        #: Whether leaves run to answer a question, rather than the forward that is traced.
+        self.answering = False
         #: The innermost module whose forward does what a graph would not, and what that is.
         self.frozen: tuple[str, str] | None = None
         self._modes = Modes()
@@ -196,7 +197,7 @@ class RLATracer(fx.Tracer):
         return graph
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
-        if self._answering:
+        if self.answering:
             return attr_val
         # fx walks all named parameters here at every access: quadratic in a deep network.
         name = self._tensor_names.get(id(attr_val)) if isinstance(attr_val, torch.Tensor) else None
@@ -214,7 +215,7 @@ class RLATracer(fx.Tracer):
         node = proxy.node
         if self.answer is None:
             raise fx.proxy.TraceError(f"{read.__name__} of a symbolic value")
-        self._answering = True
+        self.answering = True
         try:
             return self.answer(node, read)
         except NoAnswer as reason:
@@ -222,7 +223,7 @@ class RLATracer(fx.Tracer):
                 f"control flow on a value that tracing cannot know: {reason}"
             ) from None
         finally:
-            self._answering = False
+            self.answering = False
 
     def hold(self, condition: Any) -> None:
         """The graph checks a condition that was taken to hold while tracing."""
@@ -268,7 +269,7 @@ class RLATracer(fx.Tracer):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
-        if self._answering:
+        if self.answering:
             return forward(*args, **kwargs)
         path = self.path_of_module(m)
         frame = (path, self.call_counts.get(path, 0))
