@@ -166,6 +166,28 @@ class RLAModel(fx.GraphModule):
         base.training = self.training
         return base
 
+    def __copy__(self) -> RLAModel:
+        """Another model of the same modules and tensors."""
+        other = type(self).__new__(type(self))
+        self._share(other)
+        other._give_way()
+        other.recompile()
+        return other
+
+    def _replicate_for_data_parallel(self) -> RLAModel:
+        # GraphModule's own gives a plain GraphModule, which knows nothing of modes; of this class
+        # the replica needs no compilation. Its parameters are set as attributes by DataParallel.
+        replica: RLAModel = object.__new__(type(self))
+        self._share(replica)
+        replica.__dict__["_parameters"] = {}
+        replica.__dict__["_is_replica"] = True
+        return replica
+
+    def _share(self, other: RLAModel) -> None:
+        other.__dict__.update(self.__dict__)
+        for table in ("_modules", "_parameters", "_buffers"):
+            other.__dict__[table] = dict(self.__dict__[table])
+
     def __deepcopy__(self, memo: dict[int, Any]) -> RLAModel:
         base = copy.deepcopy(self._bare_base(), memo)
         rla = copy.deepcopy(self._modules["rla"], memo)

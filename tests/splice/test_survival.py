@@ -35,6 +35,38 @@ def same(y: Tensor, z: Tensor, tolerance: float = 1e-6) -> bool:
     return relative(y, z) < tolerance
 
 
+def seeded(model: nn.Module, x: Tensor) -> Tensor:
+    torch.manual_seed(0)
+    return model(x)
+
+
+def test_a_shallow_copy_shares_modules_and_follows_modes() -> None:
+    model = random_rla(rlawrap.apply(FunctionalNet(), k=4))
+    model.set_grad_checkpointing()
+    twin = copy.copy(model)
+    assert isinstance(twin, rlawrap.RLAModel)
+    assert all(a is b for a, b in zip(twin.parameters(), model.parameters(), strict=True))
+    twin.set_grad_checkpointing(False)
+    assert model.__dict__["_checkpointing"]
+    x = torch.randn(2, 3, 16, 16)
+    for training in (True, False):
+        assert torch.equal(seeded(model.train(training), x), seeded(twin.train(training), x))
+    twin.extra = nn.Identity()
+    assert not hasattr(model, "extra")
+
+
+def test_a_replica_of_data_parallel_takes_parameters_as_attributes() -> None:
+    model = random_rla(rlawrap.apply(FunctionalNet(), k=4)).train()
+    replica = model._replicate_for_data_parallel()
+    assert isinstance(replica, rlawrap.RLAModel)
+    assert [*replica._parameters] == []
+    for name, value in model._parameters.items():
+        setattr(replica, name, value * 1)
+    x = torch.randn(2, 3, 16, 16)
+    assert torch.equal(seeded(model, x), seeded(replica, x))
+    assert rlawrap.apply(BlockNet(), k=4)._replicate_for_data_parallel().eval()(x).shape == (2, 5)
+
+
 def test_deepcopy(case: tuple) -> None:
     _, model, x, y = case
     model.remark = ["mine"]
