@@ -328,3 +328,30 @@ def test_weight_norm_makes_no_other_kind_of_module() -> None:
 
     found = [f"body.{i}.steps.{j}" for i in range(2) for j in range(2)]
     assert blocks(Small(Stage(), Stage())) == found
+
+
+def test_parts_that_concatenate_make_no_stage_of_a_residual_block() -> None:
+    class Ghost(nn.Module):
+        """Half of the features convolved from the others."""
+
+        def __init__(self, inputs: int, outputs: int) -> None:
+            super().__init__()
+            self.primary, self.cheap = conv(inputs, outputs // 2, kernel=1), conv(outputs // 2, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.primary(x)
+            return torch.cat([x, self.cheap(x)], 1)
+
+    class Bottleneck(nn.Module):
+        def __init__(self, stride: int) -> None:
+            super().__init__()
+            down = nn.Conv2d(8, 8, 3, stride, 1, groups=8) if stride > 1 else nn.Identity()
+            self.conv = nn.Sequential(Ghost(8, 8), down, Ghost(8, 8))
+            self.shortcut = nn.Conv2d(8, 8, 1, stride) if stride > 1 else nn.Sequential()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.conv(x) + self.shortcut(x)
+
+    assert blocks(Small(Bottleneck(1), Bottleneck(2), Bottleneck(1))) == [
+        "body.0", "body.1", "body.2",
+    ]  # fmt: skip
