@@ -12,6 +12,7 @@ from torch import fx, nn
 
 from rlawrap.discover.flow import Flow
 from rlawrap.discover.owners import OwnerRules, blank_numbers, inside, numbered
+from rlawrap.discover.plain import plain_steps
 from rlawrap.discover.refs import tensors_of
 from rlawrap.discover.regions import Found, extend_output, looping_steps, step_regions
 from rlawrap.discover.tracer import Frame
@@ -56,7 +57,7 @@ class BlockFinder:
             if not paths:
                 paths = self._repeated_positions()
             if not paths:
-                return self._plain_convolutions()
+                return plain_steps(self.rules)
         found = [f for path, joins in paths.items() for f in self._calls(path, joins)]
         self._leave_out_sequences([f.path for f in found])
         return sorted([*found, *steps], key=lambda f: self.flow.position[f.output])
@@ -228,32 +229,6 @@ class BlockFinder:
         count = Counter(blank_numbers(p) for p in candidates if numbered(p) >= 2)
         hit = [p for p in candidates if count[blank_numbers(p)] >= 2]
         return {p: [] for p in hit if not any(inside(p, q) for q in hit)}
-
-    def _plain_convolutions(self) -> list[Found]:
-        """Nothing repeats but the layers: each convolution with its norm and activation."""
-        flow = self.flow
-        found: list[Found] = []
-        for node in flow.nodes:
-            conv = flow.ops.conv(node) if node in flow.data else None
-            if conv is None or conv.window is None or not self._on_path(node):
-                continue
-            if not flow.is_image(node) or conv.transposed:
-                continue
-            end, nodes = node, [node]
-            while len(end.users) == 1:
-                user = next(iter(end.users))
-                ops = flow.ops
-                if not (ops.norm(user) or ops.activation(user) or ops.dropout(user)):
-                    break
-                end = user
-                nodes.append(user)
-            if not any(flow.ops.activation(n) for n in nodes):
-                continue
-            path = str(node.target) if node.op == "call_module" else f"[{len(found)}]"
-            module = flow.trace.leaf(node)
-            name = type(module).__name__ if module is not None else "convolution"
-            found.append(Found(path, name, None, nodes, end))
-        return found
 
     def _calls(self, path: str, joins: list[fx.Node]) -> list[Found]:
         """One block for every call of a module."""

@@ -140,3 +140,13 @@ def test_a_looping_stage_at_the_place_of_a_block_is_not_one_as_well() -> None:
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4),
     )  # fmt: skip
     assert [b.path for b in plan_of(net).blocks] == ["1.1[0]", "1.1[1]", "2.0", "2.1"]
+
+
+def test_an_identity_in_place_of_a_norm_is_passed() -> None:
+    def layer(inputs: int, norm: nn.Module) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(inputs, 8, 3, padding=1), nn.Dropout(0.1), norm, nn.GELU())
+
+    net = nn.Sequential(layer(3, nn.GroupNorm(2, 8)), layer(8, nn.Identity()), nn.Conv2d(8, 4, 1))
+    plan = plan_of(net)
+    assert [b.path for b in plan.blocks] == ["0.0", "1.0"]
+    assert [b.output for b in plan.blocks] == ["0.3", "1.3"]
