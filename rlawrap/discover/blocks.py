@@ -57,7 +57,7 @@ class BlockFinder:
             if not paths:
                 paths = self._repeated_positions()
             if not paths:
-                return plain_steps(self.rules)
+                return plain_steps(self.rules, self.left_out)
         found = [f for path, joins in paths.items() for f in self._calls(path, joins)]
         self._leave_out_sequences([f.path for f in found])
         return sorted([*found, *steps], key=lambda f: self.flow.position[f.output])

@@ -150,3 +150,23 @@ def test_an_identity_in_place_of_a_norm_is_passed() -> None:
     plan = plan_of(net)
     assert [b.path for b in plan.blocks] == ["0.0", "1.0"]
     assert [b.output for b in plan.blocks] == ["0.3", "1.3"]
+
+
+def separable(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
+    return [
+        nn.Conv2d(inputs, inputs, 3, stride, 1, groups=inputs), nn.BatchNorm2d(inputs), nn.ReLU(),
+        nn.Conv2d(inputs, outputs, 1), nn.BatchNorm2d(outputs), nn.ReLU(),
+    ]  # fmt: skip
+
+
+def test_a_depthwise_convolution_and_the_dense_one_behind_it_are_one_block() -> None:
+    stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU())
+    layers = [separable(8, 12, 1), separable(12, 16, 2), separable(16, 8, 1)]
+    tail = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)]
+    nested = plan_of(nn.Sequential(stem, *(nn.Sequential(*part) for part in layers), *tail))
+    assert [b.path for b in nested.blocks] == ["1", "2", "3"]
+    assert nested.blocks[1].entries == ("2.0",)
+    assert dict(nested.left_out) == {"0.0": "no separable convolution, as all blocks are"}
+    flat = plan_of(nn.Sequential(stem, *(m for part in layers for m in part), *tail))
+    assert [b.path for b in flat.blocks] == ["1", "7", "13"]
+    assert [b.output for b in flat.blocks] == ["6", "12", "18"]
