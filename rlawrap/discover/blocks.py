@@ -239,7 +239,7 @@ class BlockFinder:
                 continue
             nodes = [n for n in self.rules.frame_nodes[frame] if n in flow.data]
             output = self._main_of(tensors_of(call.output))
-            if output is None or not self._on_path(output) or not flow.is_image(output):
+            if output is None:
                 continue
             mine = [n for n in joins if n in set(nodes)] or self._twins(joins, frame, nodes)
             found.append(Found(path, self.rules.type_of(path).__name__, frame, nodes, output, mine))
@@ -259,5 +259,6 @@ class BlockFinder:
         return direct or own
 
     def _main_of(self, nodes: list[fx.Node]) -> fx.Node | None:
-        images = [n for n in nodes if n in self.flow.data and self.flow.is_image(n)]
+        """The returned image with the most above it; one that nothing reads is no result."""
+        images = [n for n in nodes if self._on_path(n) and self.flow.is_image(n)]
         return max(images, key=lambda n: self.flow.above[n].bit_count()) if images else None

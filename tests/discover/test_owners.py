@@ -355,3 +355,31 @@ def test_parts_that_concatenate_make_no_stage_of_a_residual_block() -> None:
     assert blocks(Small(Bottleneck(1), Bottleneck(2), Bottleneck(1))) == [
         "body.0", "body.1", "body.2",
     ]  # fmt: skip
+
+
+def test_a_block_whose_residual_output_is_unread_ends_in_its_other_output() -> None:
+    class Gated(nn.Module):
+        """Hands on a residual sum and a skip output, as in WaveNet."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(8, 8, 3, padding=1)
+            self.residual, self.skip = nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1)
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            y = torch.tanh(self.conv(x))
+            return x + self.residual(y), self.skip(y)
+
+    class Skips(Small):
+        def forward(self, x: Tensor) -> Tensor:
+            x, total = self.stem(x), 0
+            for block in self.body:
+                x, skip = block(x)
+                total = total + skip
+            return self.fc(torch.relu(total).mean((2, 3)))
+
+    plan = rlawrap.inspect(
+        Skips(Gated(), Gated(), Gated()), example_input=torch.zeros(2, 3, 16, 16)
+    )
+    assert [b.path for b in plan.blocks] == ["body.0", "body.1", "body.2"]
+    assert [b.output for b in plan.blocks] == ["body.0:add", "body.1:add", "body.2.skip"]
