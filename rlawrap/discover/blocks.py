@@ -49,9 +49,9 @@ class BlockFinder:
             return []
         else:
             regions = step_regions(self.rules, None)
-            if len(regions) >= 2:
-                return regions
             paths = self._repeated_classes()
+            if len(regions) >= 2 and not self._gathers(regions, paths):
+                return regions
             if not paths and regions:
                 return regions
             if not paths:
@@ -218,6 +218,14 @@ class BlockFinder:
         )
         hit = [p for p in hit if self.rules.type_of(p) is best]
         return {p: [] for p in hit if not any(inside(p, q) for q in hit)}
+
+    def _gathers(self, regions: list[Found], paths: dict[str, list[fx.Node]]) -> bool:
+        """Whether regions that add nothing gather the outputs of several repeated modules each."""
+        adds = self.flow.ops.add_operands
+        if any(adds(join) is not None for region in regions for join in region.joins):
+            return False
+        inside_of = [{f[0] for n in r.nodes for f in self.flow.trace.stacks[n]} for r in regions]
+        return any(len(called & paths.keys()) > 1 for called in inside_of)
 
     def _weight(self, path: str) -> int:
         nodes = self.rules.nodes_of(path)

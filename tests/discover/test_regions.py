@@ -170,3 +170,38 @@ def test_a_depthwise_convolution_and_the_dense_one_behind_it_are_one_block() -> 
     flat = plan_of(nn.Sequential(stem, *(m for part in layers for m in part), *tail))
     assert [b.path for b in flat.blocks] == ["1", "7", "13"]
     assert [b.output for b in flat.blocks] == ["6", "12", "18"]
+
+
+def test_layers_whose_outputs_the_network_concatenates_are_blocks() -> None:
+    class Layer(nn.Module):
+        def __init__(self, inputs: int) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(inputs, 4, 3, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.relu(self.conv(x))
+
+    class Growing(nn.Module):
+        """Dense stages written in the network's own forward."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.down = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(16, 8, 2, 2)
+            self.one = nn.ModuleList(Layer(8 + 4 * i) for i in range(2))
+            self.two = nn.ModuleList(Layer(8 + 4 * i) for i in range(3))
+            self.fc = nn.Linear(20, 4)
+
+        def stage(self, layers: nn.ModuleList, x: Tensor) -> Tensor:
+            features = [x]
+            for layer in layers:
+                features.append(layer(torch.cat(features, 1)))
+            return torch.cat(features, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.down(self.stage(self.one, self.stem(x)))
+            return self.fc(self.stage(self.two, x).mean((2, 3)))
+
+    plan = plan_of(Growing())
+    assert [b.path for b in plan.blocks] == ["one.0", "one.1", "two.0", "two.1", "two.2"]
+    assert [b.entries for b in plan.blocks[:2]] == [("one.0.conv",), ("one.1.conv",)]
+    assert [len(stage.blocks) for stage in plan.stages] == [2, 3]
