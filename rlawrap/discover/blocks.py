@@ -16,6 +16,7 @@ from rlawrap.discover.plain import plain_steps
 from rlawrap.discover.refs import tensors_of
 from rlawrap.discover.regions import Found, extend_output, looping_steps, step_regions
 from rlawrap.discover.tracer import Frame
+from rlawrap.discover.whole import whole_blocks
 from rlawrap.errors import PlanError
 
 BlockChoice = type | str | Sequence[Any] | Callable[[str, nn.Module], bool]
@@ -42,25 +43,32 @@ class BlockFinder:
                 del owners.joins[path]
                 self.left_out[path] = "a stage: its forward loops over steps"
         paths = self._trim(owners.joins)
+        taken = [*paths, *(s.path.partition("[")[0] for s in steps)]
+        paths.update(whole_blocks(self.rules, taken, self.left_out, asked=True))
         if paths or steps:
             self._close(paths, steps)
         elif self.rules.token_owners():  # convolutions before a transformer are its patch embedding
             self._leave_out_sequences([])
             return []
         else:
-            regions = step_regions(self.rules, None)
-            paths = self._repeated_classes()
-            if len(regions) >= 2 and not self._gathers(regions, paths):
-                return regions
-            if not paths and regions:
-                return regions
+            regions, paths = self._without_joins()
             if not paths:
-                paths = self._repeated_positions()
-            if not paths:
-                return plain_steps(self.rules, self.left_out)
+                return regions
         found = [f for path, joins in paths.items() for f in self._calls(path, joins)]
         self._leave_out_sequences([f.path for f in found])
         return sorted([*found, *steps], key=lambda f: self.flow.position[f.output])
+
+    def _without_joins(self) -> tuple[list[Found], dict[str, list[fx.Node]]]:
+        """No module joins: steps of the network's own forward, or modules that repeat (rule 16)."""
+        regions = step_regions(self.rules, None)
+        paths = self._repeated_classes()
+        if len(regions) >= 2 and not self._gathers(regions, paths):
+            return regions, {}
+        if paths or regions:
+            return regions, paths
+        paths = self._repeated_positions()
+        paths = paths or whole_blocks(self.rules, [], self.left_out, asked=False)
+        return ([], paths) if paths else (plain_steps(self.rules, self.left_out), {})
 
     def _leave_out_sequences(self, found: list[str]) -> None:
         """Name the residual modules whose images have become sequences of tokens."""

@@ -39,6 +39,8 @@ class Trace:
     names: dict[fx.Node, str] | None = None
     #: Tensors that `forward` made while tracing; the graph reads them as attributes of the root.
     constants: dict[str, torch.Tensor] = field(default_factory=dict)
+    #: Classes and paths of modules that the user kept whole.
+    user_leaves: tuple[type | str, ...] = ()
     #: Results on fake tensors by what their shape depends on; see `rlawrap.discover.shapes`.
     known: dict[Any, Any] = field(default_factory=dict)
 
@@ -149,6 +151,7 @@ def trace_graph(
         training,
         tracer.places,
         constants=constants,
+        user_leaves=tracer.user_leaves,
     )
 
 
