@@ -12,6 +12,7 @@ from torch import fx, nn
 
 from rlawrap.discover.flow import Flow
 from rlawrap.discover.owners import OwnerRules, blank_numbers, inside, numbered
+from rlawrap.discover.parts import convolving_parts
 from rlawrap.discover.plain import plain_steps
 from rlawrap.discover.refs import tensors_of
 from rlawrap.discover.regions import Found, extend_output, looping_steps, step_regions
@@ -43,6 +44,10 @@ class BlockFinder:
                 del owners.joins[path]
                 self.left_out[path] = "a stage: its forward loops over steps"
         paths = self._trim(owners.joins)
+        inner = convolving_parts(self.rules, paths)
+        if inner:
+            self.left_out.update(dict.fromkeys(paths, "concatenates for the block that it holds"))
+            paths = inner
         taken = [*paths, *(s.path.partition("[")[0] for s in steps)]
         paths.update(whole_blocks(self.rules, taken, self.left_out, asked=True))
         if paths or steps:

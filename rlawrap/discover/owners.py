@@ -176,6 +176,9 @@ class OwnerRules:
 
     def _is_composite(self, path: str, owners: Owners) -> bool:
         below = [p for p in owners.joins if inside(p, path)]
+        classes = {self.type_of(p) for p in below}
+        if len(classes) > 1 and self.type_of(path) in classes and not self.is_container(path):
+            return True  # an hourglass: a block holds no other block of its own class
         if self._adds(owners.joins[path]):
             # A ghost module or a mixed convolution is a part of the residual block around it.
             below = [p for p in below if self._adds(owners.joins[p])]
