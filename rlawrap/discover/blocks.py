@@ -12,7 +12,7 @@ from torch import fx, nn
 
 from rlawrap.discover.flow import Flow
 from rlawrap.discover.owners import OwnerRules, blank_numbers, inside, numbered
-from rlawrap.discover.parts import convolving_parts
+from rlawrap.discover.parts import convolving_parts, passed_over
 from rlawrap.discover.plain import plain_steps
 from rlawrap.discover.refs import tensors_of
 from rlawrap.discover.regions import Found, extend_output, looping_steps, step_regions
@@ -61,6 +61,9 @@ class BlockFinder:
                 return regions
         found = [f for path, joins in paths.items() for f in self._calls(path, joins)]
         self._leave_out_sequences([f.path for f in found])
+        known = [*paths, *self.left_out, *(s.path.partition("[")[0] for s in steps)]
+        for path in passed_over(self.rules, known):
+            self.left_out[path] = "makes no join, as the blocks do; blocks= can take it"
         return sorted([*found, *steps], key=lambda f: self.flow.position[f.output])
 
     def _without_joins(self) -> tuple[list[Found], dict[str, list[fx.Node]]]:

@@ -1,6 +1,8 @@
-"""Owners that only concatenate in front of the one block that each holds (the way up of a UNet)."""
+"""Owners that hold the block instead of being it (the way up of a UNet), and what is no block."""
 
 from __future__ import annotations
+
+from collections import Counter
 
 from torch import fx
 
@@ -55,3 +57,22 @@ def _only_part(rules: OwnerRules, path: str) -> str | None:
         held = [p for p in held if not rules.is_container(p)]
         common = held if common is None else [p for p in common if p in held]
     return common[0] if common else None
+
+
+def passed_over(rules: OwnerRules, known: list[str]) -> list[str]:
+    """Modules of several convolutions whose class repeats, apart from all `known` paths."""
+    flow = rules.flow
+    alive = flow.above[flow.main_output]
+    paths = []
+    for path in dict.fromkeys(p for p, _ in rules.trace.calls if p in rules.conv_paths):
+        if not path or rules.is_container(path):
+            continue
+        if any(path == k or inside(path, k) or inside(k, path) for k in known):
+            continue
+        nodes = [n for n in rules.nodes_of(path) if alive >> flow.position[n] & 1]
+        convs = [c for n in nodes if flow.is_image(n) and (c := flow.ops.conv(n)) is not None]
+        if len(convs) > 1 and any(c.spatial_kernel for c in convs):
+            paths.append(path)
+    count = Counter(rules.type_of(p) for p in paths)
+    paths = [p for p in paths if count[rules.type_of(p)] > 1]
+    return [p for p in paths if not any(inside(p, q) for q in paths)]

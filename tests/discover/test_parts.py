@@ -99,3 +99,18 @@ def test_a_dense_layer_that_holds_one_convolving_module_is_a_block() -> None:
     net = Small(Double(8, 8), Dense(8), Dense(12), Dense(16), last=20)
     plan = rlawrap.inspect(net, example_input=IMAGE)
     assert [b.path for b in plan.blocks] == ["body.1", "body.2", "body.3"]
+
+
+def test_repeated_modules_that_are_no_blocks_are_named() -> None:
+    net = Small(Double(8, 8), Residual(8, 8), Double(8, 8), Residual(8, 8))
+    plan = rlawrap.inspect(net, example_input=IMAGE)
+    assert [b.path for b in plan.blocks] == ["body.1", "body.3"]
+    reason = "makes no join, as the blocks do; blocks= can take it"
+    assert dict(plan.left_out) == {"body.0": reason, "body.2": reason}
+
+
+def test_a_plan_that_nothing_reads_says_so() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), Residual(8, 8), nn.Flatten(2))
+    assert "nothing reads h" in str(rlawrap.inspect(net, example_input=IMAGE))
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), Residual(8, 8), nn.Conv2d(8, 4, 1))
+    assert "nothing reads h" not in str(rlawrap.inspect(net, example_input=IMAGE))
