@@ -45,6 +45,22 @@ class Block:
     size: tuple[int, ...] | None = None
     note: str = ""
 
+    def __post_init__(self) -> None:
+        """Raises `PlanError` for a field that is no reference, before anything looks it up."""
+        for name, what in (("path", "the block's module"), ("output", "what h is updated from")):
+            value = getattr(self, name)
+            if not isinstance(value, str):
+                raise PlanError(
+                    f"Block {self.path!r}: {name}={value!r}, expected a reference to {what}, such "
+                    "as 'layer1.0'."
+                )
+        listed = isinstance(self.entries, (tuple, list))
+        if not listed or not all(isinstance(entry, str) for entry in self.entries):
+            raise PlanError(
+                f"Block {self.path!r}: entries={self.entries!r}, expected a tuple of references to "
+                "the convolutions that h enters at, such as ('layer1.0.conv1',)."
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:

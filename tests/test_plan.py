@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -72,3 +73,19 @@ def test_a_plan_for_another_network_names_the_nearest_references() -> None:
     plan = rlawrap.inspect(FAMILIES["resnet18"][0]())
     with pytest.raises(rlawrap.PlanError, match=r"'layer1.0'.*BlockNet does not\s+compute"):
         rlawrap.apply(BlockNet(), plan=plan)
+
+
+@pytest.mark.parametrize(
+    ("fields", "missing"),
+    [
+        ({"output": None}, "output=None, expected a reference to what h is updated from"),
+        ({"path": 3}, "path=3, expected a reference to the block's module"),
+        ({"entries": "3.conv1"}, "entries='3.conv1', expected a tuple"),
+        ({"entries": None}, "entries=None, expected a tuple"),
+        ({"entries": (None,)}, r"entries=\(None,\), expected a tuple"),
+    ],
+)
+def test_a_block_says_which_reference_is_missing(fields: dict[str, Any], missing: str) -> None:
+    given: dict[str, Any] = {"path": "3", "entries": ("3.conv1",), "output": "3"}
+    with pytest.raises(rlawrap.PlanError, match=missing):
+        Block(**{**given, **fields})

@@ -12,9 +12,12 @@ from torch import fx, nn
 
 from rlawrap.discover.flow import Flow
 from rlawrap.discover.owners import OwnerRules, blank_numbers, inside, numbered
+from rlawrap.discover.parts import convolving_parts, passed_over
+from rlawrap.discover.plain import plain_steps
 from rlawrap.discover.refs import tensors_of
 from rlawrap.discover.regions import Found, extend_output, looping_steps, step_regions
 from rlawrap.discover.tracer import Frame
+from rlawrap.discover.whole import whole_blocks
 from rlawrap.errors import PlanError
 
 BlockChoice = type | str | Sequence[Any] | Callable[[str, nn.Module], bool]
@@ -41,25 +44,39 @@ class BlockFinder:
                 del owners.joins[path]
                 self.left_out[path] = "a stage: its forward loops over steps"
         paths = self._trim(owners.joins)
+        inner = convolving_parts(self.rules, paths)
+        if inner:
+            self.left_out.update(dict.fromkeys(paths, "concatenates for the block that it holds"))
+            paths = inner
+        taken = [*paths, *(s.path.partition("[")[0] for s in steps)]
+        paths.update(whole_blocks(self.rules, taken, self.left_out, asked=True))
         if paths or steps:
             self._close(paths, steps)
         elif self.rules.token_owners():  # convolutions before a transformer are its patch embedding
             self._leave_out_sequences([])
             return []
         else:
-            regions = step_regions(self.rules, None)
-            if len(regions) >= 2:
-                return regions
-            paths = self._repeated_classes()
-            if not paths and regions:
-                return regions
+            regions, paths = self._without_joins()
             if not paths:
-                paths = self._repeated_positions()
-            if not paths:
-                return self._plain_convolutions()
+                return regions
         found = [f for path, joins in paths.items() for f in self._calls(path, joins)]
         self._leave_out_sequences([f.path for f in found])
+        known = [*paths, *self.left_out, *(s.path.partition("[")[0] for s in steps)]
+        for path in passed_over(self.rules, known):
+            self.left_out[path] = "makes no join, as the blocks do; blocks= can take it"
         return sorted([*found, *steps], key=lambda f: self.flow.position[f.output])
+
+    def _without_joins(self) -> tuple[list[Found], dict[str, list[fx.Node]]]:
+        """No module joins: steps of the network's own forward, or modules that repeat (rule 16)."""
+        regions = step_regions(self.rules, None)
+        paths = self._repeated_classes()
+        if len(regions) >= 2 and not self._gathers(regions, paths):
+            return regions, {}
+        if paths or regions:
+            return regions, paths
+        paths = self._repeated_positions()
+        paths = paths or whole_blocks(self.rules, [], self.left_out, asked=False)
+        return ([], paths) if paths else (plain_steps(self.rules, self.left_out), {})
 
     def _leave_out_sequences(self, found: list[str]) -> None:
         """Name the residual modules whose images have become sequences of tokens."""
@@ -218,6 +235,14 @@ class BlockFinder:
         hit = [p for p in hit if self.rules.type_of(p) is best]
         return {p: [] for p in hit if not any(inside(p, q) for q in hit)}
 
+    def _gathers(self, regions: list[Found], paths: dict[str, list[fx.Node]]) -> bool:
+        """Whether regions that add nothing gather the outputs of several repeated modules each."""
+        adds = self.flow.ops.add_operands
+        if any(adds(join) is not None for region in regions for join in region.joins):
+            return False
+        inside_of = [{f[0] for n in r.nodes for f in self.flow.trace.stacks[n]} for r in regions]
+        return any(len(called & paths.keys()) > 1 for called in inside_of)
+
     def _weight(self, path: str) -> int:
         nodes = self.rules.nodes_of(path)
         return sum(self.flow.ops.conv(n) is not None and self.flow.is_image(n) for n in nodes)
@@ -229,32 +254,6 @@ class BlockFinder:
         hit = [p for p in candidates if count[blank_numbers(p)] >= 2]
         return {p: [] for p in hit if not any(inside(p, q) for q in hit)}
 
-    def _plain_convolutions(self) -> list[Found]:
-        """Nothing repeats but the layers: each convolution with its norm and activation."""
-        flow = self.flow
-        found: list[Found] = []
-        for node in flow.nodes:
-            conv = flow.ops.conv(node) if node in flow.data else None
-            if conv is None or conv.window is None or not self._on_path(node):
-                continue
-            if not flow.is_image(node) or conv.transposed:
-                continue
-            end, nodes = node, [node]
-            while len(end.users) == 1:
-                user = next(iter(end.users))
-                ops = flow.ops
-                if not (ops.norm(user) or ops.activation(user) or ops.dropout(user)):
-                    break
-                end = user
-                nodes.append(user)
-            if not any(flow.ops.activation(n) for n in nodes):
-                continue
-            path = str(node.target) if node.op == "call_module" else f"[{len(found)}]"
-            module = flow.trace.leaf(node)
-            name = type(module).__name__ if module is not None else "convolution"
-            found.append(Found(path, name, None, nodes, end))
-        return found
-
     def _calls(self, path: str, joins: list[fx.Node]) -> list[Found]:
         """One block for every call of a module."""
         flow = self.flow
@@ -264,7 +263,7 @@ class BlockFinder:
                 continue
             nodes = [n for n in self.rules.frame_nodes[frame] if n in flow.data]
             output = self._main_of(tensors_of(call.output))
-            if output is None or not self._on_path(output) or not flow.is_image(output):
+            if output is None:
                 continue
             mine = [n for n in joins if n in set(nodes)] or self._twins(joins, frame, nodes)
             found.append(Found(path, self.rules.type_of(path).__name__, frame, nodes, output, mine))
@@ -284,5 +283,6 @@ class BlockFinder:
         return direct or own
 
     def _main_of(self, nodes: list[fx.Node]) -> fx.Node | None:
-        images = [n for n in nodes if n in self.flow.data and self.flow.is_image(n)]
+        """The returned image with the most above it; one that nothing reads is no result."""
+        images = [n for n in nodes if self._on_path(n) and self.flow.is_image(n)]
         return max(images, key=lambda n: self.flow.above[n].bit_count()) if images else None

@@ -166,13 +166,21 @@ def make_plan(
         Stage(index=s, blocks=tuple(described[i] for i in indices))
         for s, indices in enumerate(grouped)
     )
+    head = find_head(flow, wired)
+    notes = list(traced.notes)
+    read = any(w.entries and p is not None for w, p in zip(wired, parents, strict=True))
+    if not head and not read:
+        notes.append(
+            "nothing reads h: it enters no block that another precedes, and no classifier follows; "
+            "choose more blocks with blocks=, or write a Plan with a head"
+        )
     return Plan(
         model=type(flow.trace.root).__name__,
         input_shape=flow.shapes.inputs[0],
         stages=built,
-        head=tuple(refs.name(n) for n in find_head(flow, wired)),
+        head=tuple(refs.name(n) for n in head),
         left_out=tuple(finder.left_out.items()),
-        notes=tuple(dict.fromkeys(traced.notes)),
+        notes=tuple(dict.fromkeys(notes)),
     )
 
 

@@ -176,6 +176,12 @@ class OwnerRules:
 
     def _is_composite(self, path: str, owners: Owners) -> bool:
         below = [p for p in owners.joins if inside(p, path)]
+        classes = {self.type_of(p) for p in below}
+        if len(classes) > 1 and self.type_of(path) in classes and not self.is_container(path):
+            return True  # an hourglass: a block holds no other block of its own class
+        if self._adds(owners.joins[path]):
+            # A ghost module or a mixed convolution is a part of the residual block around it.
+            below = [p for p in below if self._adds(owners.joins[p])]
         below = [p for p in below if not any(inside(p, q) for q in below)]
         count: Counter[tuple[str, type]] = Counter()
         for p in below:
@@ -184,6 +190,9 @@ class OwnerRules:
                 count[(container, self.type_of(p))] += 1
         # A list that holds nothing but one block is a stage of depth one.
         return any(n >= 2 or n == len(self.modules[c]) for (c, _), n in count.items())  # type: ignore[arg-type]
+
+    def _adds(self, joins: list[fx.Node]) -> bool:
+        return any(self.flow.ops.add_operands(n) is not None for n in joins)
 
     def _promote_containers(self, owners: Owners) -> None:
         """A Sequential that joins inside a module of its own belongs to that module (rule 10)."""

@@ -44,6 +44,8 @@ class Trace:
     constants: dict[str, torch.Tensor] = field(default_factory=dict)
     #: Attributes that `forward` set while tracing, in words; the graph does not set them.
     unset: tuple[str, ...] = ()
+    #: Classes and paths of modules that the user kept whole.
+    user_leaves: tuple[type | str, ...] = ()
     #: Results on fake tensors by what their shape depends on; see `rlawrap.discover.shapes`.
     known: dict[Any, Any] = field(default_factory=dict)
 
@@ -139,6 +141,7 @@ def trace_graph(
         modes={p: asked[id(m)] for p, m in shadow.named_modules() if p and id(m) in asked},
         constants=constants,
         unset=unset,
+        user_leaves=tracer.user_leaves,
     )
 
 

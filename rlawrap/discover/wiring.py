@@ -251,14 +251,20 @@ def _linear_end(flow: Flow, entry: fx.Node, inner: set[fx.Node]) -> fx.Node:
 
 
 def _input_of(flow: Flow, found: Found, inner: set[fx.Node], entries: list[fx.Node]) -> fx.Node:
-    """The latest outside tensor that an entry reads; else the latest image from outside."""
+    """The latest outside tensor that an entry reads; else the latest image from outside.
+
+    Where only a tuple or a sequence comes from outside, the latest image that the block's own
+    forward makes of it.
+    """
     outside = [s for n in found.nodes if n in inner for s in flow.sources[n] if s not in inner]
     outside = list(dict.fromkeys(outside)) or flow.sources[found.nodes[0]]
-    if entries:
-        near = [s for s in outside if any(_reads(flow, e, s, inner) for e in entries)]
-        images = [s for s in near if flow.is_image(s)]
-        if images:
-            return max(images, key=flow.position.__getitem__)
-        if near:
-            return near[-1]
-    return max(outside, key=lambda s: (flow.is_image(s), flow.position[s]))
+    if not entries:
+        images = [s for s in outside if flow.channel_axis(s) is not None]
+        near = [s for s in images if flow.is_image(s)] or images or [found.output]
+        return max(near, key=flow.position.__getitem__)
+    read = [s for s in outside if any(_reads(flow, e, s, inner) for e in entries)]
+    images = [s for s in read if flow.is_image(s)]
+    if not images:
+        made = [n for n in inner if flow.is_image(n) and any(s in read for s in flow.sources[n])]
+        images = [n for n in made if any(_reads(flow, e, n, inner) for e in entries)]
+    return max(images or flow.sources[entries[0]], key=flow.position.__getitem__)

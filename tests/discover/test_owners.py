@@ -328,3 +328,58 @@ def test_weight_norm_makes_no_other_kind_of_module() -> None:
 
     found = [f"body.{i}.steps.{j}" for i in range(2) for j in range(2)]
     assert blocks(Small(Stage(), Stage())) == found
+
+
+def test_parts_that_concatenate_make_no_stage_of_a_residual_block() -> None:
+    class Ghost(nn.Module):
+        """Half of the features convolved from the others."""
+
+        def __init__(self, inputs: int, outputs: int) -> None:
+            super().__init__()
+            self.primary, self.cheap = conv(inputs, outputs // 2, kernel=1), conv(outputs // 2, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.primary(x)
+            return torch.cat([x, self.cheap(x)], 1)
+
+    class Bottleneck(nn.Module):
+        def __init__(self, stride: int) -> None:
+            super().__init__()
+            down = nn.Conv2d(8, 8, 3, stride, 1, groups=8) if stride > 1 else nn.Identity()
+            self.conv = nn.Sequential(Ghost(8, 8), down, Ghost(8, 8))
+            self.shortcut = nn.Conv2d(8, 8, 1, stride) if stride > 1 else nn.Sequential()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.conv(x) + self.shortcut(x)
+
+    assert blocks(Small(Bottleneck(1), Bottleneck(2), Bottleneck(1))) == [
+        "body.0", "body.1", "body.2",
+    ]  # fmt: skip
+
+
+def test_a_block_whose_residual_output_is_unread_ends_in_its_other_output() -> None:
+    class Gated(nn.Module):
+        """Hands on a residual sum and a skip output, as in WaveNet."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(8, 8, 3, padding=1)
+            self.residual, self.skip = nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1)
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            y = torch.tanh(self.conv(x))
+            return x + self.residual(y), self.skip(y)
+
+    class Skips(Small):
+        def forward(self, x: Tensor) -> Tensor:
+            x, total = self.stem(x), 0
+            for block in self.body:
+                x, skip = block(x)
+                total = total + skip
+            return self.fc(torch.relu(total).mean((2, 3)))
+
+    plan = rlawrap.inspect(
+        Skips(Gated(), Gated(), Gated()), example_input=torch.zeros(2, 3, 16, 16)
+    )
+    assert [b.path for b in plan.blocks] == ["body.0", "body.1", "body.2"]
+    assert [b.output for b in plan.blocks] == ["body.0:add", "body.1:add", "body.2.skip"]

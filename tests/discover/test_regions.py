@@ -140,3 +140,68 @@ def test_a_looping_stage_at_the_place_of_a_block_is_not_one_as_well() -> None:
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4),
     )  # fmt: skip
     assert [b.path for b in plan_of(net).blocks] == ["1.1[0]", "1.1[1]", "2.0", "2.1"]
+
+
+def test_an_identity_in_place_of_a_norm_is_passed() -> None:
+    def layer(inputs: int, norm: nn.Module) -> nn.Module:
+        return nn.Sequential(nn.Conv2d(inputs, 8, 3, padding=1), nn.Dropout(0.1), norm, nn.GELU())
+
+    net = nn.Sequential(layer(3, nn.GroupNorm(2, 8)), layer(8, nn.Identity()), nn.Conv2d(8, 4, 1))
+    plan = plan_of(net)
+    assert [b.path for b in plan.blocks] == ["0.0", "1.0"]
+    assert [b.output for b in plan.blocks] == ["0.3", "1.3"]
+
+
+def separable(inputs: int, outputs: int, stride: int) -> list[nn.Module]:
+    return [
+        nn.Conv2d(inputs, inputs, 3, stride, 1, groups=inputs), nn.BatchNorm2d(inputs), nn.ReLU(),
+        nn.Conv2d(inputs, outputs, 1), nn.BatchNorm2d(outputs), nn.ReLU(),
+    ]  # fmt: skip
+
+
+def test_a_depthwise_convolution_and_the_dense_one_behind_it_are_one_block() -> None:
+    stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU())
+    layers = [separable(8, 12, 1), separable(12, 16, 2), separable(16, 8, 1)]
+    tail = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)]
+    nested = plan_of(nn.Sequential(stem, *(nn.Sequential(*part) for part in layers), *tail))
+    assert [b.path for b in nested.blocks] == ["1", "2", "3"]
+    assert nested.blocks[1].entries == ("2.0",)
+    assert dict(nested.left_out) == {"0.0": "no separable convolution, as all blocks are"}
+    flat = plan_of(nn.Sequential(stem, *(m for part in layers for m in part), *tail))
+    assert [b.path for b in flat.blocks] == ["1", "7", "13"]
+    assert [b.output for b in flat.blocks] == ["6", "12", "18"]
+
+
+def test_layers_whose_outputs_the_network_concatenates_are_blocks() -> None:
+    class Layer(nn.Module):
+        def __init__(self, inputs: int) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(inputs, 4, 3, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.relu(self.conv(x))
+
+    class Growing(nn.Module):
+        """Dense stages written in the network's own forward."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.down = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(16, 8, 2, 2)
+            self.one = nn.ModuleList(Layer(8 + 4 * i) for i in range(2))
+            self.two = nn.ModuleList(Layer(8 + 4 * i) for i in range(3))
+            self.fc = nn.Linear(20, 4)
+
+        def stage(self, layers: nn.ModuleList, x: Tensor) -> Tensor:
+            features = [x]
+            for layer in layers:
+                features.append(layer(torch.cat(features, 1)))
+            return torch.cat(features, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.down(self.stage(self.one, self.stem(x)))
+            return self.fc(self.stage(self.two, x).mean((2, 3)))
+
+    plan = plan_of(Growing())
+    assert [b.path for b in plan.blocks] == ["one.0", "one.1", "two.0", "two.1", "two.2"]
+    assert [b.entries for b in plan.blocks[:2]] == [("one.0.conv",), ("one.1.conv",)]
+    assert [len(stage.blocks) for stage in plan.stages] == [2, 3]

@@ -228,3 +228,33 @@ def test_the_head_is_the_first_layer_behind_the_last_block() -> None:
     image = torch.zeros(2, 3, 16, 16)
     assert rlawrap.inspect(Small(Projected(), Projected()), example_input=image).head == ("fc",)
     assert rlawrap.inspect(Wide(Projected(), Projected()), example_input=image).head == ("last",)
+
+
+class Reversible(nn.Module):
+    """Takes and returns a pair, each half updated from the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.f, self.g = (nn.Sequential(nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1)) for _ in range(2))
+
+    def forward(self, pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        a, b = pair
+        a = a + self.f(b)
+        return a, b + self.g(a)
+
+
+class Halves(Small):
+    def forward(self, x: Tensor) -> Tensor:
+        pair = torch.chunk(self.stem(x), 2, 1)
+        for block in self.body:
+            pair = block(pair)
+        return self.fc(torch.cat(pair, 1).mean((2, 3)))
+
+
+def test_of_a_tuple_the_part_that_the_entry_reads_is_the_input() -> None:
+    net = Halves(Reversible(), Reversible(), Reversible()).eval()
+    plan = rlawrap.inspect(net)
+    assert [b.entries for b in plan.blocks] == [(f"body.{i}.f.1",) for i in range(3)]
+    assert [b.input for b in plan.blocks] == ["body.0:getitem#1", "body.0:add#1", "body.1:add#1"]
+    x = torch.randn(2, 3, 16, 16)
+    torch.testing.assert_close(rlawrap.apply(net, k=4, plan=plan).eval()(x), net(x))
