@@ -127,6 +127,7 @@ def evaluate(
 ) -> None:
     """Loss, top-1 and top-5 of a trained network, as one JSON object."""
     from rlawrap.train.loading import evaluate as judge
+    from rlawrap.train.runlog import json_text
 
     result = judge(
         run,
@@ -141,7 +142,7 @@ def evaluate(
     figures: dict[str, Any] = {**result.to_dict(), "images": result.images}
     if confusion:
         figures["confusion"] = result.confusion.tolist()
-    print(json.dumps(figures))
+    print(json_text(figures))
 
 
 def main(arguments: list[str] | None = None) -> None:

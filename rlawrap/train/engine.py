@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import nn
 
 from rlawrap.errors import RLAError, TrainError
+from rlawrap.train import checkpoint
 from rlawrap.train.config import TrainConfig
 from rlawrap.train.data.seeding import derive_seed
-from rlawrap.train.evaluation import Evaluation, evaluate_model
+from rlawrap.train.judging import Judge, sentence
 from rlawrap.train.optim import learning_rate
 from rlawrap.train.processes import Processes, join_processes
 from rlawrap.train.progress import Clock, Display, duration, open_display
@@ -101,6 +101,7 @@ class Run:
         self.equipment = set_up(config, processes, data)
         self.stepper = self.equipment.stepper
         self.steps = self.equipment.steps
+        self.judge = Judge(config, processes, self.equipment, display, self._after_judged_batch)
         self.keeper = Keeper(config, processes, folder, self.equipment, display.say)
         self.state, log_size = self.keeper.resume(resume) if resume else (State(), 0)
         warm_up(self.equipment, config, processes)
@@ -159,7 +160,7 @@ class Run:
             return f"stopped; resume with --output {self.folder.path} --resume auto"
         if best is None:
             return "finished"
-        name = self._judged("top1")
+        name = self.judge.deciding("top1")
         message = f"finished: best top1 {best[name]:.2f}% at epoch {best['epoch'] + 1}"
         if self._out_of_patience():
             message += f", no better one in {self.state.standing.stale} epochs"
@@ -206,7 +207,7 @@ class Run:
         self.display.advance()
         stop, save, bad = agreement.wait()
         if bad:
-            self._not_finite(bad - 1)
+            self._not_finite("loss", bad - 1, good_before=bad)
         if position.step % config.log_every == 0 or position.step == self.steps:
             self._log_interval(clock)
         due = config.save_every and self.global_step % config.save_every == 0
@@ -220,7 +221,7 @@ class Run:
         return minutes is not None and time.monotonic() - self.last_save > 60 * minutes
 
     def _save(self, *, best: bool = False) -> None:
-        self._check_finite()
+        self._check_finite(weights=True)
         self.keeper.save(self.state, metrics_size=self.log.sync, best=best)
         self.last_save = time.monotonic()
 
@@ -228,16 +229,24 @@ class Run:
         """The first step whose loss was not finite, where asking costs nothing; or -1."""
         return int(self.stepper.bad_step) if self.processes.device.type == "cpu" else -1
 
-    def _check_finite(self) -> None:
-        bad = self.processes.agree([int(self.stepper.bad_step) + 1])[0]
+    def _check_finite(self, *, weights: bool = False) -> None:
+        """Raise `TrainError` when a loss was not finite, or a weight is not."""
+        bad_weights = weights and not self.stepper.weights_are_finite()
+        bad, bad_weight = self.processes.agree([int(self.stepper.bad_step) + 1, int(bad_weights)])
         if bad:
-            self._not_finite(bad - 1)
+            self._not_finite("loss", bad - 1, good_before=bad)
+        if bad_weight:
+            self._not_finite("weights", self.global_step - 1, good_before=self.global_step)
 
-    def _not_finite(self, step: int) -> None:
-        newest = self.keeper.newest
+    def _not_finite(self, what: str, step: int, *, good_before: int) -> None:
+        """Raise a `TrainError`; checkpoints of fewer than `good_before` steps are good."""
+        own = checkpoint.saved(self.folder.checkpoints)
+        good = [s.path for s in own if s.epoch * self.steps + s.step < good_before]
+        newest = good[0] if good else None if own else self.keeper.newest
+        verb, when = ("are", "after") if what == "weights" else ("is", "at")
         raise TrainError(
-            f"the loss is not finite (NaN or infinite) at step {step % self.steps} of epoch "
-            f"{step // self.steps + 1}. "
+            f"the {what} {verb} not finite (NaN or infinite) {when} step {step % self.steps} of "
+            f"epoch {step // self.steps + 1}. "
             + (f"The last good checkpoint is {newest}. " if newest else "No checkpoint is there. ")
             + "Try a smaller --lr, a warm-up or --clip."
         )
@@ -289,13 +298,12 @@ class Run:
         if images < len(self.equipment.train_images):
             figures["skipped"] = len(self.equipment.train_images) - images
         began = time.perf_counter()
-        judged = self._evaluate(self.equipment.model)
-        figures.update(judged.to_dict())
-        if self.stepper.average is not None:
-            judged = self._evaluate(self.stepper.average.model)
-            figures.update({f"ema_{name}": value for name, value in judged.to_dict().items()})
-        self.display.end()
-        better = self._is_better(figures)
+        judged = self.judge.judge(self._title())
+        figures.update(judged.figures)
+        if not judged.finite:
+            # Before anything is logged, saved or called the best.
+            self._not_finite("test loss", self.global_step - 1, good_before=self.global_step)
+        better = self.judge.is_better(figures, standing.best)
         standing.last = figures
         standing.stale = 0 if better else standing.stale + 1
         if better:
@@ -304,53 +312,16 @@ class Run:
         self.log.write("eval", {**figures, "seconds": seconds})
         if self.processes.first:
             self.folder.write_confusion(position.epoch, judged.confusion, self.equipment.classes)
-        self.display.say(_sentence(self._title(), figures))
+        self.display.say(sentence(self._title(), figures))
         position.epoch += 1
         position.step = 0
         self.state.sums = Sums()
         self._save(best=better)
 
-    def _judged(self, name: str) -> str:
-        """The field that decides: of the averaged weights when there are any."""
-        return f"ema_{name}" if self.stepper.average is not None else name
-
-    def _is_better(self, figures: dict[str, Any]) -> bool:
-        best, name = self.state.standing.best, self._judged(self.config.monitor)
-        if best is None:
-            return True
-        now, then = figures[name], best[name]
-        return bool(now > then) if self.config.monitor == "top1" else bool(now < then)
-
-    def _evaluate(self, model: nn.Module) -> Evaluation:
-        self.processes.share_buffers(model)
-        self.display.begin(f"{self._title()} judging", 0, len(self.equipment.eval_sampler))
-        return evaluate_model(
-            model,
-            self.equipment.test_loader,
-            num_classes=len(self.equipment.classes),
-            processes=self.processes,
-            autocast=self.stepper.autocast,
-            to_device=self.stepper.to_device,
-            after_batch=self._after_judged_batch,
-        )
-
-    def _after_judged_batch(self, images: int) -> None:
-        self.display.advance()
+    def _after_judged_batch(self) -> None:
         if self.processes.agree([int(bool(self.request))])[0]:
             self._save()
             raise Stop
-
-
-def _sentence(title: str, figures: dict[str, Any]) -> str:
-    text = (
-        f"{title}  train loss {figures['train_loss']:.4f} top1 {figures['train_top1']:.2f}%  "
-        f"test loss {figures['loss']:.4f} top1 {figures['top1']:.2f}% top5 {figures['top5']:.2f}%"
-    )
-    if "ema_top1" in figures:
-        text += f"  average top1 {figures['ema_top1']:.2f}%"
-    if "skipped" in figures:
-        text += f"  {figures['skipped']} images skipped"
-    return text
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 from pathlib import Path
 from types import TracebackType
@@ -89,6 +90,19 @@ class RunFolder:
                 table.writerow([name, *row])
 
 
+def json_text(values: dict[str, Any]) -> str:
+    """One line of JSON. It has no word for NaN and infinity, which become null.
+
+    >>> json_text({"loss": float("nan"), "top1": 50.0})
+    '{"loss": null, "top1": 50.0}'
+    """
+    plain = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in values.items()
+    }
+    return json.dumps(plain, allow_nan=False)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file so that it is there as a whole or as it was before."""
     new = path.with_name(path.name + ".new")
@@ -128,7 +142,7 @@ class MetricsLog:
         """Append a line; numbers go to TensorBoard as kind/name too."""
         if self._file is None:
             return
-        line = json.dumps({"kind": kind, **values})
+        line = json_text({"kind": kind, **values})
         self._file.write(line.encode() + b"\n")
         self._file.flush()
         if self._events is not None:

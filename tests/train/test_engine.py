@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from rlawrap.errors import ConfigError, DataError, TrainError
-from rlawrap.train import checkpoint, engine, train
+from rlawrap.train import checkpoint, judging, train
 from tests.train.toys import Group, ToyImages, metrics, toy_config, toy_models, wait_for
 
 
@@ -84,6 +85,43 @@ def test_a_loss_that_is_not_finite_stops_with_the_step_and_the_last_good_checkpo
     assert status["state"] == "failed" and "not finite" in status["message"]
 
 
+def test_a_test_loss_that_is_not_finite_stops_before_anything_is_called_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge, calls = judging.evaluate_model, iter(range(9))
+
+    def scripted(*args: Any, **kwargs: Any) -> Any:
+        loss = float("nan") if next(calls) == 1 else 0.5
+        return dataclasses.replace(judge(*args, **kwargs), loss=loss)
+
+    monkeypatch.setattr(judging, "evaluate_model", scripted)
+    config = toy_config(tmp_path, save_every=1, keep=9, ema=0.0)
+    with pytest.raises(TrainError, match="the test loss is not finite") as caught:
+        train(config, data=data())
+    assert "at step 4 of epoch 2" in str(caught.value)
+    # The newest one holds the weights that were judged.
+    newest, good, *_ = checkpoint.saved(tmp_path / "checkpoints")
+    assert (newest.epoch, newest.step, good.step) == (1, 5, 4)
+    assert f"The last good checkpoint is {good.path}." in str(caught.value)
+    assert checkpoint.read(tmp_path / "best.pt")["position"] == {"epoch": 1, "step": 0}
+    assert [line["epoch"] for line in metrics(tmp_path) if line["kind"] == "eval"] == [0]
+    assert json.loads((tmp_path / "status.json").read_text())["state"] == "failed"
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
+    config = toy_config(tmp_path, lr=1e38, save_every=1, model_kwargs={"scale": 1e4})
+    with pytest.raises(TrainError, match=r"the weights are not finite.*No checkpoint is there"):
+        train(config, data=data())
+    assert checkpoint.saved(tmp_path / "checkpoints") == []
+
+
+def test_with_fp16_a_loss_that_is_not_finite_stops_too(tmp_path: Path) -> None:
+    config = toy_config(tmp_path, amp="fp16", ema=0.0, model_kwargs={"scale": float("inf")})
+    with pytest.raises(TrainError, match=r"loss is not finite.*step 0 of epoch 1"):
+        train(config, data=data())
+    assert checkpoint.saved(tmp_path / "checkpoints") == []
+
+
 def engine_step_of(index: int, seed: int, epoch: int) -> int:
     from rlawrap.train.sampler import epoch_order
 
@@ -94,14 +132,12 @@ def test_early_stopping_and_the_best_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scores = iter([50.0, 60.0, 60.0, 55.0, 70.0])
-    judge = engine.evaluate_model
+    judge = judging.evaluate_model
 
     def scripted(*args: Any, **kwargs: Any) -> Any:
-        import dataclasses
-
         return dataclasses.replace(judge(*args, **kwargs), top1=next(scores))
 
-    monkeypatch.setattr(engine, "evaluate_model", scripted)
+    monkeypatch.setattr(judging, "evaluate_model", scripted)
     config = toy_config(tmp_path, epochs=9, patience=2, ema=0.0)
     result = train(config, data=data())
     assert result.epoch == 4 and result.best is not None
