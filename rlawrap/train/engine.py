@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import torch
 
-from rlawrap.errors import RLAError, TrainError
+from rlawrap.errors import DataError, RLAError, TrainError
 from rlawrap.train import checkpoint
 from rlawrap.train.config import TrainConfig
 from rlawrap.train.data.seeding import derive_seed
@@ -31,6 +31,9 @@ from rlawrap.train.state import Keeper, State, Sums, prepare_folder
 from rlawrap.train.stopping import StopRequest, stop_on_signals
 
 Status = Literal["finished", "stopped"]
+
+#: So many steps in a row without a usable image, and a run stops within an epoch, too.
+HOPELESS_STEPS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,6 +260,8 @@ class Run:
         sums.take(self.stepper)
         loss, top1, images = self._means(sums.interval)
         sums.interval = [0.0, 0.0, 0.0]
+        if not images and min(self.position.step, self.config.log_every) >= HOPELESS_STEPS:
+            self._no_images()
         seconds, speed, waiting = clock.lap(images)
         lr = learning_rate(self.config, self.global_step - 1, self.steps)
         values = {
@@ -277,6 +282,13 @@ class Run:
             f"data wait {waiting:.0%}  to go {duration(left / max(speed, 1e-9))}"
         )
 
+    def _no_images(self) -> None:
+        raise DataError(
+            f"{self.config.data}: no image could be used up to step {self.position.step} of epoch "
+            f"{self.position.epoch + 1}, all of them are broken. Look at the data; "
+            "--on-bad-image fatal names the first one."
+        )
+
     def _means(self, values: list[float]) -> tuple[float, float, int]:
         """Mean loss, per cent correct and images, over all processes."""
         sums = self.processes.gather(values)
@@ -288,6 +300,8 @@ class Run:
     def _end_epoch(self) -> None:
         position, standing = self.position, self.state.standing
         loss, top1, images = self._means(self.state.sums.epoch)
+        if not images:
+            self._no_images()
         figures: dict[str, Any] = {
             "epoch": position.epoch,
             "global_step": self.global_step,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rlawrap.errors import RLAError
+from rlawrap.errors import DataError, RLAError
 from rlawrap.train.loader import Batch
 from rlawrap.train.processes import Processes
 from rlawrap.train.step import heads
@@ -50,6 +50,7 @@ def evaluate_model(
 
     All processes take part, each with its own batches, and all get the same result. With fewer
     than five classes top5 is the accuracy among as many guesses as there are classes.
+    Raises `DataError` when there was no image to judge by.
     """
     try:
         from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
@@ -108,11 +109,15 @@ def evaluate_model(
         ]
     )
     total_loss, right1, right5, images_judged = processes.sum(sums).tolist()
-    judged = max(images_judged, 1)
+    if not images_judged:
+        raise DataError(
+            "no test image could be used, all of them are broken. Look at the data; "
+            "on_bad_image='fatal' (--on-bad-image fatal) names the first one."
+        )
     return Evaluation(
-        loss=total_loss / judged,
-        top1=100 * right1 / judged,
-        top5=100 * right5 / judged,
+        loss=total_loss / images_judged,
+        top1=100 * right1 / images_judged,
+        top5=100 * right5 / images_judged,
         images=int(images_judged),
         confusion=confusion.cpu(),
     )

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from rlawrap.errors import DataError
 from rlawrap.train.data.dataset import Split
-from rlawrap.train.data.decode import EXTENSIONS, decode
+from rlawrap.train.data.decode import EXTENSIONS, decode, unreadable
 from rlawrap.train.data.folder import IMAGENET_MEAN, IMAGENET_STD, SPLIT_FOLDERS, split_folder
 from rlawrap.train.data.index import SampleIndex, Watched, holdout, load_or_build, stamp_of
 
@@ -52,7 +52,7 @@ class ShardSource:
             # pread has no file position, so that forked workers may share a descriptor.
             content = os.pread(self._descriptor(shard), size, offset)
         except OSError as error:
-            raise DataError(f"{name}: cannot be read ({error.strerror}).") from error
+            raise unreadable(name, error) from error
         if len(content) != size:
             raise DataError(f"{name}: the shard ends within it.")
         return decode(content, self.channels, name)
