@@ -25,7 +25,7 @@ from rlawrap.train.judging import Judge, sentence
 from rlawrap.train.optim import learning_rate
 from rlawrap.train.processes import Processes, join_processes
 from rlawrap.train.progress import Clock, Display, duration, open_display
-from rlawrap.train.runlog import MetricsLog, RunFolder, write_json
+from rlawrap.train.runlog import MetricsLog, RunFolder, write_json, writing
 from rlawrap.train.setup import ImagePair, set_up, warm_up
 from rlawrap.train.state import Keeper, State, Sums, prepare_folder
 from rlawrap.train.stopping import StopRequest, stop_on_signals
@@ -75,7 +75,7 @@ def train(config: TrainConfig, *, data: ImagePair | None = None) -> TrainResult:
                 return run.finish()
             except RLAError as error:
                 if processes.first:
-                    folder.write_status("failed", **asdict(run.position), message=str(error))
+                    run.note_failure(error)
                 raise
 
 
@@ -110,18 +110,27 @@ class Run:
         warm_up(self.equipment, config, processes)
         self.last_save = time.monotonic()
         # Only now that everything fits is something written.
-        processes.first_does(self._write_config)
-        self.log = MetricsLog(
-            folder if processes.first else None,
-            size=log_size,
-            step=self.global_step,
-            tensorboard=config.tensorboard,
-        )
+        self.log = MetricsLog(None)
+        processes.first_does(lambda: self._start_writing(log_size))
 
-    def _write_config(self) -> None:
-        self.folder.create()
-        write_json(self.folder.config_file, self.config.to_dict())
-        self.folder.write_status("running", **asdict(self.position))
+    def _start_writing(self, log_size: int) -> None:
+        """Write the config and open the metrics, in process 0."""
+        folder, config = self.folder, self.config
+        folder.create()
+        try:
+            with writing(folder.config_file):
+                write_json(folder.config_file, config.to_dict())
+            folder.write_status("running", **asdict(self.position))
+            self.log = MetricsLog(
+                folder, size=log_size, step=self.global_step, tensorboard=config.tensorboard
+            )
+        except RLAError as error:
+            self.note_failure(error)
+            raise
+
+    def note_failure(self, error: Exception) -> None:
+        """Say in status.json that the run has failed."""
+        self.folder.write_status("failed", **asdict(self.position), message=str(error))
 
     @property
     def position(self) -> Any:
@@ -275,7 +284,7 @@ class Run:
             "images_per_s": round(speed, 1),
             "data_wait": round(waiting, 4),
         }
-        self.log.write("train", values)
+        self.processes.first_does(lambda: self.log.write("train", values))
         left = (self.config.epochs * self.steps - self.global_step) * self.config.batch_size
         self.display.show(
             f"loss {loss:.4f}  top1 {top1:.1f}%  lr {lr:.4g}  {speed:.0f} images/s  "
@@ -323,9 +332,11 @@ class Run:
         if better:
             standing.best = figures
         seconds = round(time.perf_counter() - began, 3)
-        self.log.write("eval", {**figures, "seconds": seconds})
-        if self.processes.first:
-            self.folder.write_confusion(position.epoch, judged.confusion, self.equipment.classes)
+        self.processes.first_does(lambda: self.log.write("eval", {**figures, "seconds": seconds}))
+        classes = self.equipment.classes
+        self.processes.first_does(
+            lambda: self.folder.write_confusion(position.epoch, judged.confusion, classes)
+        )
         self.display.say(sentence(self._title(), figures))
         position.epoch += 1
         position.step = 0
