@@ -31,6 +31,7 @@ FREE_ON_RESUME = frozenset(
         "allow_changed_data",
         "timeout",
         "data_root",
+        "on_bad_image",
     }
 )
 

@@ -70,6 +70,7 @@ def train(config: TrainConfig, *, data: ImagePair | None = None) -> TrainResult:
         request = stack.enter_context(stop_on_signals())
         folder = RunFolder(config.output)
         run = Run(config, processes, folder, display, request, data)
+        stack.callback(run.equipment.close)
         with run.log:
             try:
                 return run.finish()
@@ -104,6 +105,8 @@ class Run:
         self.equipment = set_up(config, processes, data)
         self.stepper = self.equipment.stepper
         self.steps = self.equipment.steps
+        for loader in (self.equipment.train_loader, self.equipment.test_loader):
+            loader.while_waiting = self._while_waiting
         self.judge = Judge(config, processes, self.equipment, display, self._after_judged_batch)
         self.keeper = Keeper(config, processes, folder, self.equipment, display.say)
         self.state, log_size = self.keeper.resume(resume) if resume else (State(), 0)
@@ -226,6 +229,16 @@ class Run:
         if stop or save or due:
             self._save()
         if stop:
+            raise Stop
+
+    def _while_waiting(self) -> None:
+        """Stop here, when asked to, rather than wait for a batch that may never come.
+
+        With several processes the others are within the step and would wait in vain; half a step
+        (its first parts, with `accumulate`) cannot be saved.
+        """
+        if self.request and self.processes.world == 1 and self.stepper.between_steps:
+            self._save()
             raise Stop
 
     def _time_to_save(self) -> bool:

@@ -88,7 +88,10 @@ def evaluate(
         prefetch=2,
         device=processes.device,
     )
-    return evaluate_model(model, loader, num_classes=len(classes), processes=processes)
+    try:
+        return evaluate_model(model, loader, num_classes=len(classes), processes=processes)
+    finally:
+        loader.kill_workers()
 
 
 def _few(names: list[str]) -> str:

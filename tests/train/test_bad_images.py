@@ -66,6 +66,13 @@ def test_a_run_without_any_usable_image_stops(
     assert read_run(config.output).status["state"] == "failed"
 
 
+def test_the_advice_for_a_broken_image_can_be_followed(config: TrainConfig) -> None:
+    with pytest.raises(DataError, match="--on-bad-image skip"):
+        train(config.replace(save_every=1, batch_size=1))
+    result = train(config.replace(save_every=1, batch_size=1, on_bad_image="skip", resume="auto"))
+    assert result.status == "finished"
+
+
 def test_a_fatal_image_is_named(config: TrainConfig) -> None:
     with pytest.raises(DataError, match=r"dog/3\.png: a broken image") as raised:
         train(config)
