@@ -167,6 +167,9 @@ def main(arguments: list[str] | None = None) -> None:
         reason = re.sub(r"^\[\S+\]\s*", "", str(error).splitlines()[0])  # gloo's source line
         _say(f"process {rank} lost another: {reason}", rank)
         _leave(1)
+    except SystemExit as leaving:
+        # Of click, for a second Ctrl-C, say: the others may hang, and are not waited for.
+        _leave(leaving.code if isinstance(leaving.code, int) else 0 if not leaving.code else 1)
 
 
 def _say(error: object, rank: str) -> None:

@@ -75,7 +75,12 @@ def train(config: TrainConfig, *, data: ImagePair | None = None) -> TrainResult:
             try:
                 return run.finish()
             except RLAError as error:
-                if processes.first:
+                if not getattr(error, "told_by_first", False):
+                    run.note_failure(error)
+                raise
+            except Exception as error:
+                # With several processes that is a lost one; what it said must not be replaced.
+                if processes.world == 1:
                     run.note_failure(error)
                 raise
 
@@ -133,7 +138,10 @@ class Run:
 
     def note_failure(self, error: Exception) -> None:
         """Say in status.json that the run has failed."""
-        self.folder.write_status("failed", **asdict(self.position), message=str(error))
+        message = str(error) if isinstance(error, RLAError) else repr(error)
+        if not self.processes.first:
+            message = f"process {self.processes.rank}: {message}"
+        self.folder.write_status("failed", **asdict(self.position), message=message)
 
     @property
     def position(self) -> Any:

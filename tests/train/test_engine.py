@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rlawrap.errors import ConfigError, DataError, TrainError
 from rlawrap.train import checkpoint, judging, train
+from rlawrap.train.sampler import epoch_order
 from tests.train.toys import Group, ToyImages, metrics, toy_config, toy_models, wait_for
 
 
@@ -123,8 +124,6 @@ def test_with_fp16_a_loss_that_is_not_finite_stops_too(tmp_path: Path) -> None:
 
 
 def engine_step_of(index: int, seed: int, epoch: int) -> int:
-    from rlawrap.train.sampler import epoch_order
-
     return epoch_order(40, seed, epoch).tolist().index(index) // 9
 
 
@@ -184,6 +183,27 @@ def test_an_error_in_the_first_process_ends_all_with_its_message(
     group = Group(2, toy_config(tmp_path / "run", lr=0.5))
     assert group.wait() == [2, 2]
     assert "lr: 0.05 there, 0.5 now" in group.errors()
+
+
+def test_an_error_in_another_process_is_in_the_status(tmp_path: Path) -> None:
+    config = toy_config(tmp_path / "run", batch_size=8)
+    index = epoch_order(40, config.seed, 0)[7].item()  # the last of the batch: of process 1
+    group = Group(2, config, images={"bad": {index: 9}})
+    assert group.wait() in ([1, 2], [-6, 2])
+    status = json.loads((tmp_path / "run" / "status.json").read_text())
+    assert status["state"] == "failed"
+    assert status["message"].startswith(f"process 1: image {index}: label 9")
+
+
+def test_an_error_that_is_none_of_ours_is_in_the_status_too(tmp_path: Path) -> None:
+    class Broken(ToyImages):
+        def load(self, index: int, *, seed: int, epoch: int) -> tuple[Tensor, int]:
+            raise ZeroDivisionError("of the images")
+
+    with pytest.raises(ZeroDivisionError):
+        train(toy_config(tmp_path), data=(Broken(40), ToyImages(10)))
+    status = json.loads((tmp_path / "status.json").read_text())
+    assert (status["state"], status["message"]) == ("failed", "ZeroDivisionError('of the images')")
 
 
 def test_a_lost_process_ends_the_others_and_nothing_is_saved_after_it(tmp_path: Path) -> None:
