@@ -172,7 +172,15 @@ def check_grid(runs: Sequence[GridRun]) -> None:
 
     with torch.random.fork_rng(devices=[]):
         for first in {run.variant: run for run in reversed(runs)}.values():
-            build_model(first.config.replace(finetune=None, pretrained_conv1=None), 10)
+            config = first.config.replace(finetune=None, pretrained_conv1=None)
+            try:
+                build_model(config, 10)
+            except (RuntimeError, MemoryError) as error:
+                reason = str(error).splitlines()[0] if str(error) else "not enough memory"
+                raise ConfigError(
+                    f"{first.variant.name}: {config.arch} cannot be built from "
+                    f"{config.model_kwargs}: {reason}. Try a smaller --k."
+                ) from error
 
 
 def dry_run(runs: Sequence[GridRun]) -> list[str]:

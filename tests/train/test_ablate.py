@@ -55,6 +55,12 @@ def test_the_plain_network_is_trained_once_per_seed() -> None:
     assert len({run.config.output for run in runs}) == len(runs)
 
 
+def test_a_network_too_large_to_build_is_named() -> None:
+    runs = make_grid(TrainConfig(output="x", arch="cifar_resnet20"), ks=[10**9], seeds=1)
+    with pytest.raises(ConfigError, match=r"conv-output-k1000000000.*cannot be built"):
+        check_grid(runs)
+
+
 def test_a_run_of_the_grid_differs_from_the_others_by_network_seed_and_folder_only() -> None:
     base = TrainConfig(output="x", arch="rla_cifar_resnet20", seed=5, epochs=7, lr=0.3)
     plain, rla = make_grid(base, ks=[0, 16], seeds=1)

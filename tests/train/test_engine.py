@@ -117,7 +117,7 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
 
 
 def test_with_fp16_a_loss_that_is_not_finite_stops_too(tmp_path: Path) -> None:
-    config = toy_config(tmp_path, amp="fp16", ema=0.0, model_kwargs={"scale": float("inf")})
+    config = toy_config(tmp_path, amp="fp16", ema=0.0, model_kwargs={"scale": 1e38})
     with pytest.raises(TrainError, match=r"loss is not finite.*step 0 of epoch 1"):
         train(config, data=data())
     assert checkpoint.saved(tmp_path / "checkpoints") == []

@@ -133,7 +133,13 @@ def _class_names(root: Path) -> tuple[str, ...] | None:
     path = root / CLASS_NAMES
     if not path.is_file():
         return None
-    return tuple(line.strip() for line in path.read_text().splitlines() if line.strip())
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text ({error}); write a class name a line.") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
+    return tuple(line.strip() for line in text.splitlines() if line.strip())
 
 
 def _index(root: Path, shards: list[Path], classes: tuple[str, ...] | None) -> SampleIndex:
