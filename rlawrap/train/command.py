@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from rlawrap.errors import RLAError
-from rlawrap.train.options import config_from_options, option_parameters
+from rlawrap.train.options import config_from_options, option_parameters, parse_assignments
 
 recipe_app = typer.Typer(help="Training recipes by name.", no_args_is_help=True)
 
@@ -113,8 +113,21 @@ def show_recipe(name: Annotated[str, typer.Argument(help="a name from `recipe li
 
 
 def evaluate(
-    run: Annotated[str, typer.Argument(help="a run folder (its best network) or a checkpoint")],
+    run: Annotated[
+        str,
+        typer.Argument(help="a run folder (its best network), a checkpoint, or weights (--arch)"),
+    ],
     data: DataArgument = None,
+    arch: Annotated[
+        str | None, typer.Option(help="the network that plain or official weights are of")
+    ] = None,
+    model_arg: Annotated[
+        list[str] | None, typer.Option(help="with --arch: NAME=VALUE; may be repeated")
+    ] = None,
+    image_size: Annotated[
+        int | None,
+        typer.Option(help="side of the images; default: the run's, or the data's", min=1),
+    ] = None,
     data_root: Annotated[
         str | None, typer.Option(help="folder that named data sets are found in")
     ] = None,
@@ -131,6 +144,9 @@ def evaluate(
 
     result = judge(
         run,
+        arch=arch,
+        model_kwargs=parse_assignments(model_arg or []),
+        image_size=image_size,
         data=data,
         data_root=data_root,
         split=split,
@@ -140,6 +156,8 @@ def evaluate(
         average=average,
     )
     figures: dict[str, Any] = {**result.to_dict(), "images": result.images}
+    if result.skipped:
+        figures["skipped"] = result.skipped
     if confusion:
         figures["confusion"] = result.confusion.tolist()
     print(json_text(figures))

@@ -55,6 +55,8 @@ class Judge:
         average = self.equipment.stepper.average
         judged = self._evaluate(self.equipment.model, title)
         figures: dict[str, Any] = dict(judged.to_dict())
+        if judged.skipped:
+            figures["test_skipped"] = judged.skipped
         if average is not None:
             judged = self._evaluate(average.model, title)
             figures.update({f"ema_{name}": value for name, value in judged.to_dict().items()})
@@ -103,4 +105,6 @@ def sentence(title: str, figures: dict[str, Any]) -> str:
         text += f"  average top1 {figures['ema_top1']:.2f}%"
     if "skipped" in figures:
         text += f"  {figures['skipped']} images skipped"
+    if "test_skipped" in figures:
+        text += f"  {figures['test_skipped']} test images skipped"
     return text

@@ -128,6 +128,8 @@ def restart_count() -> int:
 
 def choose_device(name: str, local_rank: int) -> torch.device:
     """The device of this process. Raises `ConfigError` when there is no such device."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise ConfigError(f"device={name!r}: choose one of auto, cpu, cuda.")
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not torch.cuda.is_available():

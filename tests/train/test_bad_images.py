@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rlawrap.errors import DataError, UnreadableError
-from rlawrap.train import TrainConfig, train
+from rlawrap.train import TrainConfig, evaluate, train
 from rlawrap.train.runs import read_run
 from tests.train.data.trees import write_image
 
@@ -64,6 +64,16 @@ def test_a_run_without_any_usable_image_stops(
     with pytest.raises(DataError, match=message):
         train(config.replace(on_bad_image="skip", batch_size=batch_size, log_every=10, workers=0))
     assert read_run(config.output).status["state"] == "failed"
+
+
+def test_skipped_test_images_are_counted(
+    config: TrainConfig, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (Path(config.data) / "val" / "cat" / "0.png").write_bytes(b"broken")
+    train(config.replace(on_bad_image="skip", epochs=1))
+    assert [line["test_skipped"] for line in read_run(config.output).evaluations] == [1]
+    assert "1 test images skipped" in capfd.readouterr().out
+    assert evaluate(config.output, workers=0).skipped == 1
 
 
 def test_the_advice_for_a_broken_image_can_be_followed(config: TrainConfig) -> None:
