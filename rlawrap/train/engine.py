@@ -7,18 +7,16 @@ of the checkpoint and the config, so a run that was killed goes on as if it had 
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from rlawrap.errors import DataError, RLAError, TrainError
-from rlawrap.train import checkpoint
+from rlawrap.errors import RLAError
 from rlawrap.train.config import TrainConfig
 from rlawrap.train.data.seeding import derive_seed
 from rlawrap.train.judging import Judge, sentence
@@ -26,14 +24,12 @@ from rlawrap.train.optim import learning_rate
 from rlawrap.train.processes import Processes, join_processes
 from rlawrap.train.progress import Clock, Display, duration, open_display
 from rlawrap.train.runlog import MetricsLog, RunFolder, write_json, writing
-from rlawrap.train.setup import ImagePair, set_up, warm_up
+from rlawrap.train.setup import ImagePair, kernels, set_up, warm_up
 from rlawrap.train.state import Keeper, State, Sums, prepare_folder
 from rlawrap.train.stopping import StopRequest, stop_on_signals
+from rlawrap.train.watch import Watch
 
 Status = Literal["finished", "stopped"]
-
-#: So many steps in a row without a usable image, and a run stops within an epoch, too.
-HOPELESS_STEPS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +61,7 @@ def train(config: TrainConfig, *, data: ImagePair | None = None) -> TrainResult:
         processes = stack.enter_context(join_processes(config.device, config.timeout))
         devices = [processes.device] if processes.device.type == "cuda" else []
         stack.enter_context(torch.random.fork_rng(devices=devices))
-        stack.enter_context(_kernels(config, processes.device))
+        stack.enter_context(kernels(config, processes.device))
         display = stack.enter_context(open_display(config.progress, first=processes.first))
         request = stack.enter_context(stop_on_signals())
         folder = RunFolder(config.output)
@@ -114,6 +110,7 @@ class Run:
             loader.while_waiting = self._while_waiting
         self.judge = Judge(config, processes, self.equipment, display, self._after_judged_batch)
         self.keeper = Keeper(config, processes, folder, self.equipment, display.say)
+        self.watch = Watch(config, processes, self.stepper, self.keeper, self.steps)
         self.state, log_size = self.keeper.resume(resume) if resume else (State(), 0)
         warm_up(self.equipment, config, processes)
         self.last_save = time.monotonic()
@@ -214,7 +211,7 @@ class Run:
         """Take one optimiser step, and do what is due after it: log, save, stop."""
         config, position, step = self.config, self.position, self.global_step
         agreement = self.processes.start_agreement(
-            [int(bool(self.request)), int(self._time_to_save()), self._known_bad_step() + 1]
+            [int(bool(self.request)), int(self._time_to_save()), self.watch.known_bad_step() + 1]
         )
         # What a dropout draws depends on the step alone, not on what was drawn before.
         torch.manual_seed(derive_seed("step", config.seed, step, self.processes.rank))
@@ -230,7 +227,7 @@ class Run:
         self.display.advance()
         stop, save, bad = agreement.wait()
         if bad:
-            self._not_finite("loss", bad - 1, good_before=bad)
+            self.watch.bad_loss(bad - 1)
         if position.step % config.log_every == 0 or position.step == self.steps:
             self._log_interval(clock)
         due = config.save_every and self.global_step % config.save_every == 0
@@ -254,44 +251,18 @@ class Run:
         return minutes is not None and time.monotonic() - self.last_save > 60 * minutes
 
     def _save(self, *, best: bool = False) -> None:
-        self._check_finite(weights=True)
+        self.watch.losses_and_weights(self.global_step)
         self.keeper.save(self.state, metrics_size=self.log.sync, best=best)
         self.last_save = time.monotonic()
 
-    def _known_bad_step(self) -> int:
-        """The first step whose loss was not finite, where asking costs nothing; or -1."""
-        return int(self.stepper.bad_step) if self.processes.device.type == "cpu" else -1
-
-    def _check_finite(self, *, weights: bool = False) -> None:
-        """Raise `TrainError` when a loss was not finite, or a weight is not."""
-        bad_weights = weights and not self.stepper.weights_are_finite()
-        bad, bad_weight = self.processes.agree([int(self.stepper.bad_step) + 1, int(bad_weights)])
-        if bad:
-            self._not_finite("loss", bad - 1, good_before=bad)
-        if bad_weight:
-            self._not_finite("weights", self.global_step - 1, good_before=self.global_step)
-
-    def _not_finite(self, what: str, step: int, *, good_before: int) -> None:
-        """Raise a `TrainError`; checkpoints of fewer than `good_before` steps are good."""
-        own = checkpoint.saved(self.folder.checkpoints)
-        good = [s.path for s in own if s.epoch * self.steps + s.step < good_before]
-        newest = good[0] if good else None if own else self.keeper.newest
-        verb, when = ("are", "after") if what == "weights" else ("is", "at")
-        raise TrainError(
-            f"the {what} {verb} not finite (NaN or infinite) {when} step {step % self.steps} of "
-            f"epoch {step // self.steps + 1}. "
-            + (f"The last good checkpoint is {newest}. " if newest else "No checkpoint is there. ")
-            + "Try a smaller --lr, a warm-up or --clip."
-        )
-
     def _log_interval(self, clock: Clock) -> None:
-        self._check_finite()
+        self.watch.losses()
         sums = self.state.sums
         sums.take(self.stepper)
         loss, top1, images = self._means(sums.interval)
         sums.interval = [0.0, 0.0, 0.0]
-        if not images and min(self.position.step, self.config.log_every) >= HOPELESS_STEPS:
-            self._no_images()
+        since = min(self.position.step, self.config.log_every)
+        self.watch.images(images, self.position, steps=since)
         seconds, speed, waiting = clock.lap(images)
         lr = learning_rate(self.config, self.global_step - 1, self.steps)
         values = {
@@ -312,13 +283,6 @@ class Run:
             f"data wait {waiting:.0%}  to go {duration(left / max(speed, 1e-9))}"
         )
 
-    def _no_images(self) -> None:
-        raise DataError(
-            f"{self.config.data}: no image could be used up to step {self.position.step} of epoch "
-            f"{self.position.epoch + 1}, all of them are broken. Look at the data; "
-            "--on-bad-image fatal names the first one."
-        )
-
     def _means(self, values: list[float]) -> tuple[float, float, int]:
         """Mean loss, per cent correct and images, over all processes."""
         sums = self.processes.gather(values)
@@ -330,8 +294,7 @@ class Run:
     def _end_epoch(self) -> None:
         position, standing = self.position, self.state.standing
         loss, top1, images = self._means(self.state.sums.epoch)
-        if not images:
-            self._no_images()
+        self.watch.images(images, position)
         figures: dict[str, Any] = {
             "epoch": position.epoch,
             "global_step": self.global_step,
@@ -346,7 +309,7 @@ class Run:
         figures.update(judged.figures)
         if not judged.finite:
             # Before anything is logged, saved or called the best.
-            self._not_finite("test loss", self.global_step - 1, good_before=self.global_step)
+            self.watch.bad_test_loss(self.global_step)
         better = self.judge.is_better(figures, standing.best)
         standing.last = figures
         standing.stale = 0 if better else standing.stale + 1
@@ -368,19 +331,3 @@ class Run:
         if self.processes.agree([int(bool(self.request))])[0]:
             self._save()
             raise Stop
-
-
-@contextmanager
-def _kernels(config: TrainConfig, device: torch.device) -> Iterator[None]:
-    """cuDNN's search for fast kernels, or deterministic ones; put back afterwards."""
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    benchmark = torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = device.type == "cuda" and not config.deterministic
-    if config.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
-        torch.use_deterministic_algorithms(True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(deterministic)
-        torch.backends.cudnn.benchmark = benchmark

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -182,3 +185,19 @@ def warm_up(equipment: Equipment, config: TrainConfig, processes: Processes) -> 
         equipment.stepper.to_device(images),
         lambda inputs: equipment.stepper.forward(inputs, targets)[0].mean(),
     )
+
+
+@contextmanager
+def kernels(config: TrainConfig, device: torch.device) -> Iterator[None]:
+    """cuDNN's search for fast kernels, or deterministic ones; put back afterwards."""
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    benchmark = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = device.type == "cuda" and not config.deterministic
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+        torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(deterministic)
+        torch.backends.cudnn.benchmark = benchmark

@@ -99,7 +99,7 @@ def test_a_test_loss_that_is_not_finite_stops_before_anything_is_called_good(
     config = toy_config(tmp_path, save_every=1, keep=9, ema=0.0)
     with pytest.raises(TrainError, match="the test loss is not finite") as caught:
         train(config, data=data())
-    assert "at step 4 of epoch 2" in str(caught.value)
+    assert "after step 4 of epoch 2" in str(caught.value)
     # The newest one holds the weights that were judged.
     newest, good, *_ = checkpoint.saved(tmp_path / "checkpoints")
     assert (newest.epoch, newest.step, good.step) == (1, 5, 4)
