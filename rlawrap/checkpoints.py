@@ -40,7 +40,7 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> Path:
     path = Path(path)
     if not isinstance(model, nn.Module):
         raise CheckpointError(f"save: expected a torch.nn.Module, got {type(model).__name__}.")
-    if not getattr(model, "whole", True):
+    if isinstance(model, RLAModel) and not model._whole:
         raise CheckpointError(
             "save: a backbone is a part of a model. Save the model that it was cut from, and call "
             "rlawrap.backbone on what load returns."
@@ -49,9 +49,9 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> Path:
     header: dict[str, Any] = {"version": VERSION, "aliases": aliases}
     if isinstance(model, RLAModel):
         base = unwrap(model)
-        header["config"] = model.config.to_dict()
-        header["plan"] = model.plan.to_dict()
-        header["plan_digest"] = model.plan.digest
+        header["config"] = model.rla.config.to_dict()
+        header["plan"] = model.rla.plan.to_dict()
+        header["plan_digest"] = model.rla.plan.digest
         settings = model.__dict__["_settings"]
         header["leaf_modules"] = _leaf_paths(base, settings.get("leaf_modules", ()))
         header["example_input"] = _describe_input(settings.get("example_input"))
@@ -241,7 +241,7 @@ def _build(header: dict[str, Any], base: nn.Module | None, path: Path) -> nn.Mod
         raise CheckpointError(
             f"{path}: its plan does not fit {type(base).__name__}: {error}"
         ) from error
-    if model.plan.digest != header.get("plan_digest"):
+    if model.rla.plan.digest != header.get("plan_digest"):
         raise CheckpointError(
             f"{path}: its plan and the plan's digest disagree; the file was altered."
         )

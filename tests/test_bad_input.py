@@ -158,6 +158,9 @@ def test_scripted_and_traced() -> None:
     refused(PlanError, torch.jit.script(small_net()), "scripted", "eager module")
     traced = torch.jit.trace(small_net().eval(), torch.zeros(1, 3, 8, 8))
     refused(PlanError, traced, "scripted", "eager module")
+    net = small_net()
+    net[1] = torch.jit.script(net[1])
+    refused(PlanError, net, "its module '1' is scripted", "eager module it was made from in its")
 
 
 def test_lazy_and_uncopyable() -> None:
@@ -241,7 +244,7 @@ def test_example_input_that_does_not_fit() -> None:
     net = small_net()
     wrong = torch.zeros(2, 4, 8, 8)
     refused(PlanError, net, "module '0' (Conv2d)", "example_input=", example_input=wrong)
-    refused(PlanError, net, "no tensor of three dimensions", example_input=torch.zeros(3))
+    refused(PlanError, net, "no tensor of (batch, channels, length)", example_input=torch.zeros(3))
     refused(PlanError, net, "no place for ['y']", example_input={"y": torch.zeros(1, 3, 8, 8)})
     two = (torch.zeros(1, 3, 8, 8), torch.zeros(1))
     refused(PlanError, net, "has 2 values", example_input=two)

@@ -55,7 +55,7 @@ def cost(
     elif isinstance(model, nn.Module):
         name = type(model).__name__
         if isinstance(model, RLAModel):
-            name += f" with RLA, k={model.config.k}"
+            name += f" with RLA, k={model.rla.config.k}"
     else:
         raise PlanError(f"cost: expected a torch.nn.Module or a name, got {type(model).__name__}.")
 
@@ -108,7 +108,7 @@ def _thop(model: nn.Module, shape: Sequence[int]) -> tuple[int | None, str]:
 def _stages(model: nn.Module) -> list[list[str]] | None:
     """Module paths of the blocks by stage, or None where there is no telling."""
     try:
-        plan = model.plan if isinstance(model, RLAModel) else inspect(skeleton_of(model))
+        plan = model.rla.plan if isinstance(model, RLAModel) else inspect(skeleton_of(model))
     except RLAError:
         return None
     stages = [[block.path for block in stage.blocks] for stage in plan.stages]
@@ -156,7 +156,7 @@ def _hidden_parts(model: nn.Module) -> dict[str, str]:
     """
     if not isinstance(model, RLAModel):
         return {}
-    stages = [stage_name(i) for i, stage in enumerate(model.plan.stages) for _ in stage.blocks]
+    stages = [stage_name(i) for i, stage in enumerate(model.rla.plan.stages) for _ in stage.blocks]
     parts = {"rla.head": HEAD}
     for path, _ in model.named_modules():
         numbered = re.match(r"rla\.(?!cell\.|input\.)\w+\.(\d+)", path)

@@ -30,6 +30,7 @@ class Flow:
             if node in self.data:
                 self.channel_axis(node)
         self.above = self._ancestor_sets()
+        self.images = [n for n in self.nodes if n.op == "placeholder" and n in self.data]
         self.main_output = self._find_main_output()
         self.trunk = self._dominators()
 
@@ -73,6 +74,10 @@ class Flow:
         """Whether `node` is computed from `source` (or is it)."""
         return bool(self.above.get(node, 0) >> self.position[source] & 1)
 
+    def inputs(self, node: fx.Node) -> frozenset[str]:
+        """Names of the network's inputs that a data node derives from."""
+        return frozenset(str(n.target) for n in self.images if self.derives(node, n))
+
     def members(self, bits: int) -> list[fx.Node]:
         found = []
         while bits:
@@ -90,11 +95,11 @@ class Flow:
     def _find_main_output(self) -> fx.Node:
         """The returned tensor with the most convolutions above it."""
         convs = self.bits(n for n in self.data if self.ops.conv(n) is not None)
-        returned = [n for n in _returned(self.nodes[-1]) if n in self.data]
-        if not returned:
+        outputs = [n for n in returned(self.nodes[-1]) if n in self.data]
+        if not outputs:
             raise PlanError("the network returns no tensor that derives from its input.")
         # Of equals the first: an auxiliary output never has more convolutions than the main one.
-        return max(returned, key=lambda n: (self.above[n] & convs).bit_count())
+        return max(outputs, key=lambda n: (self.above[n] & convs).bit_count())
 
     def _dominators(self) -> list[fx.Node]:
         """Nodes that every path from the input to the main output passes, in order."""
@@ -201,7 +206,7 @@ class Flow:
         return any(size is not None and any(n > 1 for n in size) for size in sizes)
 
 
-def _returned(output: fx.Node) -> list[fx.Node]:
+def returned(output: fx.Node) -> list[fx.Node]:
     """Nodes in the network's return value; constructors of named tuples and dicts unwrapped."""
     found: list[fx.Node] = []
 

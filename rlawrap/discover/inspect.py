@@ -15,14 +15,16 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from rlawrap.discover.blocks import BlockChoice, BlockFinder
 from rlawrap.discover.conditions import Conditions
 from rlawrap.discover.flow import Flow
+from rlawrap.discover.overwrites import relink
+from rlawrap.discover.probes import first_input_channels
 from rlawrap.discover.refs import References, name_alike
+from rlawrap.discover.refusals import refuse_wrapped
+from rlawrap.discover.several import of_several_inputs
 from rlawrap.discover.shapes import measure, measure_at
 from rlawrap.discover.stages import StageChoice, group, link
 from rlawrap.discover.trace import (
     Trace,
     make_shadow,
-    refuse_wrapped,
-    relink,
     trace_graph,
     unify,
 )
@@ -40,6 +42,8 @@ class Traced:
     training: Flow | None
     notes: list[str] = field(default_factory=list)
     example: Any = None
+    #: Notes that `apply` warns of.
+    warnings: tuple[str, ...] = ()
 
     @property
     def trace(self) -> Trace:
@@ -84,13 +88,16 @@ def trace_model(
     shapes, notes = measure(evaluated, example_input, also=None if one is not None else trained)
     flow = Flow(evaluated, shapes)
     if one is not None:
-        return Traced(flow, None, notes, example_input)
-    if example_input is None:
-        train_shapes = measure_at(trained, shapes.inputs[0])
+        training = None
+    elif example_input is None:
+        training = Flow(trained, measure_at(trained, shapes.inputs[0]))
     else:
-        train_shapes, _ = measure(trained, example_input)
-    notes.append("training mode runs another graph than eval mode; both are rewritten")
-    return Traced(flow, Flow(trained, train_shapes), notes, example_input)
+        training = Flow(trained, measure(trained, example_input)[0])
+    warned = tuple(dict.fromkeys((*evaluated.unset, *trained.unset, *of_several_inputs(flow))))
+    notes += warned
+    if training is not None:
+        notes.append("training mode runs another graph than eval mode; both are rewritten")
+    return Traced(flow, training, notes, example_input, warned)
 
 
 def inspect(
@@ -138,6 +145,13 @@ def make_plan(
             if sequences
             else ""
         )
+        dims = first_input_channels(flow.trace.root)[1]
+        if dims != flow.rank - 2:
+            others = (
+                f": its convolutions work on {dims} axes and its input has {flow.rank - 2} of "
+                "them. Rewrite the part that takes images alone, like model.backbone = "
+                "rlawrap.apply(model.backbone)"
+            )
         raise PlanError(
             f"no blocks found in {type(flow.trace.root).__name__}: no residual adds, no "
             f"concatenations, no repeated convolving modules{others}. Name them with blocks= (a "

@@ -103,5 +103,9 @@ def image_of(example: Any) -> torch.Tensor:
     items = items if isinstance(items, (tuple, list)) else [items]
     tensors = [t for t in items if isinstance(t, torch.Tensor) and t.dim() >= 3]
     if not tensors:
-        raise PlanError("example_input= holds no tensor of three dimensions or more.")
+        raise PlanError(
+            "example_input= holds no tensor of (batch, channels, length) or more dimensions. Where "
+            "the network adds the channels itself, rewrite the part behind that alone, like "
+            "model.backbone = rlawrap.apply(model.backbone)."
+        )
     return tensors[0]

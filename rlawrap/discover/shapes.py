@@ -219,18 +219,33 @@ def measure(
     else:
         tries = candidate_inputs(trace.root)
     failure = ""
+    folded = None
     for shape in tries:
         env, error = propagate(trace, fake_inputs(trace, example, shape))
         if error is None and also is not None:
             error = propagate(also, fake_inputs(also, example, shape))[1]
             error = error and f"in training mode, {error}"
-        if error is None:
+        if error is None and _keeps_images_apart(trace, env, shape[0]):
             return _probe(trace, example, shape, env)
+        if error is None:
+            folded = folded or (shape, env)
         failure = failure or f"at input {tuple(shape)}: {error}"
+    if folded is not None:
+        return _probe(trace, example, *folded)
     raise PlanError(
         f"{type(trace.root).__name__} runs at none of the sizes tried; {failure}. "
         "Pass example_input= with a tensor (or a tuple, or a dict by name) that it accepts."
     )
+
+
+def _keeps_images_apart(trace: Trace, env: Mapping[fx.Node, Any], batch: int) -> bool:
+    """Whether some tensor returned has a row for each image.
+
+    `x.view(-1, 8 * 4 * 4)` before a classifier takes any larger image for several.
+    """
+    output = next(reversed(trace.graph.nodes))
+    returned = [env[n] for n in output.all_input_nodes if isinstance(env.get(n), torch.Tensor)]
+    return not returned or any(value.shape[:1] == (batch,) for value in returned)
 
 
 def measure_at(trace: Trace, shape: Shape) -> Shapes:
@@ -245,10 +260,14 @@ def _probe(
     trace: Trace, example: Any, shape: Shape, env: dict[fx.Node, Any]
 ) -> tuple[Shapes, list[str]]:
     runs, inputs, notes = [env], [shape], []
+    apart = _keeps_images_apart(trace, env, shape[0])
     for other in probes_of(shape)[1:]:
         run, error = propagate(trace, fake_inputs(trace, example, other))
         if error is not None:
             notes.append(f"the network itself refuses {'x'.join(map(str, other[2:]))} ({error})")
+        elif apart and not _keeps_images_apart(trace, run, other[0]):
+            _drop_folded(trace, env, run, other[0])
+            notes.append(f"at {'x'.join(map(str, other[2:]))} the network takes one image for more")
         runs.append(run)
         inputs.append(other)
     table, dtypes, numbers = {}, {}, {}
@@ -266,6 +285,23 @@ def _probe(
             table[node] = rows
             dtypes[node] = env[node].dtype
     return Shapes(table, tuple(inputs), dtypes, numbers), notes
+
+
+def _drop_folded(
+    trace: Trace, env: Mapping[fx.Node, Any], run: dict[fx.Node, Any], batch: int
+) -> None:
+    """Take out of a run what derives from the tensor in which images got mixed."""
+    lost: set[fx.Node] = set()
+    for node in trace.graph.nodes:
+        first, value = env.get(node), run.get(node)
+        folded = (
+            isinstance(first, torch.Tensor)
+            and isinstance(value, torch.Tensor)
+            and first.shape[:1] == (batch,) != value.shape[:1]
+        )
+        if folded or any(source in lost for source in node.all_input_nodes):
+            lost.add(node)
+            run.pop(node, None)
 
 
 def _plain(value: Any) -> bool:

@@ -19,13 +19,18 @@ def link(flow: Flow, blocks: list[Wired]) -> list[int | None]:
 
     The block that ran before it, where h can be brought to the size it needs by the pooling that
     x went through. In parallel branches the latest block of that size, then the latest from which
-    the size is reached by pooling, then the one before, resized.
+    the size is reached by pooling, then the one before, resized. Never a block that saw an input of
+    the network which this one did not: two images through one network are two chains.
     """
+    inputs = [flow.inputs(block.input) for block in blocks]
+    seen = [flow.inputs(block.output) for block in blocks]
     parents: list[int | None] = []
     for i, block in enumerate(blocks):
         goal = block.input
         begin = min([flow.position[e] for e in block.entries] or [flow.position[block.output]])
-        ready = [j for j in range(i) if flow.position[blocks[j].output] < begin]
+        ready = [
+            j for j in range(i) if flow.position[blocks[j].output] < begin and seen[j] <= inputs[i]
+        ]
         parent: int | None = None
         for j in reversed(ready):
             if route(flow, blocks[j].output, goal) is not None:

@@ -8,7 +8,6 @@ nothing, and leaves the model's mode, buffers and hooks as they were.
 from __future__ import annotations
 
 import copy
-import random
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -18,7 +17,9 @@ import torch
 from torch import fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from rlawrap.discover.tracer import Call, Frame, RLATracer, random_states
+from rlawrap.discover.modes import modes_asked
+from rlawrap.discover.sideeffects import Attributes, random_generators_kept
+from rlawrap.discover.tracer import Call, Frame, RLATracer
 from rlawrap.errors import PlanError, TraceError
 
 
@@ -37,8 +38,12 @@ class Trace:
     places: dict[fx.Node, tuple[str, int]] = field(default_factory=dict)
     #: In a graph of train mode: names of the values that eval mode computes as well.
     names: dict[fx.Node, str] | None = None
+    #: Modules below the root that `forward` asked for their mode, and what they answered.
+    modes: dict[str, bool] = field(default_factory=dict)
     #: Tensors that `forward` made while tracing; the graph reads them as attributes of the root.
     constants: dict[str, torch.Tensor] = field(default_factory=dict)
+    #: Attributes that `forward` set while tracing, in words; the graph does not set them.
+    unset: tuple[str, ...] = ()
     #: Results on fake tensors by what their shape depends on; see `rlawrap.discover.shapes`.
     known: dict[Any, Any] = field(default_factory=dict)
 
@@ -53,34 +58,6 @@ class Trace:
     def leaf(self, node: fx.Node) -> nn.Module | None:
         """The elementary module that a node calls, or None."""
         return self.root.get_submodule(str(node.target)) if node.op == "call_module" else None
-
-
-def refuse_wrapped(model: Any, call: str) -> None:
-    """Raise `PlanError` for what is no bare network: DDP, compiled, scripted, not a module."""
-    if not isinstance(model, nn.Module):
-        raise PlanError(f"{call}: expected a torch.nn.Module, got {type(model).__name__}.")
-    wrappers = {
-        "DataParallel": "pass model.module and wrap the result in DataParallel again",
-        "DistributedDataParallel": "pass model.module and wrap the result in DDP again",
-        "FullyShardedDataParallel": "apply before sharding",
-        "FSDPModule": "apply before sharding",
-        "OptimizedModule": "pass the module inside (model._orig_mod) and compile the result",
-        "RLAModel": "it already has a hidden state; rlawrap.unwrap(model) gives the base back",
-    }
-    for path, module in model.named_modules():
-        for cls in type(module).__mro__:
-            if cls.__name__ in wrappers:
-                what = f"its module {path!r}" if path else "the model"
-                advice = wrappers[cls.__name__]
-                advice = advice.replace("model.", f"model.{path}.") if path else advice
-                raise PlanError(f"{call}: {what} is a {cls.__name__}; {advice}.")
-    if isinstance(model, torch.jit.ScriptModule):
-        raise PlanError(f"{call}: the model is scripted; pass the eager module it was made from.")
-    if hasattr(model, "rla"):
-        raise PlanError(
-            f"{call}: the model has an attribute 'rla' of its own, the name under which everything "
-            "new lives; rename it."
-        )
 
 
 def make_shadow(model: nn.Module, fake_mode: FakeTensorMode) -> nn.Module:
@@ -122,23 +99,34 @@ def trace_graph(
     if conditions is not None:
         tracer.answer = answer
     before = set(shadow.__dict__)
-    states = random_states()
-    numbers, python_state = torch.get_rng_state(), random.getstate()
+    attributes = Attributes(shadow)
     try:
-        graph = tracer.trace(shadow, dict.fromkeys(given))
+        with random_generators_kept(), modes_asked(lambda: not tracer.answering) as asked:
+            graph = tracer.trace(shadow, dict.fromkeys(given))
     except Exception as error:
         raise _explain(error, tracer, shadow) from error
     finally:
-        drew = random_states() != states
-        torch.set_rng_state(numbers)
-        random.setstate(python_state)
-    if drew:
-        raise TraceError(_drawn(tracer.drew or "", shadow))
+        plain, others = attributes.undo()
+    if tracer.frozen is not None:
+        path, what = tracer.frozen
+        raise TraceError(f"{_named(path, shadow)} {what}: {_whole(path)}.")
+    if others:
+        path, name = others[0]
+        raise TraceError(
+            f"{_named(path, shadow)} gives its buffer, parameter or module {name!r} another value, "
+            "which a traced graph does not do: write into it (copy_, add_, +=), or "
+            f"{_whole(path)}."
+        )
     constants = {
         name: value
         for name, value in shadow.__dict__.items()
         if name not in before and isinstance(value, torch.Tensor)
     }
+    unset = tuple(
+        f"{_named(path, shadow)} sets its attribute {name!r}, which the rewritten network leaves "
+        "as it was when it was rewritten"
+        for path, name in plain
+    )
     return Trace(
         shadow,
         graph,
@@ -148,7 +136,9 @@ def trace_graph(
         fake_mode,
         training,
         tracer.places,
+        modes={p: asked[id(m)] for p, m in shadow.named_modules() if p and id(m) in asked},
         constants=constants,
+        unset=unset,
     )
 
 
@@ -159,15 +149,15 @@ class Answers(Protocol):
         """What `read` makes of the value of a node."""
 
 
-def _drawn(path: str, root: nn.Module) -> str:
+def _named(path: str, root: nn.Module) -> str:
     owner = type(root.get_submodule(path)).__name__
-    where = f"module {path!r} ({owner})" if path else f"the forward of {owner}"
-    advice = f"keep it whole with leaf_modules=[{path!r}]" if path else "give it a module"
-    return (
-        f"{where} draws random numbers that do not derive from its input (torch.rand, "
-        f"random.random), and tracing would freeze them: {advice}, or draw them with "
-        "torch.rand_like(x) or x.new_empty(…).bernoulli_()."
-    )
+    return f"module {path!r} ({owner})" if path else f"the forward of {owner}"
+
+
+def _whole(path: str) -> str:
+    if path:
+        return f"keep it whole with leaf_modules=[{path!r}]"
+    return "move that part into a module of its own and name it in leaf_modules="
 
 
 def _explain(error: Exception, tracer: RLATracer, root: nn.Module) -> TraceError:
@@ -178,7 +168,7 @@ def _explain(error: Exception, tracer: RLATracer, root: nn.Module) -> TraceError
     place = f" at {outside[-1].filename}:{outside[-1].lineno}" if outside else ""
     line = f" (`{outside[-1].line}`)" if outside and outside[-1].line else ""
     owner = type(root.get_submodule(path)).__name__
-    where = f"module {path!r} ({owner})" if path else f"the forward of {owner}"
+    where = _named(path, root)
     advice = (
         f"keep that module whole with leaf_modules=[{path!r}] or leaf_modules=[{owner}]"
         if path
@@ -252,51 +242,3 @@ def _substitute(a: Any, b: Any, flag: fx.Node) -> Any:
     if isinstance(a, dict):
         return {k: _substitute(a[k], b[k], flag) for k in a}
     return flag if a is False and b is True else a
-
-
-_IN_PLACE_OPERATORS = {
-    "iadd", "isub", "imul", "itruediv", "ifloordiv", "imod", "ipow", "iand", "ior", "ixor",
-}  # fmt: skip
-
-
-def writes_in_place(module: nn.Module | None, node: fx.Node) -> fx.Node | None:
-    """The node whose tensor `node` overwrites and returns, or None; `module` is what it calls."""
-    first = node.args[0] if node.args else node.kwargs.get("input")
-    if not isinstance(first, fx.Node):
-        return None
-    if node.op == "call_module":
-        return first if getattr(module, "inplace", False) else None
-    if node.op == "call_method":
-        name = str(node.target)
-        return first if name.endswith("_") and not name.endswith("__") else None
-    if node.op == "call_function":
-        name = getattr(node.target, "__name__", "")
-        if name in _IN_PLACE_OPERATORS or node.kwargs.get("inplace") is True:
-            return first
-        if name.endswith("_") and not name.endswith("__"):
-            return first
-        if len(node.args) > 1 and node.args[-1] is True and _inplace_is_last(node):
-            return first
-    return None
-
-
-def _inplace_is_last(node: fx.Node) -> bool:
-    code = getattr(node.target, "__code__", None)
-    names = code.co_varnames[: code.co_argcount] if code is not None else ()
-    return "inplace" in names and names.index("inplace") == len(node.args) - 1
-
-
-def relink(trace: Trace) -> None:
-    """Let every later reader of an overwritten tensor read the node that overwrote it.
-
-    `y.add_(x)` and `self.relu(y)` may drop their result and go on with `y`. Both names are one
-    tensor, so the rewrite changes no value; it makes the data flow visible to the graph.
-    """
-    position = {node: i for i, node in enumerate(trace.graph.nodes)}
-    for node in list(trace.graph.nodes):
-        target = writes_in_place(trace.leaf(node), node)
-        if target is None or target.op in ("get_attr",):
-            continue
-        for user in list(target.users):
-            if user is not node and position[user] > position[node]:
-                user.replace_input_with(target, node)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dis
 import inspect as pyinspect
 import operator
-import random
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
@@ -16,6 +15,8 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from rlawrap.discover.factories import packed_sizes
+from rlawrap.discover.sideeffects import Modes, asks_only, random_states
 from rlawrap.errors import PlanError
 
 #: One module call: its path and how many calls of that module came before it.
@@ -42,6 +43,14 @@ _LEAF_BASES: tuple[type, ...] = (
     nn.Sigmoid,
     nn.Tanh,
     nn.Mish,
+)
+
+
+_NO_GRAPH = ", which a traced graph does not do again"
+_DRAWS = (
+    "draws random numbers that do not derive from its input (torch.rand, random.random, NumPy's), "
+    "and tracing would freeze them; draw them with torch.rand_like(x) or "
+    "x.new_empty(…).bernoulli_(), or"
 )
 
 
@@ -123,6 +132,18 @@ class _Answering:
     __index__ = __int__
 
 
+def _in_place(operation: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    def method(self: Any, other: Any) -> Any:
+        return self.tracer.create_proxy("call_function", operation, (self, other), {})
+
+    return method
+
+
+# fx records `x += y` as an addition; other names of the tensor would miss it then.
+for _name in "add sub mul truediv floordiv mod pow and or xor".split():
+    setattr(_Answering, f"__i{_name}__", _in_place(getattr(operator, f"i{_name}")))
+
+
 class AskedProxy(_Answering, fx.Proxy):
     """A proxy that answers questions about shapes."""
 
@@ -150,9 +171,11 @@ class RLATracer(fx.Tracer):
         self._tensor_names: dict[int, str] = {}
         #: Answers questions about shapes; set by whoever can run the graph so far.
         self.answer: Callable[[fx.Node, Callable[[Any], Any]], Any] | None = None
-        self._answering = False
-        #: The innermost module whose forward drew random numbers that tracing would freeze.
-        self.drew: str | None = None
+        #: Whether leaves run to answer a question, rather than the forward that is traced.
+        self.answering = False
+        #: The innermost module whose forward does what a graph would not, and what that is.
+        self.frozen: tuple[str, str] | None = None
+        self._modes = Modes()
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         for leaf in self.user_leaves:
@@ -165,10 +188,16 @@ class RLATracer(fx.Tracer):
     def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
         tensors = [*root.named_parameters(), *root.named_buffers()]
         self._tensor_names = {id(t): name for name, t in reversed(tensors)}
-        return super().trace(root, concrete_args)
+        self._modes = Modes()
+        states = random_states()
+        with self._modes.counting(), packed_sizes():
+            graph = super().trace(root, concrete_args)
+        if self.frozen is None and random_states() != states:
+            self.frozen = ("", _DRAWS)
+        return graph
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
-        if self._answering:
+        if self.answering:
             return attr_val
         # fx walks all named parameters here at every access: quadratic in a deep network.
         name = self._tensor_names.get(id(attr_val)) if isinstance(attr_val, torch.Tensor) else None
@@ -186,7 +215,7 @@ class RLATracer(fx.Tracer):
         node = proxy.node
         if self.answer is None:
             raise fx.proxy.TraceError(f"{read.__name__} of a symbolic value")
-        self._answering = True
+        self.answering = True
         try:
             return self.answer(node, read)
         except NoAnswer as reason:
@@ -194,7 +223,7 @@ class RLATracer(fx.Tracer):
                 f"control flow on a value that tracing cannot know: {reason}"
             ) from None
         finally:
-            self._answering = False
+            self.answering = False
 
     def hold(self, condition: Any) -> None:
         """The graph checks a condition that was taken to hold while tracing."""
@@ -227,6 +256,10 @@ class RLATracer(fx.Tracer):
         node = super().create_node(*args, **kwargs)
         self.stacks[node] = tuple(self.stack)
         self.places[node] = _place(sys._getframe(1))
+        if self.frozen is None and node.op.startswith("call_") and not asks_only(node):
+            switched = self._modes.switched()
+            if switched is not None:
+                self.frozen = (self.stack[-1][0] if self.stack else "", f"{switched}{_NO_GRAPH}")
         return node
 
     def call_module(
@@ -236,7 +269,7 @@ class RLATracer(fx.Tracer):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
-        if self._answering:
+        if self.answering:
             return forward(*args, **kwargs)
         path = self.path_of_module(m)
         frame = (path, self.call_counts.get(path, 0))
@@ -250,8 +283,8 @@ class RLATracer(fx.Tracer):
         self.stack.append(frame)
         before = random_states()
         out = forward(*args, **kwargs)
-        if self.drew is None and random_states() != before:
-            self.drew = path
+        if self.frozen is None and random_states() != before:
+            self.frozen = (path, _DRAWS)
         self.stack.pop()
         call.output = _nodes_of(out)
         return out
@@ -283,11 +316,6 @@ def _place(frame: FrameType | None) -> tuple[str, int]:
             return frame.f_code.co_filename, frame.f_lineno
         frame = frame.f_back
     return "", 0
-
-
-def random_states() -> tuple[Any, ...]:
-    """The states of the random generators that a forward may draw from outside the graph."""
-    return (torch.get_rng_state().numpy().tobytes(), random.getstate())
 
 
 def _asserted(frame: FrameType | None) -> bool:

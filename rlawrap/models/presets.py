@@ -138,7 +138,7 @@ def _initialise_jointly(model: RLAModel) -> None:
     A classifier over C + k features starts within 1 / sqrt(C + k), and a depthwise convolution over
     C + k channels has the fan of them all; x's and h's shares are separate layers here.
     """
-    for i, reference in enumerate(model.plan.head):
+    for i, reference in enumerate(model.rla.plan.head):
         classifier, share = (
             model.get_submodule(reference),
             _find(model, f"rla.head.join.{i}.linear"),
@@ -147,7 +147,7 @@ def _initialise_jointly(model: RLAModel) -> None:
             bound = 1 / math.sqrt(classifier.in_features + share.in_features)
             for tensor in (classifier.weight, classifier.bias, share.weight):
                 nn.init.uniform_(tensor, -bound, bound)
-    for i, block in enumerate(model.plan.blocks):
+    for i, block in enumerate(model.rla.plan.blocks):
         share = _find(model, f"rla.inject.{i}.depthwise")
         if not isinstance(share, nn.Conv2d):
             continue

@@ -53,13 +53,13 @@ def official_layout(model: nn.Module) -> list[Entry]:
     if not isinstance(model, RLAModel):
         return [Entry(key, (key,)) for key in model.state_dict()]
     writer = _Writer(model)
-    if model.plan.model == "ResNet":
+    if model.rla.plan.model == "ResNet":
         writer.resnet()
-    elif model.plan.model == "MobileNetV2":
+    elif model.rla.plan.model == "MobileNetV2":
         writer.mobilenet()
     else:
         raise CheckpointError(
-            f"the official code has ResNets and MobileNetV2, no {model.plan.model}; "
+            f"the official code has ResNets and MobileNetV2, no {model.rla.plan.model}; "
             "rlawrap.save and rlawrap.load keep any model."
         )
     return writer.finish()
@@ -69,7 +69,7 @@ class _Writer:
     """Collects the entries of one model; every key of ours must be taken by one."""
 
     def __init__(self, model: RLAModel) -> None:
-        self.model, self.config, self.plan = model, model.config, model.plan
+        self.model, self.config, self.plan = model, model.rla.config, model.rla.plan
         self.own = list(model.state_dict())
         self.entries: list[Entry] = []
         #: Why the official code could not build this model.

@@ -21,6 +21,7 @@ from rlawrap.plan import Plan
 from rlawrap.splice.edit import GraphEditor
 from rlawrap.splice.model import RLAModel
 from rlawrap.splice.modules import build, initialise
+from rlawrap.splice.names import refuse_names
 from rlawrap.splice.resolve import Design, resolve
 
 
@@ -70,6 +71,7 @@ def apply(
     if plan is not None and (blocks is not None or stages is not None):
         raise ConfigError("apply: give plan= or blocks=/stages=, not both.")
     leaves = as_leaves(leaf_modules)
+    refuse_names(model, "apply(model)")
     traced = trace_model(
         model, leaf_modules=leaves, example_input=example_input, call="apply(model)"
     )
@@ -111,6 +113,7 @@ def splice(model: nn.Module, traced: Traced, design: Design, settings: dict[str,
         config=design.config,
         turned=tuple(dict.fromkeys(turned)),
         settings=settings,
+        modes={trace.training: trace.modes for trace in traces} if len(traces) > 1 else {},
     )
     # Tracing dissolves the checkpoints that a base makes in its own forward.
     if any(getattr(m, "grad_checkpointing", False) is True for m in base.modules()):

@@ -13,17 +13,28 @@ from typing import Any
 
 from torch import fx, nn
 
-from rlawrap.discover.trace import writes_in_place
+from rlawrap.discover.overwrites import writes_in_place
 from rlawrap.errors import PlanError
-from rlawrap.splice.model import RLAModel, _checked
+from rlawrap.splice.access import checked
+from rlawrap.splice.model import RLAModel
+from rlawrap.splice.overrides import sets_modes
 
 
 class Backbone(RLAModel):
-    """Feature maps by name, x alone, h inside; `out_channels` and `blocks` list them in order."""
+    """Feature maps by name, x alone, h inside; `out_channels` and `blocks` list them in order.
+
+    Where the base has a module of that name (timm's networks have `blocks`), it keeps it; both
+    lists are at `rla.out_channels` and `rla.blocks` in any case.
+    """
 
     out_channels: list[int]
     blocks: list[str]
-    whole = False
+    _shown = (*RLAModel._shown, "out_channels", "blocks")
+    _whole = False
+
+    def _copy_extras(self, twin: RLAModel, memo: dict[int, Any]) -> None:
+        super()._copy_extras(twin, memo)
+        twin.__dict__["_uncut"] = copy.deepcopy(self.__dict__["_uncut"], memo)
 
     def __reduce__(self) -> Any:
         raise PlanError("a backbone is not pickled; save its state_dict() and make it again.")
@@ -46,24 +57,29 @@ def backbone(
     >>> {name: tuple(m.shape[1:]) for name, m in maps.items()}
     {'c3': (128, 8, 8), 'c5': (512, 2, 2)}
     """
-    rla_model = _checked(model, "backbone(model)")
+    rla_model = checked(model, "backbone(model)")
     wanted = _wanted(rla_model, return_layers)
     twin = copy.deepcopy(rla_model)
-    graphs = [g for g in (twin.graph, twin.__dict__["_train_graph"]) if g is not None]
+    bare = twin._bare_base()
+    uncut = copy.deepcopy(bare).to("meta") if sets_modes(bare) else None
+    graphs = [g for g in (twin._graph, twin.__dict__["_train_graph"]) if g is not None]
     for graph in graphs:
         _cut(graph, {name: f"rla.out.{index}" for name, index in wanted.items()}, twin)
-    _prune(twin, graphs)
+    modes = twin.__dict__["_watch"].modes
+    _prune(twin, graphs, {path for asked in modes.values() for path in asked})
+    blocks = rla_model.rla.plan.blocks
+    twin.rla.out_channels = [int(blocks[i].channels or 0) for i in wanted.values()]
+    twin.rla.blocks = [blocks[i].path for i in wanted.values()]
     made = Backbone(
         twin._bare_base(),
-        twin.get_submodule("rla"),
+        twin.rla,
         graphs[0],
         graphs[1] if len(graphs) > 1 else None,
-        plan=rla_model.plan,
-        config=rla_model.config,
+        plan=rla_model.rla.plan,
+        config=rla_model.rla.config,
+        modes=modes,
     )
-    blocks = rla_model.plan.blocks
-    made.out_channels = [int(blocks[i].channels or 0) for i in wanted.values()]
-    made.blocks = [blocks[i].path for i in wanted.values()]
+    made.__dict__["_uncut"] = uncut
     return made
 
 
@@ -71,7 +87,7 @@ def _wanted(
     model: RLAModel, return_layers: Mapping[str, str] | Sequence[str] | None
 ) -> OrderedDict[str, int]:
     """Names of the outputs and the index of the block that makes each."""
-    plan = model.plan
+    plan = model.rla.plan
     if return_layers is None:
         last = -1
         ends = []
@@ -121,8 +137,11 @@ def _cut(graph: fx.Graph, targets: Mapping[str, str], model: nn.Module) -> None:
     graph.lint()
 
 
-def _prune(model: nn.Module, graphs: list[fx.Graph]) -> None:
-    """Delete the modules and parameters that the cut graphs no longer use."""
+def _prune(model: nn.Module, graphs: list[fx.Graph], watched: set[str]) -> None:
+    """Delete the modules and parameters that the cut graphs no longer use.
+
+    Of the modules that were traced through, those with a mode that matters stay.
+    """
     used: set[str] = set()
     nodes = [node for graph in graphs for node in graph.nodes]
     for node in nodes:
@@ -132,6 +151,7 @@ def _prune(model: nn.Module, graphs: list[fx.Graph]) -> None:
             while path:
                 path = path.rpartition(".")[0]
                 used.add(path)
+    used |= {path for path in watched if path.rpartition(".")[0] in used}
     called = {str(n.target) for n in nodes if n.op == "call_module"}
     _prune_children(model, "", used, called)
 

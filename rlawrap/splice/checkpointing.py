@@ -15,32 +15,46 @@ import torch
 from torch import fx, nn
 from torch.utils.checkpoint import checkpoint
 
-from rlawrap.discover.trace import writes_in_place
+from rlawrap.discover.overwrites import writes_in_place
+from rlawrap.splice.inplace import aliases
 
 
 def segments(graph: fx.Graph, modules: dict[str, nn.Module]) -> list[list[fx.Node]]:
     """Runs of nodes that end at a block's output and overwrite nothing an earlier run made."""
-    runs: list[list[fx.Node]] = [[]]
-    for node in graph.nodes:
-        if node.op in ("placeholder", "output"):
+    nodes = [n for n in graph.nodes if n.op not in ("placeholder", "output")]
+    position = {node: i for i, node in enumerate(nodes)}
+    writes = []
+    for node in nodes:
+        target = writes_in_place(modules.get(str(node.target)), node)
+        if target is not None:
+            # The input of the network counts as made before everything.
+            first = min(position.get(n, -1) for n in _same_storage(target, modules))
+            writes.append((first, position[node]))
+    runs: list[list[fx.Node]] = []
+    start = 0
+    for node in nodes:
+        end = position[node]
+        if end < start or node.op != "call_module" or not str(node.target).startswith("rla.out."):
             continue
-        runs[-1].append(node)
-        if node.op == "call_module" and str(node.target).startswith("rla.out."):
-            runs.append([])
-    merged: list[list[fx.Node]] = []
-    for run in runs:
-        own = set(run)
-        outside = any(
-            target is not None and target not in own
-            for node in run
-            for target in [writes_in_place(modules.get(str(node.target)), node)]
-        )
-        # Run again, an overwritten input would be overwritten twice.
-        if merged and (outside or not run):
-            merged[-1] += run
-        elif run:
-            merged.append(run)
-    return merged
+        # Run again, an overwritten input would be overwritten twice: a run ends behind whatever
+        # overwrites what it made.
+        while (behind := max((w for made, w in writes if made <= end < w), default=end)) > end:
+            end = behind
+        runs.append(nodes[start : end + 1])
+        start = end + 1
+    return [run for run in (*runs, nodes[start:]) if run]
+
+
+def _same_storage(node: fx.Node, modules: dict[str, nn.Module]) -> list[fx.Node]:
+    """A node and those before it whose tensor it may be a view of, or the very same."""
+    chain = [node]
+    while True:
+        module = modules.get(str(chain[-1].target))
+        written = writes_in_place(module, chain[-1])
+        before = chain[-1].all_input_nodes[:1] if aliases(module, chain[-1]) else []
+        if written is None and not before:
+            return chain
+        chain.append(before[0] if written is None else written)
 
 
 def _function(run: list[fx.Node]) -> tuple[Callable[..., Any], list[fx.Node], list[fx.Node]]:

@@ -40,7 +40,7 @@ def replace_classifier(model: RLAModel, num_classes: int) -> None:
 
 def _find(model: RLAModel) -> tuple[str | None, str | None]:
     """Paths of the layer that makes the logits and of the last layer of h's share in it."""
-    output = next(n for n in model.graph.nodes if n.op == "output")
+    output = next(n for n in model._graph.nodes if n.op == "output")
     node: Any = output.args[0]
     while isinstance(node, (tuple, list, dict)):
         node = next(iter(node.values() if isinstance(node, dict) else node))

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from rlawrap.discover.ops import name_of
-from rlawrap.discover.trace import writes_in_place
+from rlawrap.discover.overwrites import writes_in_place
 
 _OUT_OF_PLACE = {
     operator.iadd: operator.add,
@@ -24,7 +24,7 @@ _VIEWS = frozenset(
 )
 
 
-def _aliases(module: nn.Module | None, node: fx.Node) -> bool:
+def aliases(module: nn.Module | None, node: fx.Node) -> bool:
     """Whether a node may return its input's own storage."""
     if node.op == "call_module":
         name = type(module).__name__
@@ -67,8 +67,8 @@ def _family(modules: Mapping[str, nn.Module], node: fx.Node) -> set[fx.Node]:
     family, stack = {node}, [node]
     while stack:
         current = stack.pop()
-        near = [u for u in current.users if _aliases(modules.get(str(u.target)), u)]
-        if _aliases(modules.get(str(current.target)), current):
+        near = [u for u in current.users if aliases(modules.get(str(u.target)), u)]
+        if aliases(modules.get(str(current.target)), current):
             near += current.all_input_nodes[:1]
         for other in near:
             if other not in family:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, fx, nn
+import torch
+from torch import fx, nn
 
 from rlawrap.config import RLAConfig
-from rlawrap.errors import PlanError
 from rlawrap.plan import Plan
 from rlawrap.splice.checkpointing import checkpointed
+from rlawrap.splice.modes import Modes, ModeWatch
+from rlawrap.splice.modules import Hidden
+from rlawrap.splice.overrides import forward_extra_state, set_mode, sets_modes
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 #: Attributes of a base that its users read and that stay true of the rewritten network.
 _KEPT_ATTRIBUTES = (
@@ -35,18 +40,22 @@ class RLAModel(fx.GraphModule):
     """A network with a hidden state along its depth; made by `rlawrap.apply`.
 
     Its modules are those of the base under their own names, `rla` comes last. `plan` and `config`
-    say what was done. `forward` follows train and eval mode as the base's did.
+    say what was done; where the base has modules of these names, `rla.plan` and `rla.config` do.
+    `forward` follows train and eval mode as the base's did.
     """
 
+    rla: Hidden
     plan: Plan
     config: RLAConfig
+    #: What `rla` holds and the model shows as its own, where the base has no such name.
+    _shown: tuple[str, ...] = ("plan", "config")
     #: False where layers were cut off, so that there is no base to go back to.
-    whole = True
+    _whole = True
 
     def __init__(
         self,
         base: nn.Module,
-        rla: nn.Module,
+        rla: Hidden,
         graph: fx.Graph,
         train_graph: fx.Graph | None,
         *,
@@ -54,34 +63,53 @@ class RLAModel(fx.GraphModule):
         config: RLAConfig,
         turned: tuple[str, ...] = (),
         settings: dict[str, Any] | None = None,
+        modes: Modes | None = None,
     ) -> None:
-        root = nn.Module()
-        root.__dict__["_modules"] = {**base._modules, "rla": rla}
-        root.__dict__["_parameters"] = base._parameters
-        root.__dict__["_buffers"] = base._buffers
-        root.training = base.training
-        object.__setattr__(self, "_train_graph", train_graph)
-        super().__init__(root, graph, class_name=type(base).__name__)
-        # GraphModule copies only what the graph calls, in that order, into bare containers.
-        self.__dict__["_modules"] = root.__dict__["_modules"]
+        # GraphModule copies only what a graph calls, in that order, into bare containers, and
+        # fails where a child has the name of an attribute of its own: so it gets an empty graph.
+        super().__init__(nn.Module(), fx.Graph(), class_name=type(base).__name__)
+        self.__dict__["_modules"] = {**base._modules, "rla": rla}
         self.__dict__["_parameters"] = base._parameters
         self.__dict__["_buffers"] = base._buffers
         self.__dict__["_non_persistent_buffers_set"] = base._non_persistent_buffers_set
+        self.__dict__["_graph"] = graph
+        graph.owning_module = self
+        self.__dict__["_train_graph"] = train_graph
         self.training = base.training
-        self.plan = plan
-        self.config = config
+        rla.plan, rla.config = plan, config
+        taken = self._give_way()
+        for name in self._shown:
+            if name not in taken:
+                self.__dict__[name] = getattr(rla, name)
         self.__dict__["_base"] = base
         self.__dict__["_turned"] = turned
         self.__dict__["_settings"] = dict(settings or {})
+        #: Of a backbone: the base with the layers that were cut off, where its `train` needs them.
+        self.__dict__["_uncut"] = None
+        self.__dict__["_watch"] = ModeWatch(modes or {})
         self.__dict__["_disabled"] = False
         self.__dict__["_checkpointing"] = False
         for name, value in base.__dict__.items():
             if name.endswith(_HOOKS):
                 self.__dict__[name] = copy.copy(value)
         for name in _KEPT_ATTRIBUTES:
-            if hasattr(base, name) and not isinstance(getattr(base, name), Callable):  # type: ignore[arg-type]
+            if name not in taken and hasattr(base, name) and not callable(getattr(base, name)):
                 self.__dict__[name] = getattr(base, name)
+        forward_extra_state(self, base)
         self.recompile()
+
+    def _give_way(self) -> set[str]:
+        """Let the base's own names be found in place of GraphModule's; all names the base has."""
+        taken: set[str] = set()
+        for table in ("_modules", "_parameters", "_buffers"):
+            for name in self.__dict__[table]:
+                taken.add(name)
+                self.__dict__.pop(name, None)
+                if name in ("graph", "code"):
+                    # Properties come before the tables; the class is this instance's alone, as
+                    # that of every GraphModule.
+                    setattr(type(self), name, _entry(table, name))
+        return taken
 
     def recompile(self) -> Any:
         """Regenerate `forward`: the graph's code, or one of two graphs by `training`."""
@@ -91,7 +119,7 @@ class RLAModel(fx.GraphModule):
         trained = spliced
         train_graph = self.__dict__.get("_train_graph")
         if self.__dict__.get("_checkpointing"):
-            trained = checkpointed(self.graph if train_graph is None else train_graph, self)
+            trained = checkpointed(self._graph if train_graph is None else train_graph, self)
         elif train_graph is not None:
             other = train_graph.python_code(root_module="self")
             namespace = dict(other.globals)
@@ -99,9 +127,14 @@ class RLAModel(fx.GraphModule):
             trained = namespace["forward"]
 
         if trained is not spliced:
+            watch: ModeWatch = self.__dict__["_watch"]
+            watch.find(self)
+            watching = bool(watch.modes)
 
             @functools.wraps(spliced)
             def forward(self: RLAModel, *args: Any, **kwargs: Any) -> Any:
+                if watching and not torch.compiler.is_compiling():
+                    watch.check(self.training)
                 if self.training:
                     return trained(self, *args, **kwargs)
                 return spliced(self, *args, **kwargs)
@@ -113,6 +146,16 @@ class RLAModel(fx.GraphModule):
         if self.__dict__["_disabled"]:
             return self._bare_base()(*args, **kwargs)
         return super().__call__(*args, **kwargs)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode as the base does: what its own `train` keeps frozen stays so."""
+        self.__dict__["_watch"].find(self)
+        uncut = self.__dict__["_uncut"]
+        base = self._bare_base() if uncut is None else uncut
+        if sets_modes(base):
+            set_mode(self, base, mode)
+            return self
+        return super().train(mode)
 
     def _bare_base(self) -> nn.Module:
         """The base with this model's present modules; shares them and must not be given away."""
@@ -133,12 +176,13 @@ class RLAModel(fx.GraphModule):
         twin = cls(
             base,
             rla,  # type: ignore[arg-type]
-            copy.deepcopy(self.graph),
+            copy.deepcopy(self._graph),
             None if train_graph is None else copy.deepcopy(train_graph),
-            plan=self.plan,
-            config=self.config,
+            plan=self.rla.plan,
+            config=self.rla.config,
             turned=self.__dict__["_turned"],
             settings=self.__dict__["_settings"],
+            modes=self.__dict__["_watch"].modes,
         )
         memo[id(self)] = twin
         self._copy_extras(twin, memo)
@@ -155,6 +199,8 @@ class RLAModel(fx.GraphModule):
                 twin.__dict__[name] = copy.deepcopy(value, memo)
 
     def __reduce__(self) -> tuple[Any, ...]:
+        from rlawrap.splice.access import unwrap
+
         extras = {
             n: v
             for n, v in self.__dict__.items()
@@ -163,8 +209,8 @@ class RLAModel(fx.GraphModule):
         return _rebuild, (
             unwrap(self),
             self._modules["rla"],
-            self.plan,
-            self.config,
+            self.rla.plan,
+            self.rla.config,
             self.__dict__["_settings"],
             {**extras, "_checkpointing": self.__dict__["_checkpointing"]},
         )
@@ -192,7 +238,17 @@ class RLAModel(fx.GraphModule):
         return nn.Module.__repr__(self)
 
     def extra_repr(self) -> str:
-        return f"k={self.config.k}, cell={self.config.cell}, blocks={len(self.plan.blocks)}"
+        plan, config = self.rla.plan, self.rla.config
+        return f"k={config.k}, cell={config.cell}, blocks={len(plan.blocks)}"
+
+
+def _entry(table: str, name: str) -> property:
+    """What an instance has in one of `nn.Module`'s tables, as a property."""
+
+    def read(self: nn.Module) -> Any:
+        return getattr(self, table)[name]
+
+    return property(read)
 
 
 def _rebuild(
@@ -211,52 +267,3 @@ def _rebuild(
     model.__dict__.update(extras)
     model.recompile()
     return model
-
-
-def _checked(model: Any, call: str) -> RLAModel:
-    if not isinstance(model, RLAModel):
-        raise PlanError(
-            f"{call}: expected a model made by rlawrap.apply, got {type(model).__name__}. "
-            "Of a DDP or compiled model pass the module inside."
-        )
-    if not model.whole:
-        raise PlanError(f"{call}: the model is a backbone; pass the model it was cut from.")
-    return model
-
-
-def unwrap(model: nn.Module) -> nn.Module:
-    """The base network with the present weights, as a copy: same class, keys, mode and outputs as
-    the network before `apply`.
-
-    >>> import rlawrap, torchvision
-    >>> model = rlawrap.apply(torchvision.models.resnet18(weights=None), k=8)
-    >>> type(rlawrap.unwrap(model)).__name__
-    'ResNet'
-    """
-    rla_model = _checked(model, "unwrap(model)")
-    base = copy.deepcopy(rla_model._bare_base())
-    modules = dict(base.named_modules())
-    for path in rla_model.__dict__["_turned"]:
-        modules[path].inplace = True  # type: ignore[assignment]
-    return base
-
-
-def rla_state_dict(model: nn.Module) -> dict[str, Tensor]:
-    """The part of the state dict that `apply` added: the keys that start with `rla.`."""
-    state = _checked(model, "rla_state_dict(model)").state_dict()
-    return {key: value for key, value in state.items() if key.startswith("rla.")}
-
-
-@contextmanager
-def disabled(model: nn.Module) -> Iterator[nn.Module]:
-    """Within this context the model computes what its base does, with the present weights.
-
-    The change is this model's alone; it ends with the context, also after an error.
-    """
-    rla_model = _checked(model, "disabled(model)")
-    before = rla_model.__dict__["_disabled"]
-    rla_model.__dict__["_disabled"] = True
-    try:
-        yield model
-    finally:
-        rla_model.__dict__["_disabled"] = before

@@ -8,13 +8,25 @@ import torch
 from torch import nn
 
 from rlawrap.cells import make_norm
+from rlawrap.config import RLAConfig
 from rlawrap.discover.geometry import Resize, Step
+from rlawrap.plan import Plan
 from rlawrap.splice.layers import Resize as ResizeLayer
 from rlawrap.splice.layers import named_activation, step_layers
 from rlawrap.splice.resolve import Design
 
 
-def build(design: Design) -> nn.Module:
+class Hidden(nn.Module):
+    """The tree at `model.rla`; the one place whose names are all ours, whatever the base has."""
+
+    plan: Plan
+    config: RLAConfig
+    #: Of a backbone alone: its maps' channels and the paths of the blocks that make them.
+    out_channels: list[int]
+    blocks: list[str]
+
+
+def build(design: Design) -> Hidden:
     """The module tree that lives at `model.rla`.
 
     - `input.<stage>_<channels>`: Conv1x1, source channels -> k;
@@ -48,7 +60,7 @@ def build(design: Design) -> nn.Module:
         own = design.cell.own()
         if own:
             parts["block"][name] = nn.ModuleDict(own)
-    rla = nn.Module()
+    rla = Hidden()
     for name, modules in parts.items():
         if modules:
             rla.add_module(name, nn.ModuleDict(modules))

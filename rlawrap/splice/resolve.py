@@ -20,7 +20,7 @@ from rlawrap.splice.paths import Path, PathMaker
 
 
 class RLAWarning(UserWarning):
-    """An option that has no effect on the given network."""
+    """An option without effect on the given network, or what `apply` cannot carry over."""
 
 
 @dataclass
@@ -84,6 +84,8 @@ def resolve(traced: Traced, plan: Plan, config: RLAConfig) -> Design:
     _add_head(design, flow, refs, maker)
     _drop_unread(design)
     _warn_of_idle_options(design)
+    for text in traced.warnings:
+        warnings.warn(f"{text}.", RLAWarning, stacklevel=3)
     return design
 
 
@@ -312,4 +314,4 @@ def _warn_of_idle_options(design: Design) -> None:
     for text in idle:
         if text.startswith("head=") and config.head == "concat":
             continue  # the default; the plan already says that there is no classifier
-        warnings.warn(f"{text}.", RLAWarning, stacklevel=5)
+        warnings.warn(f"{text}.", RLAWarning, stacklevel=4)

@@ -20,8 +20,12 @@ _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 
 
-def build_model(config: TrainConfig, num_classes: int) -> nn.Module:
-    """The network of the config, its initial weights drawn from the config's seed."""
+def build_model(config: TrainConfig, num_classes: int, *, fill: bool = True) -> nn.Module:
+    """The network of the config, its initial weights drawn from the config's seed.
+
+    fill: take the weights of `finetune` and `pretrained_conv1`; without it these files need not be
+    there any more, for a network that a checkpoint will fill.
+    """
     from rlawrap.models import get_model
 
     arguments = {"num_classes": num_classes, **config.model_kwargs}
@@ -35,10 +39,12 @@ def build_model(config: TrainConfig, num_classes: int) -> nn.Module:
         model = get_model(config.arch, **arguments)
     except TypeError as error:
         raise ConfigError(f"{config.arch}: cannot be built from {arguments}: {error}") from error
-    if config.finetune is not None:
+    if fill and config.finetune is not None:
         load_weights(model, Path(config.finetune))
     if config.pretrained_conv1 is not None:
-        load_first_convolution(model, config.arch, config.pretrained_conv1)
+        if fill:
+            load_first_convolution(model, config.arch, config.pretrained_conv1)
+        first_weight(model)[1].requires_grad_(False)
     freeze(model, config.freeze)
     return model
 
@@ -51,9 +57,15 @@ def first_convolution(model: nn.Module) -> tuple[str, nn.Module]:
     raise ConfigError("the network has no convolution.")
 
 
+def first_weight(model: nn.Module) -> tuple[str, nn.Parameter]:
+    """Name and value of the first convolution's weight."""
+    name = first_convolution(model)[0] + ".weight"
+    return name, model.get_parameter(name)
+
+
 def input_channels(model: nn.Module) -> int:
     """Channels of the images that the network takes."""
-    return model.get_parameter(first_convolution(model)[0] + ".weight").shape[1]
+    return first_weight(model)[1].shape[1]
 
 
 def stem(model: nn.Module) -> list[str]:
@@ -179,9 +191,8 @@ def load_first_convolution(model: nn.Module, arch: str, source: str) -> str:
     source: a file, or "default" for torchvision's pretrained network of the same name, which is
     downloaded. Returns the weight's name.
     """
-    name = first_convolution(model)[0] + ".weight"
+    name, parameter = first_weight(model)
     weights = _torchvision_weights(arch) if source == "default" else read_weights(Path(source))
-    parameter = model.get_parameter(name)
     if name not in weights or weights[name].shape != parameter.shape:
         raise CheckpointError(f"{source}: has no {name} of shape {tuple(parameter.shape)}.")
     with torch.no_grad():

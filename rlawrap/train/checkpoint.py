@@ -2,7 +2,8 @@
 
 A file is called `epoch0003-step000120-<12 hex digits of its SHA-256>.pt`. It is written under
 another name, synced to the disk and renamed, so a name that looks right belongs to a whole file;
-the digits tell damage that came later. It holds tensors and plain values only and is read with
+the digits tell damage that came later. `best.pt` beside the checkpoints is one of them under
+another name; `best.json` holds the first. It holds tensors and plain values only and is read with
 `weights_only=True`.
 """
 
@@ -10,8 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import re
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +25,11 @@ import torch
 from rlawrap.errors import CheckpointError, TrainError
 
 FORMAT = 1
+#: Names in a run folder.
+CHECKPOINTS, BEST, BEST_JSON = "checkpoints", "best.pt", "best.json"
 _NAME = re.compile(r"epoch(\d{4,})-step(\d{6,})-([0-9a-f]{12})\.pt")
-_DIGITS = 12
+#: Digits of the SHA-256 in a name.
+DIGITS = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +64,11 @@ class _Hashing(io.RawIOBase):
 
 def saved(folder: Path) -> list[Saved]:
     """The checkpoints in a folder, newest first."""
+    found = _listed(folder)
+    return sorted(found, key=lambda s: (s.epoch, s.step, s.path.stat().st_mtime_ns), reverse=True)
+
+
+def _listed(folder: Path) -> list[Saved]:
     if not folder.is_dir():
         return []
     found = []
@@ -66,7 +77,52 @@ def saved(folder: Path) -> list[Saved]:
         if match:
             epoch, step, digits = match.groups()
             found.append(Saved(path=path, epoch=int(epoch), step=int(step), digits=digits))
-    return sorted(found, key=lambda s: (s.epoch, s.step, s.path.stat().st_mtime_ns), reverse=True)
+    return found
+
+
+def file_name(*, epoch: int, step: int, digits: str) -> str:
+    """The name of a checkpoint."""
+    return f"epoch{epoch:04d}-step{step:06d}-{digits}.pt"
+
+
+def digits_of(content: bytes | bytearray) -> str:
+    """The part of a checkpoint's checksum that its name holds."""
+    return hashlib.sha256(content).hexdigest()[:DIGITS]
+
+
+def adopt(path: Path, folder: Path, *, epoch: int, step: int, digits: str) -> Path:
+    """Put a checkpoint that lies elsewhere among those of a folder; it stays where it is, too."""
+    target = folder / file_name(epoch=epoch, step=step, digits=digits)
+    if not target.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        _link_or_copy(path, folder / f".unfinished-{os.getpid()}", target)
+    return target
+
+
+def set_newer_aside(folder: Path, kept: Path) -> list[Path]:
+    """Rename the checkpoints that are newer than one, which the run goes on from; their new names.
+
+    Otherwise `--resume auto` would take them the next time, for a run that never had them.
+    """
+    files = [found.path for found in saved(folder)]
+    newer = files[: files.index(kept)] if kept in files else []
+    return [move_aside(path, "superseded") for path in newer]
+
+
+def move_aside(path: Path, why: str) -> Path:
+    """Rename a file so that it is taken for none of the run any more; nothing is overwritten."""
+    aside = path.with_name(f"{path.name}.{why}")
+    number = 1
+    while aside.exists():
+        number += 1
+        aside = path.with_name(f"{path.name}.{why}-{number}")
+    os.replace(path, aside)
+    return aside
+
+
+def set_aside_files(folder: Path) -> list[Path]:
+    """Checkpoints that were renamed since they cannot or must not be gone on from."""
+    return sorted(folder.glob("epoch*.pt.*"))
 
 
 def write(folder: Path, state: dict[str, Any], *, epoch: int, step: int) -> Saved:
@@ -83,10 +139,10 @@ def write(folder: Path, state: dict[str, Any], *, epoch: int, step: int) -> Save
             torch.save({"format": FORMAT, **state}, cast(IO[bytes], hashing))
             file.flush()
             os.fsync(file.fileno())
-        digits = hashing.sha256.hexdigest()[:_DIGITS]
-        path = folder / f"epoch{epoch:04d}-step{step:06d}-{digits}.pt"
+        digits = hashing.sha256.hexdigest()[:DIGITS]
+        path = folder / file_name(epoch=epoch, step=step, digits=digits)
         os.replace(unfinished, path)
-        _sync_folder(folder)
+        sync_folder(folder)
     except (OSError, RuntimeError) as error:
         unfinished.unlink(missing_ok=True)
         reason = (hashing.error if hashing is not None else None) or error
@@ -107,32 +163,65 @@ def prune(folder: Path, keep: int) -> None:
 
 def link_best(saved_file: Saved, run: Path) -> Path:
     """Make `best.pt` in the run folder the same file, at once."""
-    target = run / "best.pt"
+    target = run / BEST
     new = run / f".best-{os.getpid()}"
-    new.unlink(missing_ok=True)
-    try:
-        os.link(saved_file.path, new)
-    except OSError:  # a file system without hard links
-        new.write_bytes(saved_file.path.read_bytes())
-    os.replace(new, target)
+    for leftover in run.glob(".best-*"):
+        leftover.unlink(missing_ok=True)
+    _link_or_copy(saved_file.path, new, target)
     return target
 
 
 def read_bytes(path: Path) -> bytearray:
-    """The content of a checkpoint, its checksum compared when the name has one.
+    """The content of a checkpoint, its checksum compared with that in the name or in best.json.
 
-    Raises `CheckpointError` when the file is not there or is damaged.
+    Without one the checksums within the file are compared. Raises `CheckpointError` when the file
+    is not there or is damaged.
     """
+    expected = _expected_digits(path)
     try:
         content = bytearray(path.stat().st_size)
         with path.open("rb") as file:
             file.readinto(content)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}).") from error
-    match = _NAME.fullmatch(path.name)
-    if match and hashlib.sha256(content).hexdigest()[:_DIGITS] != match.group(3):
-        raise CheckpointError(f"{path}: damaged, its checksum is not the one in its name.")
+    if not expected:
+        _check_records(content, path)
+    # A run that goes on may have replaced best.pt in between, so its digits are asked for again.
+    elif digits_of(content) not in expected | _expected_digits(path):
+        where = "its name" if _NAME.fullmatch(path.name) else BEST_JSON
+        raise CheckpointError(f"{path}: damaged, its checksum is not the one in {where}.")
     return content
+
+
+def _expected_digits(path: Path) -> set[str]:
+    """The digits that a file may have; empty when nothing tells."""
+    match = _NAME.fullmatch(path.name)
+    if match:
+        return {match.group(3)}
+    if path.name != BEST:
+        return set()
+    try:
+        named = json.loads((path.parent / BEST_JSON).read_text())["checkpoint"]
+        match = _NAME.fullmatch(named)
+    except (OSError, ValueError, TypeError, KeyError):  # of an earlier version, or damaged itself
+        match = None
+    if match is None:
+        return set()
+    # best.pt is replaced before best.json is; a process killed in between leaves it newer.
+    return {match.group(3)} | {found.digits for found in _listed(path.parent / CHECKPOINTS)}
+
+
+def _check_records(content: bytearray, path: Path) -> None:
+    """Compare the CRC of each tensor in a zip file of `torch.save`, which `torch.load` does not."""
+    if content[:4] != b"PK\x03\x04":
+        return  # another format; what reads it will judge
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            damaged = archive.testzip()
+    except Exception as error:  # zipfile raises half a dozen kinds
+        raise CheckpointError(f"{path}: damaged ({error}).") from error
+    if damaged is not None:
+        raise CheckpointError(f"{path}: damaged, the checksum of {damaged} in it is wrong.")
 
 
 def parse(content: bytes | bytearray, path: Path | str) -> dict[str, Any]:
@@ -173,9 +262,8 @@ def newest_whole(folder: Path, tell: Callable[[str], None]) -> Iterator[tuple[Sa
             content = read_bytes(candidate.path)
             check_format(parse(content, candidate.path), candidate.path)
         except CheckpointError as error:
-            aside = candidate.path.with_name(candidate.path.name + ".damaged")
             try:
-                os.replace(candidate.path, aside)
+                aside = move_aside(candidate.path, "damaged")
             except OSError:
                 aside = candidate.path
             tell(f"{error} Set aside as {aside.name}; trying the one before.")
@@ -183,7 +271,24 @@ def newest_whole(folder: Path, tell: Callable[[str], None]) -> Iterator[tuple[Sa
         yield candidate, content
 
 
-def _sync_folder(folder: Path) -> None:
+def _link_or_copy(path: Path, new: Path, target: Path) -> None:
+    """Make `target` the same file, at once; `new` is a name beside it for the time between."""
+    new.unlink(missing_ok=True)
+    try:
+        os.link(path, new)
+    except OSError:  # a file system without hard links
+        with new.open("wb") as copy:
+            copy.write(path.read_bytes())
+            copy.flush()
+            os.fsync(copy.fileno())
+    os.replace(new, target)
+    new.unlink(missing_ok=True)  # replacing a file by itself does nothing
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk, where the system can do that by itself."""
+    if os.name == "nt":
+        return
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -20,12 +20,14 @@ from rlawrap.errors import RLAError
 from rlawrap.train.config import TrainConfig
 from rlawrap.train.data.seeding import derive_seed
 from rlawrap.train.judging import Judge, sentence
+from rlawrap.train.lock import hold_folder
 from rlawrap.train.optim import learning_rate
 from rlawrap.train.processes import Processes, join_processes
 from rlawrap.train.progress import Clock, Display, duration, open_display
+from rlawrap.train.resuming import open_folder
 from rlawrap.train.runlog import MetricsLog, RunFolder, write_json, writing
 from rlawrap.train.setup import ImagePair, kernels, set_up, warm_up
-from rlawrap.train.state import Keeper, State, Sums, prepare_folder
+from rlawrap.train.state import Keeper, State, Sums
 from rlawrap.train.stopping import StopRequest, stop_on_signals
 from rlawrap.train.watch import Watch
 
@@ -65,6 +67,7 @@ def train(config: TrainConfig, *, data: ImagePair | None = None) -> TrainResult:
         display = stack.enter_context(open_display(config.progress, first=processes.first))
         request = stack.enter_context(stop_on_signals())
         folder = RunFolder(config.output)
+        stack.enter_context(hold_folder(folder, processes, display.say, config.timeout))
         run = Run(config, processes, folder, display, request, data)
         stack.callback(run.equipment.close)
         with run.log:
@@ -102,8 +105,8 @@ class Run:
         self.folder = folder
         self.display = display
         self.request = request
-        resume = processes.first_does(lambda: prepare_folder(folder, config, processes.attempt))
-        self.equipment = set_up(config, processes, data)
+        source = open_folder(config, processes, folder, display.say)
+        self.equipment = set_up(config, processes, data, fill=source is None)
         self.stepper = self.equipment.stepper
         self.steps = self.equipment.steps
         for loader in (self.equipment.train_loader, self.equipment.test_loader):
@@ -111,7 +114,7 @@ class Run:
         self.judge = Judge(config, processes, self.equipment, display, self._after_judged_batch)
         self.keeper = Keeper(config, processes, folder, self.equipment, display.say)
         self.watch = Watch(config, processes, self.stepper, self.keeper, self.steps)
-        self.state, log_size = self.keeper.resume(resume) if resume else (State(), 0)
+        self.state, log_size = self.keeper.resume(source) if source else (State(), 0)
         warm_up(self.equipment, config, processes)
         self.last_save = time.monotonic()
         # Only now that everything fits is something written.
@@ -123,6 +126,7 @@ class Run:
         folder, config = self.folder, self.config
         folder.create()
         try:
+            self.keeper.put_in_order(self.state)
             with writing(folder.config_file):
                 write_json(folder.config_file, config.to_dict())
             folder.write_status("running", **asdict(self.position))
@@ -153,6 +157,7 @@ class Run:
     def finish(self) -> TrainResult:
         """Train from where the run is to its end, or until a signal comes."""
         status: Status = "finished"
+        self.keeper.settle(self.state, self.log.sync)
         try:
             while self.position.epoch < self.config.epochs and not self._out_of_patience():
                 self._train_epoch()

@@ -15,8 +15,8 @@ import torch
 
 from rlawrap.errors import ConfigError, TrainError
 from rlawrap.train.config import TrainConfig
+from rlawrap.train.resuming import prepare_folder
 from rlawrap.train.runlog import RunFolder
-from rlawrap.train.state import prepare_folder
 
 #: Names a file in which a process leaves the error that no restart can cure.
 FAILURE_FILE = "RLAWRAP_FAILURE_FILE"

@@ -4,13 +4,14 @@ config.json       the `TrainConfig`
 status.json       "running", "stopped", "finished" or "failed", where, and a message
 metrics.jsonl     a line every `log_every` steps (kind "train") and every epoch (kind "eval")
 checkpoints/      see `rlawrap.train.checkpoint`
-best.pt           the best checkpoint, and best.json: its epoch and figures
+best.pt           the best checkpoint, and best.json: its name, epoch and figures
 confusion/        the confusion matrix of each epoch as CSV: rows true, columns predicted
 tensorboard/      events, if asked for
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import math
@@ -23,11 +24,15 @@ from typing import Any, BinaryIO
 
 from torch import Tensor
 
-from rlawrap.errors import RLAError, TrainError
+from rlawrap.errors import CheckpointError, RLAError, TrainError
+from rlawrap.train import checkpoint
+from rlawrap.train.checkpoint import BEST, BEST_JSON, CHECKPOINTS
 from rlawrap.train.config import TrainConfig
 
 #: Fields of a metrics line that depend on the clock; all others repeat bit for bit.
 CLOCK_FIELDS = frozenset({"seconds", "images_per_s", "data_wait"})
+
+_EVALUATION = b'{"kind": "eval"'
 
 
 @contextmanager
@@ -50,9 +55,9 @@ class RunFolder:
         self.config_file = self.path / "config.json"
         self.status_file = self.path / "status.json"
         self.metrics_file = self.path / "metrics.jsonl"
-        self.best_file = self.path / "best.json"
-        self.best_checkpoint = self.path / "best.pt"
-        self.checkpoints = self.path / "checkpoints"
+        self.best_file = self.path / BEST_JSON
+        self.best_checkpoint = self.path / BEST
+        self.checkpoints = self.path / CHECKPOINTS
         self.confusion = self.path / "confusion"
         self.tensorboard = self.path / "tensorboard"
 
@@ -71,12 +76,43 @@ class RunFolder:
 
     def config(self) -> TrainConfig | None:
         """The configuration of the run in this folder, if there is one."""
+        values = self.config_values()
+        if values is None:
+            return None
+        try:
+            return TrainConfig.from_dict(values)
+        except (ValueError, TypeError) as error:
+            raise TrainError(f"{self.config_file}: not a run's configuration ({error}).") from error
+
+    def config_values(self) -> dict[str, Any] | None:
+        """The configuration as plain values; a checkpoint's when config.json cannot be read.
+
+        Raises `TrainError` when that is so and no checkpoint has it either.
+        """
         if not self.config_file.is_file():
             return None
         try:
-            return TrainConfig.from_dict(json.loads(self.config_file.read_text()))
-        except (OSError, ValueError, TypeError) as error:
-            raise TrainError(f"{self.config_file}: not a run's configuration ({error}).") from error
+            values = json.loads(self.config_file.read_text())
+            if not isinstance(values, dict):
+                raise ValueError("JSON, but not an object")
+        except (OSError, ValueError) as error:
+            for path in (
+                *(s.path for s in checkpoint.saved(self.checkpoints)),
+                self.best_checkpoint,
+            ):
+                with contextlib.suppress(CheckpointError):
+                    return dict(checkpoint.read(path)["config"])
+            if self.has_begun():
+                raise TrainError(
+                    f"{self.config_file}: cannot be read ({error}), and no checkpoint "
+                    "is there that holds it. Choose another --output, or delete the folder."
+                ) from error
+            return None
+        return values
+
+    def has_begun(self) -> bool:
+        """Whether a line of metrics is there."""
+        return self.metrics_file.is_file() and self.metrics_file.stat().st_size > 0
 
     def status(self) -> dict[str, Any]:
         """The content of status.json; empty when there is none."""
@@ -98,6 +134,23 @@ class RunFolder:
             with suppress(OSError), self.status_file.open("r+b") as file:
                 file.write(json.dumps(content).encode())
                 file.truncate()
+
+    def judged_epochs(self) -> int:
+        """Epochs that metrics.jsonl has an evaluation of."""
+        try:
+            with self.metrics_file.open("rb") as file:
+                return sum(line.startswith(_EVALUATION) for line in file)
+        except OSError:
+            return 0
+
+    def size_of_whole_epochs(self, size: int) -> int:
+        """Bytes of metrics.jsonl up to the last evaluation within its first `size` bytes."""
+        at = end = 0
+        if self.metrics_file.is_file():
+            for line in self.metrics_file.read_bytes()[:size].splitlines(keepends=True):
+                at += len(line)
+                end = at if line.startswith(_EVALUATION) else end
+        return end
 
     def write_confusion(self, epoch: int, matrix: Tensor, classes: tuple[str, ...]) -> None:
         """One CSV file per epoch; the first column names the true class."""
@@ -130,8 +183,12 @@ def json_text(values: dict[str, Any]) -> str:
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file so that it is there as a whole or as it was before."""
     new = path.with_name(path.name + ".new")
-    new.write_text(json.dumps(value, indent=1) + "\n")
+    with new.open("w") as file:
+        file.write(json.dumps(value, indent=1) + "\n")
+        file.flush()
+        os.fsync(file.fileno())  # or a crash of the machine could leave an empty file
     os.replace(new, path)
+    checkpoint.sync_folder(path.parent)
 
 
 class MetricsLog:

@@ -76,10 +76,9 @@ def read_run(path: str | os.PathLike[str]) -> RunRecord:
             f"{folder.path}: not a run folder, it has no {folder.config_file.name}. "
             "`rlawrap runs DIR` lists the runs below a folder."
         )
-    try:
-        config = json.loads(folder.config_file.read_text())
-    except (OSError, ValueError) as error:
-        raise TrainError(f"{folder.config_file}: cannot be read ({error}).") from error
+    config = folder.config_values()
+    if config is None:
+        raise TrainError(f"{folder.config_file}: cannot be read, and the run has not begun.")
     lines = _read_lines(folder.metrics_file)
     return RunRecord(
         folder=folder,

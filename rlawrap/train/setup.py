@@ -73,10 +73,10 @@ def open_images(config: TrainConfig, split: str, channels: int | None = None) ->
     )
 
 
-def open_model_and_images(config: TrainConfig) -> tuple[nn.Module, ImagePair]:
+def open_model_and_images(config: TrainConfig, *, fill: bool = True) -> tuple[nn.Module, ImagePair]:
     """The network and the images it takes; the channels of the images follow the network's."""
     train_images = open_images(config, "train")
-    model = build_model(config, len(train_images.classes))
+    model = build_model(config, len(train_images.classes), fill=fill)
     channels = input_channels(model)
     if channels != train_images.in_channels:
         train_images = open_images(config, "train", channels)
@@ -89,12 +89,17 @@ def open_model_and_images(config: TrainConfig) -> tuple[nn.Module, ImagePair]:
     return model, (train_images, test_images)
 
 
-def set_up(config: TrainConfig, processes: Processes, data: ImagePair | None) -> Equipment:
-    """Build everything of a fresh run, in this process."""
+def set_up(
+    config: TrainConfig, processes: Processes, data: ImagePair | None, *, fill: bool = True
+) -> Equipment:
+    """Build everything of a run, in this process.
+
+    fill: take the weights that a fresh run starts from; not for one that a checkpoint fills.
+    """
     if data is None:
-        model, data = open_model_and_images(config)
+        model, data = open_model_and_images(config, fill=fill)
     else:
-        model = build_model(config, len(data[0].classes))
+        model = build_model(config, len(data[0].classes), fill=fill)
     train_images, test_images = data
     classes = len(train_images.classes)
     model = move_model(model, config, processes.device)

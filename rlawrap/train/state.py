@@ -10,11 +10,13 @@ from typing import Any
 
 import torch
 
-from rlawrap.errors import CheckpointError, ConfigError, TrainError
+from rlawrap.errors import CheckpointError, TrainError
+from rlawrap.train import best as best_files
 from rlawrap.train import checkpoint
 from rlawrap.train.config import TrainConfig
 from rlawrap.train.processes import Processes
-from rlawrap.train.runlog import RunFolder, write_json
+from rlawrap.train.resuming import Source, changed_splits, class_changes, listing
+from rlawrap.train.runlog import RunFolder
 from rlawrap.train.setup import Equipment
 from rlawrap.train.step import Stepper
 
@@ -59,6 +61,22 @@ class State:
     sums: Sums = field(default_factory=Sums)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Resumed:
+    """The checkpoint that a run goes on from.
+
+    own: it is of this run. best: it was the best one when it was written. anew: its epoch begins
+    anew, as the training images changed.
+    """
+
+    path: Path
+    position: Position
+    digits: str
+    own: bool
+    best: bool
+    anew: bool
+
+
 class Keeper:
     """Saves a run and brings it back. All processes call its methods together."""
 
@@ -76,9 +94,12 @@ class Keeper:
         self.equipment = equipment
         self.say = say
         self.newest: Path | None = None
+        self.resumed: Resumed | None = None
         self.data = {
             "images": len(equipment.train_images),
             "fingerprint": equipment.train_images.fingerprint(),
+            "test_images": len(equipment.test_images),
+            "test_fingerprint": equipment.test_images.fingerprint(),
         }
         self.environment = {
             "world": processes.world,
@@ -87,8 +108,18 @@ class Keeper:
             "torch": str(torch.__version__),
         }
 
-    def save(self, state: State, *, metrics_size: Callable[[], int], best: bool = False) -> None:
-        """Write a checkpoint, link it as the best if it is, and delete old ones."""
+    def save(
+        self,
+        state: State,
+        *,
+        metrics_size: Callable[[], int],
+        best: bool = False,
+        newest: bool = False,
+    ) -> None:
+        """Write a checkpoint, link it as the best if it is, and delete old ones.
+
+        newest: set those aside that are farther on than it.
+        """
         position = state.position
         stepper = self.equipment.stepper
         content = {
@@ -101,15 +132,17 @@ class Keeper:
             "classes": list(self.equipment.classes),
             "data": self.data,
             "environment": self.environment,
+            "best": best,
         }
 
         def write() -> Path:
             try:
                 content["metrics_size"] = metrics_size()
                 written = checkpoint.write(self.folder.checkpoints, content, **asdict(position))
-                if best:
-                    checkpoint.link_best(written, self.folder.path)
-                    write_json(self.folder.best_file, state.standing.best)
+                if newest:
+                    self._set_newer_aside(written.path)
+                if best and state.standing.best is not None:
+                    best_files.publish(written, self.folder, state.standing.best)
                 checkpoint.prune(self.folder.checkpoints, self.config.keep)
             except OSError as error:
                 raise TrainError(f"{self.folder.path}: cannot be written to ({error}).") from error
@@ -117,31 +150,16 @@ class Keeper:
 
         self.newest = self.processes.first_does(write)
 
-    def resume(self, resume: str) -> tuple[State, int]:
-        """Load a checkpoint, "auto" for the newest whole one.
+    def resume(self, found: Source) -> tuple[State, int]:
+        """Load a checkpoint; returns the run's state and the size of its metrics file.
 
-        Returns the run's state and the size of its metrics file; a fresh state when there is
-        nothing to resume. Raises `CheckpointError` for a checkpoint of another run or other data.
+        Raises `CheckpointError` for a checkpoint of another run or other data.
         """
-        content: bytearray | None = None
-
-        def find() -> str | None:
-            nonlocal content
-            if resume != "auto":
-                content = checkpoint.read_bytes(Path(resume))
-                return resume
-            for saved, whole in checkpoint.newest_whole(self.folder.checkpoints, self.say):
-                content = whole
-                return str(saved.path)
-            return None
-
-        source = self.processes.first_does(find)
-        if source is None:
-            self.say(f"{self.folder.path}: nothing to resume, starting anew")
-            return State(), 0
-        loaded = checkpoint.parse(self.processes.share_bytes(content), source)
+        source = str(found.path)
+        loaded = checkpoint.parse(self.processes.share_bytes(found.content), source)
         checkpoint.check_format(loaded, source)
         self._check_config(loaded, source)
+        self._check_classes(loaded, source)
         self._check_data(loaded, source)
         self._tell_environment(loaded)
         self.equipment.stepper.load_state_dict(loaded)
@@ -150,13 +168,63 @@ class Keeper:
             standing=Standing(**loaded["standing"]),
             sums=self._own_sums(loaded["sums"]),
         )
-        self.newest = Path(source)
-        self.say(
-            f"resumed from {source}: epoch {state.position.epoch + 1}, "
-            f"step {state.position.step} of {self.equipment.steps}"
+        self.newest = found.path
+        place = Position(**loaded["position"])
+        changed = loaded["data"]["fingerprint"] != self.data["fingerprint"]
+        self.resumed = Resumed(
+            path=found.path,
+            position=place,
+            digits=found.digits,
+            own=found.path.resolve().is_relative_to(self.folder.path.resolve()),
+            best=best_files.is_best(loaded),
+            anew=changed and place.step > 0,
         )
-        own = Path(source).resolve().is_relative_to(self.folder.path.resolve())
-        return state, int(loaded["metrics_size"]) if own else 0
+        size = int(loaded["metrics_size"]) if self.resumed.own else 0
+        if self.resumed.anew:
+            # Which images the epoch has seen cannot be told any more.
+            state.position.step = 0
+            state.sums = Sums()
+            self.equipment.stepper.take_sums()
+            size = self.folder.size_of_whole_epochs(size)
+            self.say(
+                f"resumed from {source}: epoch {place.epoch + 1}, of which {place.step} steps were "
+                "done, begins anew with the changed training images"
+            )
+        else:
+            self.say(
+                f"resumed from {source}: epoch {place.epoch + 1}, "
+                f"step {place.step} of {self.equipment.steps}"
+            )
+        return state, size
+
+    def put_in_order(self, state: State) -> None:
+        """Make the run folder fit the state resumed; process 0 alone, once the folder is there."""
+        resumed, folder = self.resumed, self.folder
+        if resumed is None:
+            return
+        try:
+            if resumed.own:
+                kept = checkpoint.adopt(
+                    resumed.path,
+                    folder.checkpoints,
+                    digits=resumed.digits,
+                    **asdict(resumed.position),
+                )
+                self._set_newer_aside(kept)
+            best_files.repair(folder, state.standing.best, resumed.path, self.say)
+        except OSError as error:
+            raise TrainError(f"{folder.path}: cannot be written to ({error}).") from error
+
+    def _set_newer_aside(self, kept: Path) -> None:
+        for path in checkpoint.set_newer_aside(self.folder.checkpoints, kept):
+            self.say(f"{path.name}: newer than {kept.name}, so it was set aside under this name")
+
+    def settle(self, state: State, metrics_size: Callable[[], int]) -> None:
+        """Save at once where the checkpoint resumed cannot serve this run a second time."""
+        resumed = self.resumed
+        if resumed is not None and (resumed.anew or not resumed.own):
+            best = resumed.best and not resumed.anew
+            self.save(state, metrics_size=metrics_size, best=best, newest=True)
 
     def _check_config(self, loaded: dict[str, Any], source: str) -> None:
         before = TrainConfig.from_dict(loaded["config"])
@@ -167,16 +235,20 @@ class Keeper:
                 "Give the same options, or take only its weights with --finetune."
             )
 
+    def _check_classes(self, loaded: dict[str, Any], source: str) -> None:
+        before, now = loaded["classes"], list(self.equipment.classes)
+        if before != now:
+            raise CheckpointError(
+                f"{self.config.data}: other classes than those that {source} was trained on: "
+                f"{class_changes(before, now)}. The run cannot go on with them; start a new one "
+                "from its weights with --finetune and another --output."
+            )
+
     def _check_data(self, loaded: dict[str, Any], source: str) -> None:
-        before = loaded["data"]
-        if before["fingerprint"] == self.data["fingerprint"]:
+        changes = changed_splits(loaded["data"], self.data)
+        if not changes:
             return
-        same_classes = loaded["classes"] == list(self.equipment.classes)
-        message = (
-            f"{self.config.data}: the training data changed since {source}: "
-            f"{before['images']} images then, {self.data['images']} now; "
-            f"the classes {'are the same' if same_classes else 'differ too'}."
-        )
+        message = f"{self.config.data}: changed since {source}: {'; '.join(changes)}."
         if not self.config.allow_changed_data:
             raise CheckpointError(
                 message + " Go on all the same with --allow-changed-data, or start a new run from "
@@ -205,38 +277,3 @@ class Keeper:
         own = saved[self.processes.rank]
         self.equipment.stepper.restore_sums(own["pending"])
         return Sums(epoch=list(own["epoch"]), interval=list(own["interval"]))
-
-
-def prepare_folder(folder: RunFolder, config: TrainConfig, attempt: int) -> str | None:
-    """See that the config may run in this folder; returns what to resume, or None.
-
-    Raises `ConfigError` when another run is there, or this one and nobody said to resume it.
-    """
-    checkpoints = checkpoint.saved(folder.checkpoints)
-    before = folder.config()
-    if before is not None and (checkpoints or folder.metrics_file.is_file()):
-        differences = before.differences(config)
-        if differences:
-            raise ConfigError(
-                f"{folder.path} holds a run of another configuration.\n{listing(differences)}\n"
-                "Choose another --output, or give the same options."
-            )
-    resume = "auto" if attempt and checkpoints else config.resume
-    if checkpoints and resume is None:
-        raise ConfigError(
-            f"{folder.path} already holds a run. Go on with it by --resume auto, or choose "
-            "another --output."
-        )
-    if checkpoints and resume not in (None, "auto"):
-        inside = Path(resume).resolve().is_relative_to(folder.path.resolve())
-        if not inside:
-            raise ConfigError(
-                f"{folder.path} already holds a run, which {resume} is no part of. "
-                "Choose another --output."
-            )
-    return resume
-
-
-def listing(differences: dict[str, tuple[Any, Any]]) -> str:
-    """Differing fields, one a line."""
-    return "\n".join(f"  {n}: {a!r} there, {b!r} now" for n, (a, b) in differences.items())

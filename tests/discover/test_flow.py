@@ -137,3 +137,24 @@ def test_a_deep_network_computes_each_shape_once() -> None:
     trace = trace_model(net, example_input=torch.zeros(2, 3, 16, 16)).trace
     # Two convolutions and what the network returns, at each of four sizes.
     assert len(trace.known) <= 3 * 4
+
+
+class Folds(nn.Module):
+    """A classifier behind `view(-1, …)`, which takes any larger image for several."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(4 * 8 * 8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(F.max_pool2d(self.conv(x), 4).view(-1, 4 * 8 * 8))
+
+
+def test_a_size_that_mixes_images_is_not_taken() -> None:
+    shapes = trace_model(Folds()).flow.shapes
+    assert shapes.inputs[0] == (2, 3, 32, 32)
+    larger = trace_model(Folds(), example_input=torch.zeros(2, 3, 64, 64))
+    assert larger.flow.shapes.inputs[0] == (2, 3, 64, 64)  # the user's own size is taken as it is
+    flow = trace_model(Folds(), example_input=torch.zeros(2, 3, 32, 32)).flow
+    rows = {n.name: flow.shapes.rows(n) for n in flow.nodes if n in flow.data}
+    assert rows["view"] == ((2, 256), None, None, None)

@@ -7,11 +7,11 @@ import pickle
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 
 import rlawrap
-from tests.nets import family, random_rla, relative
+from tests.nets import Residual, family, random_rla, relative
 
 
 def block_outputs(model: rlawrap.RLAModel, x: Tensor, indices: list[int]) -> list[Tensor]:
@@ -83,6 +83,40 @@ def test_copies_keep_their_attributes_and_there_is_no_way_back() -> None:
         rlawrap.unwrap(maps)
     with pytest.raises(rlawrap.PlanError, match="state_dict"):
         pickle.dumps(maps)
+
+
+class Named(nn.Module):
+    """Residual blocks in a list called `blocks`, and a projection called `out_channels`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.blocks = nn.ModuleList(Residual(8, 8) for _ in range(3))
+        self.out_channels = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for block in self.blocks:
+            x = block(x)
+        return self.out_channels(x.mean((2, 3)))
+
+
+def test_names_of_the_base_stay_the_bases() -> None:
+    model = random_rla(rlawrap.apply(Named().eval(), k=4))
+    x = torch.randn(2, 3, 16, 16)
+    for maps in (rlawrap.backbone(model), copy.deepcopy(rlawrap.backbone(model))):
+        assert isinstance(maps.blocks, nn.ModuleList)
+        assert (maps.rla.blocks, maps.rla.out_channels) == (["blocks.2"], [8])
+        assert torch.equal(maps(x)["0"], block_outputs(copy.deepcopy(model), x, [2])[0])
+
+
+def test_efficientnet_of_timm() -> None:
+    timm = pytest.importorskip("timm")
+    base = timm.create_model("efficientnet_b0").eval()
+    maps = rlawrap.backbone(rlawrap.apply(base, k=4))
+    x = torch.randn(1, 3, 64, 64)
+    assert [m.shape[1] for m in maps(x).values()] == maps.out_channels == maps.rla.out_channels
+    assert isinstance(maps.blocks, nn.Sequential)
 
 
 def test_unknown_paths_are_named() -> None:

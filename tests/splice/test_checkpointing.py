@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 import rlawrap
-from tests.nets import family, random_rla
+from rlawrap.splice.checkpointing import segments
+from tests.nets import Small, family, random_rla
 
 
 @pytest.mark.parametrize("name", ["block_net", "convnext_tiny", "googlenet", "functional_net"])
@@ -32,6 +33,48 @@ def test_equal_to_the_plain_model(name: str) -> None:
         assert torch.equal(a.grad, b.grad), key
     for (key, a), b in zip(plain.named_buffers(), saving.buffers(), strict=True):
         assert torch.equal(a, b), key
+
+
+class Writing(nn.Module):
+    """A residual block that overwrites its output, or the output of the one before, by a view."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+        self.conv1, self.conv2 = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.how == "input":
+            x.view(x.shape).mul_(0.9)
+        y = x + self.conv2(torch.relu(self.conv1(x)))
+        if self.how == "output":
+            y.view_as(y).clamp_(max=0.3)
+        elif self.how == "twice":
+            view = y.flatten(1)
+            view.mul_(0.9)
+            view.view(y.shape).add_(0.1)
+        elif self.how == "part":
+            y[:, :2].relu_()
+        return y
+
+
+@pytest.mark.parametrize("how", ["input", "output", "twice", "part"])
+@pytest.mark.parametrize("source", ["output", "branch"])
+def test_outputs_that_are_overwritten_through_views(how: str, source: str) -> None:
+    base = Small(*(Writing(how) for _ in range(3)))
+    plain = random_rla(rlawrap.apply(base.train(), k=4, source=source))
+    saving = copy.deepcopy(plain)
+    saving.set_grad_checkpointing()
+    calls: list[int] = []
+    saving.body[1].conv1.register_forward_hook(lambda *_: calls.append(1))
+    x = torch.randn(2, 3, 16, 16)
+    for model in (plain, saving):
+        model(x).square().sum().backward()
+    for (key, a), b in zip(plain.named_parameters(), saving.parameters(), strict=True):
+        assert torch.equal(a.grad, b.grad), key
+    assert len(calls) == 2
+    modules = dict(saving.named_modules())
+    assert len(segments(saving.graph, modules)) == 4
 
 
 def test_layers_run_twice_in_training_and_once_in_evaluation() -> None:

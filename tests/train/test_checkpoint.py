@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import resource
 import sys
 from pathlib import Path
@@ -88,6 +89,52 @@ def test_what_is_no_training_checkpoint_is_refused(tmp_path: Path) -> None:
         checkpoint.read(path)
     with pytest.raises(CheckpointError, match="No such file"):
         checkpoint.read(tmp_path / "missing.pt")
+
+
+def flip(path: Path, value: float) -> None:
+    """Turn a bit of a weight, in a file of its own."""
+    content = bytearray(path.read_bytes())
+    content[content.index(torch.full((3,), value).numpy().tobytes()) + 2] ^= 64
+    path.unlink()
+    path.write_bytes(content)
+
+
+def test_a_flipped_bit_in_best_is_found(tmp_path: Path) -> None:
+    best, told = tmp_path / "best.pt", tmp_path / "best.json"
+    first = checkpoint.write(tmp_path / "checkpoints", state(1.0), epoch=1, step=0)
+    second = checkpoint.write(tmp_path / "checkpoints", state(2.0), epoch=2, step=0)
+    checkpoint.link_best(second, tmp_path)
+    # The name of either: best.pt is replaced before best.json.
+    for named in (first, second):
+        told.write_text(json.dumps({"epoch": 1, "checkpoint": named.path.name}))
+        checkpoint.read(best)
+    second.path.unlink()
+    checkpoint.read(best)
+    padding = bytearray(best.read_bytes())
+    padding[padding.index(b"ZZZZ")] ^= 1
+    flip(best, 2.0)
+    with pytest.raises(CheckpointError, match=r"not the one in best\.json"):
+        checkpoint.read(best)
+    best.write_bytes(padding)
+    with pytest.raises(CheckpointError, match=r"not the one in best\.json"):
+        checkpoint.read(best)
+
+
+@pytest.mark.parametrize("told", [None, "{", "[]", '{"epoch": 1}'])
+def test_a_flipped_bit_is_found_where_no_checksum_is_written(
+    tmp_path: Path, told: str | None
+) -> None:
+    saved = checkpoint.write(tmp_path / "checkpoints", state(1.0), epoch=1, step=0)
+    best = checkpoint.link_best(saved, tmp_path)
+    if told is not None:
+        (tmp_path / "best.json").write_text(told)
+    checkpoint.read(best)
+    flip(best, 1.0)
+    with pytest.raises(CheckpointError, match=r"damaged, the checksum of archive/data/0"):
+        checkpoint.read(best)
+    best.write_bytes(best.read_bytes()[:-30])
+    with pytest.raises(CheckpointError, match="damaged"):
+        checkpoint.read(best)
 
 
 def test_best_is_the_same_file_and_outlives_pruning(tmp_path: Path) -> None:

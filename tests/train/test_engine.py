@@ -36,6 +36,7 @@ def test_a_run_learns_and_leaves_its_folder(tmp_path: Path) -> None:
     assert evaluations[-1]["train_loss"] < 0.8 * evaluations[0]["train_loss"]
     assert result.last == {k: v for k, v in evaluations[-1].items() if k != "kind"}
     best = json.loads((tmp_path / "run" / "best.json").read_text())
+    assert best.pop("checkpoint").startswith(f"epoch{best['epoch'] + 1:04d}-step000000-")
     assert best == result.best
     assert best["top1"] == max(line["top1"] for line in evaluations)
     assert sum(line["images"] for line in lines if line["kind"] == "train") == 6 * 40

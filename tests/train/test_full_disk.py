@@ -10,7 +10,7 @@ import pytest
 
 from rlawrap.errors import TrainError
 from rlawrap.train import runlog, train
-from rlawrap.train.runlog import RunFolder
+from rlawrap.train.runlog import MetricsLog, RunFolder
 from tests.train.toys import Group, ToyImages, toy_config, toy_models
 
 
@@ -20,9 +20,9 @@ def models() -> Iterator[None]:
         yield
 
 
-def full_metrics(run: Path) -> str:
-    (run / "metrics.jsonl").symlink_to("/dev/full")
-    return r"metrics\.jsonl: cannot be written \(No space left"
+def metrics_are_a_folder(run: Path) -> str:
+    (run / "metrics.jsonl").mkdir()
+    return r"metrics\.jsonl: cannot be written \(Is a directory"
 
 
 def confusion_is_a_file(run: Path) -> str:
@@ -36,7 +36,9 @@ def config_cannot_be_written(run: Path) -> str:
     return r"config\.json: cannot be written \(Is a directory"
 
 
-@pytest.mark.parametrize("spoil", [full_metrics, confusion_is_a_file, config_cannot_be_written])
+@pytest.mark.parametrize(
+    "spoil", [metrics_are_a_folder, confusion_is_a_file, config_cannot_be_written]
+)
 def test_what_cannot_be_written_ends_the_run(tmp_path: Path, spoil: Callable[[Path], str]) -> None:
     message = spoil(tmp_path)
     with pytest.raises(TrainError, match=message):
@@ -44,7 +46,7 @@ def test_what_cannot_be_written_ends_the_run(tmp_path: Path, spoil: Callable[[Pa
     assert RunFolder(tmp_path).status()["state"] == "failed"
 
 
-@pytest.mark.parametrize("spoil", [full_metrics, confusion_is_a_file])
+@pytest.mark.parametrize("spoil", [metrics_are_a_folder, confusion_is_a_file])
 def test_all_processes_end_with_the_message(tmp_path: Path, spoil: Callable[[Path], str]) -> None:
     run = tmp_path / "run"
     run.mkdir()
@@ -53,6 +55,15 @@ def test_all_processes_end_with_the_message(tmp_path: Path, spoil: Callable[[Pat
     assert group.wait() == [2, 2]
     assert group.errors().count("cannot be written") == 2
     assert RunFolder(run).status()["state"] == "failed"
+
+
+def test_a_line_that_finds_no_room_is_an_error_once(tmp_path: Path) -> None:
+    log = MetricsLog(RunFolder(tmp_path))
+    log.close()
+    log._file = Path("/dev/full").open("wb")  # noqa: SIM115 (the log closes it)
+    with pytest.raises(TrainError, match=r"metrics\.jsonl: cannot be written \(No space"):
+        log.write("train", {"global_step": 1})
+    log.close()
 
 
 def test_the_status_is_written_over_the_old_one_when_there_is_no_room(

@@ -12,7 +12,7 @@ import pytest
 from torch import Tensor
 
 from rlawrap.errors import CheckpointError, ConfigError
-from rlawrap.train import checkpoint, train
+from rlawrap.train import checkpoint, engine, train
 from tests.train.toys import (
     Group,
     ToyImages,
@@ -182,7 +182,93 @@ def test_changed_data_is_refused_with_counts_unless_allowed(
     with toy_models():
         train(toy_config(tmp_path), data=(ToyImages(40), ToyImages(10)))
         config = toy_config(tmp_path, resume="auto", progress="plain")
-        with pytest.raises(CheckpointError, match="40 images then, 41 now"):
+        with pytest.raises(CheckpointError, match="40 training images then, 41 now"):
             train(config, data=(ToyImages(41), ToyImages(10)))
         train(config.replace(allow_changed_data=True), data=(ToyImages(41), ToyImages(10)))
     assert "warning" in capsys.readouterr().out
+
+
+def test_changed_test_images_are_refused_with_counts_unless_allowed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with toy_models():
+        train(toy_config(tmp_path), data=(ToyImages(40), ToyImages(10)))
+        config = toy_config(tmp_path, resume="auto", progress="plain")
+        with pytest.raises(CheckpointError, match="pt: 10 test images then, 3 now"):
+            train(config, data=(ToyImages(40), ToyImages(3)))
+        train(config.replace(allow_changed_data=True), data=(ToyImages(40), ToyImages(3)))
+        assert "10 test images then, 3 now" in capsys.readouterr().out
+        newest = checkpoint.saved(tmp_path / "checkpoints")[0]
+        state = checkpoint.read(newest.path)
+        del state["data"]["test_images"], state["data"]["test_fingerprint"]
+        newest.path.unlink()
+        checkpoint.write(tmp_path / "checkpoints", state, **state["position"])
+        train(config, data=(ToyImages(40), ToyImages(3)))  # of an earlier version
+
+
+class OtherClasses(ToyImages):
+    """The same images with a class less."""
+
+    def __init__(self, length: int, classes: tuple[str, ...]) -> None:
+        super().__init__(length, name=str(classes))
+        self.classes = classes  # type: ignore[assignment]
+
+
+def test_other_classes_are_refused_whatever_is_allowed(tmp_path: Path) -> None:
+    with toy_models():
+        train(toy_config(tmp_path), data=(ToyImages(40), ToyImages(10)))
+        config = toy_config(tmp_path, resume="auto", allow_changed_data=True)
+        for classes, told in (
+            (("a", "b", "d"), "4 then, 3 now; gone: c"),
+            (("b", "a", "c", "d"), "in another order"),
+        ):
+            data = (OtherClasses(40, classes), OtherClasses(10, classes))
+            with pytest.raises(CheckpointError, match=f"{told}.*--finetune"):
+                train(config, data=data)
+
+
+class StopsAt(ToyImages):
+    """Training images the 15th of which sends SIGTERM in the second epoch, once."""
+
+    sent = False
+
+    def load(self, index: int, *, seed: int, epoch: int) -> tuple[Tensor, int]:
+        if (index, epoch) == (15, 1) and not self.sent:
+            self.sent = True
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().load(index, seed=seed, epoch=epoch)
+
+
+@pytest.mark.parametrize(("length", "steps"), [(8, 2), (60, 15)])
+def test_an_interrupted_epoch_begins_anew_with_changed_images(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], length: int, steps: int
+) -> None:
+    config = toy_config(tmp_path, batch_size=4, save_every=1, epochs=3, log_every=1)
+    with toy_models():
+        stopped = train(config, data=(StopsAt(40), ToyImages(10)))
+        assert (stopped.status, stopped.epoch) == ("stopped", 1) and stopped.step > 2
+        config = config.replace(
+            resume="auto", allow_changed_data=True, progress="plain", keep=2, save_every=100
+        )
+
+        def stop(*args: object) -> None:
+            raise KeyboardInterrupt
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(engine.Run, "train_step", stop)
+            with pytest.raises(KeyboardInterrupt):
+                train(config, data=(ToyImages(length), ToyImages(10)))
+        told = capsys.readouterr().out
+        assert f"epoch 2, of which {stopped.step} steps were done, begins anew" in told
+        train(config.replace(allow_changed_data=False), data=(ToyImages(length), ToyImages(10)))
+    assert f"epoch 2, step 0 of {steps}" in capsys.readouterr().out
+    lines = metrics(tmp_path)
+    trained = [(line["epoch"], line["step"]) for line in lines if line["kind"] == "train"]
+    new = [(epoch, step) for epoch in (1, 2) for step in range(1, steps + 1)]
+    assert trained == [(0, step) for step in range(1, 11)] + new
+    judged = [line for line in lines if line["kind"] == "eval"]
+    assert [line["epoch"] for line in judged] == [0, 1, 2]
+    assert not any("skipped" in line for line in judged)
+    assert checkpoint.saved(tmp_path / "checkpoints")[0].epoch == 3
+    best = checkpoint.read(tmp_path / "best.pt")
+    assert best["best"] and best["position"]["step"] == 0

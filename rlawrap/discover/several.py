@@ -1,0 +1,58 @@
+"""Networks of several inputs: what one hidden state cannot do for them, in words."""
+
+from __future__ import annotations
+
+from torch import fx
+from torch.utils import _pytree as pytree
+
+from rlawrap.discover.flow import Flow, returned
+
+
+def of_several_inputs(flow: Flow) -> list[str]:
+    """What the user should know of modules that run once an input, and of outputs left out."""
+    if len(flow.images) < 2:
+        return []
+    towers = _towers(flow)
+    texts = [
+        f"module {path!r} runs once for each of {count} inputs, and every run has other layers for "
+        f"h, or none; to have the same for all, rewrite that module alone: model.{path} = "
+        f"rlawrap.apply(model.{path})"
+        for path, count in towers.items()
+    ]
+    main = flow.inputs(flow.main_output)
+    others = {
+        name
+        for node in returned(flow.nodes[-1])
+        if node in flow.data and not flow.inputs(node) <= main
+        for name in flow.inputs(node) - main
+    }
+    if others and not towers:
+        texts.append(
+            f"outputs that derive from {', '.join(sorted(others))} are left as they are: h follows "
+            f"the one with the most convolutions, from {', '.join(sorted(main))}; rewrite the "
+            "other modules on their own"
+        )
+    return texts
+
+
+def _towers(flow: Flow) -> dict[str, int]:
+    """Outermost modules with convolutions that run on unlike inputs, and how many runs."""
+    runs: dict[str, set[frozenset[str]]] = {}
+    for (path, _), call in flow.trace.calls.items():
+        for node in pytree.tree_leaves(call.output):
+            if isinstance(node, fx.Node) and node in flow.data:
+                runs.setdefault(path, set()).add(flow.inputs(node))
+    several = {
+        path: len(kinds)
+        for path, kinds in runs.items()
+        if path and len(kinds) > 1 and _convolves(flow, path)
+    }
+    return {
+        path: count
+        for path, count in several.items()
+        if not any(path.startswith(f"{other}.") for other in several)
+    }
+
+
+def _convolves(flow: Flow, path: str) -> bool:
+    return any(flow.ops.conv_module(m) for m in flow.trace.module(path).modules())

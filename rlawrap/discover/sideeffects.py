@@ -1,0 +1,209 @@
+"""What a forward does besides computing tensors, which a traced graph would not do again.
+
+Gradients or autocast switched on and off, numbers drawn outside the graph, buffers and attributes
+set: the first three and the buffers are errors, an attribute is told of. Whatever tracing did to
+the shadow and to the random generators is undone.
+"""
+
+from __future__ import annotations
+
+import operator
+import random
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import fx, nn
+
+from rlawrap.discover.overwrites import writes_in_place
+
+#: Attributes that PyTorch or tracing itself sets.
+_OWN = ("training", "_tensor_constant")
+
+
+def random_states() -> tuple[Any, ...]:
+    """The states of the random generators that a forward may draw from outside the graph."""
+    numpy = sys.modules.get("numpy")
+    numbers = None if numpy is None else numpy.random.get_state(legacy=False)
+    if numbers is not None:
+        state = {**numbers["state"], "key": numbers["state"].get("key", numpy).tobytes()}
+        numbers = {**numbers, "state": state}
+    return torch.get_rng_state().numpy().tobytes(), random.getstate(), numbers
+
+
+@contextmanager
+def random_generators_kept() -> Iterator[None]:
+    """Put the generators of PyTorch, Python and NumPy back afterwards."""
+    numpy = sys.modules.get("numpy")
+    numbers = None if numpy is None else numpy.random.get_state(legacy=False)
+    tensors, python = torch.get_rng_state(), random.getstate()
+    try:
+        yield
+    finally:
+        torch.set_rng_state(tensors)
+        random.setstate(python)
+        if numpy is not None:
+            numpy.random.set_state(numbers)
+
+
+class Modes:
+    """Whether the code that makes a node has switched gradients or autocast since the start."""
+
+    def __init__(self) -> None:
+        self._gradients = self._now()
+        self._autocasts = 0
+
+    @staticmethod
+    def _now() -> tuple[bool, bool]:
+        return torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+
+    def switched(self) -> str | None:
+        """What was switched, in words; None if nothing was."""
+        if self._autocasts:
+            return "switches autocast for a part of it"
+        if self._now() != self._gradients:
+            return "switches gradients for a part of it (torch.no_grad, torch.inference_mode)"
+        return None
+
+    @contextmanager
+    def counting(self) -> Iterator[None]:
+        """Count the autocast regions that are entered: one may leave the global state as it was."""
+        enter, leave = torch.autocast.__enter__, torch.autocast.__exit__
+
+        def entered(region: Any) -> Any:
+            self._autocasts += 1
+            return enter(region)
+
+        def left(region: Any, *error: Any) -> Any:
+            self._autocasts -= 1
+            return leave(region, *error)
+
+        with (
+            mock.patch.object(torch.autocast, "__enter__", entered),
+            mock.patch.object(torch.autocast, "__exit__", left),
+        ):
+            yield
+
+
+def asks_only(node: fx.Node) -> bool:
+    """Whether a node asks for a shape or a type, which no gradient or autocast mode changes."""
+    if node.target is operator.getitem:
+        return isinstance(node.args[0], fx.Node) and asks_only(node.args[0])
+    return node.target is getattr or node.target in ("size", "dim", "ndimension", "numel")
+
+
+@dataclass(frozen=True)
+class _Kept:
+    attributes: dict[str, Any]
+    contents: dict[str, Any]
+    buffers: dict[str, Any]
+    parameters: dict[str, Any]
+    modules: dict[str, Any]
+
+
+class Attributes:
+    """The attributes of every module of a network before it is traced."""
+
+    def __init__(self, root: nn.Module) -> None:
+        self._kept = [(path, module, _keep(module)) for path, module in root.named_modules()]
+
+    def undo(self) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+        """Put everything back. (module path, name) of plain attributes that were set; of others.
+
+        The others are buffers, parameters and modules. A buffer that was overwritten in place
+        (`self.steps += 1`) is neither: the graph does so, too.
+        """
+        plain: list[tuple[str, str]] = []
+        others: list[tuple[str, str]] = []
+        for path, module, kept in self._kept:
+            now = {k: v for k, v in vars(module).items() if not k.startswith(_OWN)}
+            for name in {**kept.attributes, **now}:
+                if name in ("_buffers", "_parameters", "_modules"):
+                    continue
+                before, after = kept.attributes.get(name, _MISSING), now.get(name, _MISSING)
+                changed = not _same(before, after)
+                if name in kept.contents and not _same_contents(before, kept.contents[name]):
+                    _refill(before, kept.contents[name])
+                    changed = True
+                if changed:
+                    plain.append((path, name))
+                    _set(module, name, before)
+            full = f"{path}." if path else ""
+            for kind in ("buffers", "parameters", "modules"):
+                table, was = vars(module)[f"_{kind}"], getattr(kept, kind)
+                for name in {**was, **table}:
+                    value = table.get(name, _MISSING)
+                    if value is was.get(name, _MISSING):
+                        continue
+                    if not _is_overwritten(value, full + name):
+                        others.append((path, name))
+                table.clear()
+                table.update(was)
+        return plain, others
+
+
+_MISSING = object()
+
+
+def _keep(module: nn.Module) -> _Kept:
+    attributes = {k: v for k, v in vars(module).items() if not k.startswith(_OWN)}
+    contents = {
+        k: copy_of(v)
+        for k, v in attributes.items()
+        if isinstance(v, (list, dict, set)) and not k.startswith("_")
+    }
+    return _Kept(
+        attributes,
+        contents,
+        dict(module._buffers),
+        dict(module._parameters),
+        dict(module._modules),
+    )
+
+
+def copy_of(value: Any) -> Any:
+    """A shallow copy of a list, a dict or a set, as a plain one."""
+    return dict(value) if isinstance(value, dict) else list(value)
+
+
+def _same_contents(value: Any, before: Any) -> bool:
+    now = copy_of(value)
+    if isinstance(now, dict):
+        return list(now) == list(before) and all(_same(before[k], v) for k, v in now.items())
+    return len(now) == len(before) and all(map(_same, before, now))
+
+
+def _refill(value: Any, contents: Any) -> None:
+    value.clear()
+    if isinstance(value, list):
+        value.extend(contents)
+    else:
+        value.update(contents)
+
+
+def _same(before: Any, after: Any) -> bool:
+    if before is after:
+        return True
+    if isinstance(before, tuple) and isinstance(after, tuple):
+        return len(before) == len(after) and all(map(_same, before, after))
+    plain = isinstance(before, (bool, int, float, complex, str))
+    return plain and type(before) is type(after) and bool(before == after)
+
+
+def _set(module: nn.Module, name: str, value: Any) -> None:
+    if value is _MISSING:
+        del vars(module)[name]
+    else:
+        vars(module)[name] = value
+
+
+def _is_overwritten(value: Any, name: str) -> bool:
+    """Whether a proxy stands for the very buffer of that name, overwritten in place."""
+    node = value.node if isinstance(value, fx.Proxy) else None
+    while node is not None and node.op != "get_attr":
+        node = writes_in_place(None, node)
+    return node is not None and node.target == name

@@ -1,0 +1,119 @@
+"""Networks of several inputs: chains that do not mix, and what is told of the rest."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import rlawrap
+from tests.nets import Residual, random_rla
+
+IMAGE = torch.zeros(2, 3, 16, 16)
+
+
+class Encoder(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.body = nn.Sequential(Residual(8, 8), Residual(8, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(self.stem(x)).mean((2, 3))
+
+
+class Siamese(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder, self.fc = Encoder(), nn.Linear(16, 4)
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return self.fc(torch.cat([self.encoder(a), self.encoder(b)], 1))
+
+
+class Triplet(Siamese):
+    def forward(self, a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        return self.encoder(a), self.encoder(b), self.encoder(c)
+
+
+class Modalities(nn.Module):
+    """Two encoders of their own, fused by a block that sees both."""
+
+    def __init__(self, fused: bool = True) -> None:
+        super().__init__()
+        self.rgb, self.depth = Encoder(), Encoder()
+        self.fusion, self.fc = Residual(8, 8), nn.Linear(8, 4)
+        self.fused = fused
+
+    def forward(self, rgb: Tensor, depth: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        a = self.rgb.body(self.rgb.stem(rgb))
+        b = self.depth.body(self.depth.stem(depth))
+        if not self.fused:
+            return a, b
+        return self.fc(self.fusion(a + b).mean((2, 3)))
+
+
+def test_two_images_through_one_network_are_two_chains() -> None:
+    with pytest.warns(rlawrap.RLAWarning, match="model.encoder = rlawrap.apply") as caught:
+        model = rlawrap.apply(Siamese(), k=4, init="paper", example_input=(IMAGE, IMAGE))
+    assert [w.filename for w in caught] == [__file__]
+    assert any("'encoder' runs once for each of 2 inputs" in note for note in model.plan.notes)
+    assert [b.after for b in model.plan.blocks] == [None, 0, None, 2]
+    random_rla(model)
+    a, b, c = torch.randn(3, 2, 3, 16, 16)
+    second = list(model.rla.inject["3"].parameters())
+    grads = [torch.autograd.grad(model(x, b).sum(), second) for x in (a, c)]
+    assert all(x.any() and torch.allclose(x, y, atol=1e-6) for x, y in zip(*grads, strict=True))
+
+
+def test_the_advised_call_gives_one_hidden_state_for_all() -> None:
+    model = Siamese().eval()
+    model.encoder = rlawrap.apply(model.encoder, k=4, init="paper")
+    random_rla(model.encoder)
+    x = torch.randn(2, 3, 16, 16)
+    assert torch.equal(model.encoder(x), model.encoder(x.clone()))
+    assert model(x, x).shape == (2, 4)
+
+
+def test_outputs_of_another_run_are_told_of() -> None:
+    with pytest.warns(rlawrap.RLAWarning, match="once for each of 3 inputs"):
+        model = rlawrap.apply(Triplet(), k=4, example_input=(IMAGE,) * 3)
+    assert len(model.plan.blocks) == 2
+
+
+def test_two_modalities_do_not_mix_before_they_are_fused() -> None:
+    plan = rlawrap.inspect(Modalities(), example_input=(IMAGE, IMAGE))
+    assert [(b.path, b.after) for b in plan.blocks] == [
+        ("rgb.body.0", None), ("rgb.body.1", 0), ("depth.body.0", None), ("depth.body.1", 2),
+        ("fusion", 3),
+    ]  # fmt: skip
+    assert plan.notes == ()
+
+
+def test_outputs_of_another_input_are_told_of() -> None:
+    with pytest.warns(rlawrap.RLAWarning, match="outputs that derive from depth are left"):
+        model = rlawrap.apply(Modalities(fused=False), k=4, example_input=(IMAGE, IMAGE))
+    assert [b.path for b in model.plan.blocks] == ["rgb.body.0", "rgb.body.1"]
+
+
+class Clips(nn.Module):
+    """Takes (batch, frames, channels, height, width) and runs the frames as images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = Encoder()
+
+    def forward(self, x: Tensor) -> Tensor:
+        n = x.shape[0]
+        return self.encoder(x.flatten(0, 1)).reshape(n, -1, 8).mean(1)
+
+
+def test_frames_as_images_are_refused_with_the_call_to_make() -> None:
+    model = Clips()
+    with pytest.raises(rlawrap.PlanError, match="2 axes and its input has 3 of them") as caught:
+        rlawrap.apply(model, k=4, example_input=torch.zeros(2, 5, 3, 16, 16))
+    assert "rlawrap.apply(model.backbone)" in str(caught.value)
+    model.encoder = rlawrap.apply(model.encoder, k=4)
+    assert model(torch.zeros(2, 5, 3, 16, 16)).shape == (2, 8)
+    with pytest.raises(rlawrap.PlanError, match=r"no tensor of \(batch, channels, length\)"):
+        rlawrap.inspect(nn.Conv1d(1, 4, 3), example_input=torch.zeros(2, 100))

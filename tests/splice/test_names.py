@@ -1,0 +1,117 @@
+"""Names at the root of the base that an fx.GraphModule has, too: they work or are refused."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, fx, nn
+
+import rlawrap
+from rlawrap.cost import cost
+from rlawrap.splice.backbone import Backbone
+from tests.nets import Residual, random_rla, relative
+
+
+class Named(nn.Module):
+    """Residual blocks, and a last step by a module, parameter or buffer of any name."""
+
+    def __init__(self, name: str, kind: str, twice: bool = False) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.body = nn.Sequential(Residual(8, 8), Residual(8, 8), Residual(8, 8))
+        self.name, self.twice = name, twice
+        if kind == "module":
+            self._modules[name] = nn.Conv2d(8, 8, 1)
+        elif kind == "parameter":
+            self._parameters[name] = nn.Parameter(torch.rand(()) + 0.5)
+        else:
+            self._buffers[name] = torch.rand(()) + 0.5
+
+    def forward(self, x: Tensor) -> Tensor:
+        own = {**self._modules, **self._parameters, **self._buffers}[self.name]
+        x = self.body(self.stem(x))
+        x = own(x) if isinstance(own, nn.Module) else x * own
+        if self.twice and self.training:
+            x = x * 2
+        return x.mean((2, 3))
+
+
+OURS = ["plan", "config", "blocks", "out_channels", "graph", "code", "whole"]
+KEPT = ["num_classes", "in_channels", "num_features"]
+
+
+@pytest.mark.parametrize("kind", ["module", "parameter", "buffer"])
+@pytest.mark.parametrize("name", OURS + KEPT)
+@pytest.mark.parametrize("twice", [False, True])
+def test_the_base_keeps_its_name(name: str, kind: str, twice: bool, tmp_path: Path) -> None:
+    base = Named(name, kind, twice)
+    model = rlawrap.apply(base, k=4)
+    x = torch.randn(2, 3, 16, 16)
+    for mode in (True, False):
+        assert relative(base.train(mode)(x), model.train(mode)(x)) < 1e-6
+    random_rla(model)
+    y = model(x)
+    own = {**model._modules, **model._parameters, **model._buffers}[name]
+    assert getattr(model, name) is own
+    assert len(model.rla.plan.blocks) == 3 and model.rla.config.k == 4
+    assert f"k=4, cell={model.rla.config.cell}, blocks=3" in repr(model)
+    assert [k for k in model.state_dict() if not k.startswith("rla.")] == list(base.state_dict())
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert torch.equal(twin(x), y)
+    if name not in ("graph", "code"):  # a plain GraphModule cannot have these
+        assert torch.equal(fx.symbolic_trace(model)(x), y)
+    assert torch.equal(rlawrap.load(rlawrap.save(model, tmp_path / "m.safetensors"), base)(x), y)
+    assert torch.equal(rlawrap.unwrap(model)(x), base(x))
+    assert rlawrap.backbone(model)(x)["0"].shape == (2, 8, 16, 16)
+    with torch.no_grad():
+        (own.bias if kind == "module" else own).add_(1.0)
+    assert not torch.equal(model(x), y)
+    model.set_grad_checkpointing()
+    model.train()(x).sum().backward()
+
+
+@pytest.mark.parametrize("kind", ["module", "parameter"])
+@pytest.mark.parametrize("name", ["plan", "graph", "code"])
+@pytest.mark.filterwarnings("ignore")
+def test_compilers_take_it(name: str, kind: str) -> None:
+    model = random_rla(rlawrap.apply(Named(name, kind, twice=True).eval(), k=4))
+    x = torch.randn(2, 3, 16, 16)
+    torch._dynamo.reset()
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    assert relative(model(x), compiled(x)) < 1e-6
+    if name not in ("graph", "code"):  # torch.export refuses these of the base, too
+        assert relative(model(x), torch.export.export(model, (x,)).module()(x)) < 1e-6
+
+
+def test_costs_and_classifier_of_a_base_with_a_plan() -> None:
+    base = Named("plan", "module")
+    base.config = nn.Identity()
+    model = rlawrap.apply(base, k=4)
+    assert cost(model, size=32).name == "Named with RLA, k=4"
+    model.reset_classifier(3)
+    assert model(torch.randn(2, 3, 16, 16)).shape == (2, 3) and model.plan.out_channels == 3
+
+
+def test_every_other_name_is_refused() -> None:
+    """Asked of an instance: whatever this release of torch keeps on a GraphModule."""
+    model = rlawrap.backbone(rlawrap.apply(Named("plain", "module"), k=4))
+    public = {n for n in {*dir(type(model)), *vars(model)} if not n.startswith("__")}
+    for name in sorted(public - {*OURS, "rla"}):
+        base = nn.Sequential(Residual(8, 8), Residual(8, 8))
+        base._modules[name] = nn.Identity()
+        with pytest.raises(rlawrap.RLAError, match=rf"child '{name}'.*Sequential\(model\)"):
+            rlawrap.apply(base, k=4)
+    assert {"recompile", "meta", "_graph", "_code", "training", "print_readable", "train"} <= public
+    assert issubclass(type(model), Backbone)
+
+
+def test_one_level_down_every_name_works() -> None:
+    base = Named("recompile", "module").eval()
+    x = torch.randn(2, 3, 16, 16)
+    with pytest.raises(rlawrap.RLAError, match="child 'recompile'"):
+        rlawrap.apply(base, k=4)
+    assert relative(base(x), rlawrap.apply(nn.Sequential(base), k=4)(x)) < 1e-6
