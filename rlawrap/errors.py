@@ -27,5 +27,9 @@ class DataError(RLAError):
     """A data set that is missing, empty or damaged."""
 
 
+class UnreadableError(DataError):
+    """A file that the file system did not give: gone, forbidden, or on a disk that fails."""
+
+
 class TrainError(RLAError):
     """A training run that cannot start, resume or go on."""

@@ -17,10 +17,11 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import IO
 
+from rlawrap.config import RLAConfig
 from rlawrap.errors import ConfigError, TrainError
 from rlawrap.train.config import TrainConfig
 from rlawrap.train.loader import die_with_parent
@@ -141,7 +142,11 @@ def make_grid(
 def _run_config(config: TrainConfig, variant: Variant, seed: int) -> TrainConfig:
     plain, rla = network_pair(config.arch)
     arguments = dict(config.model_kwargs)
-    if variant.k:
+    if not variant.k:
+        # The plain network has no hidden state for the options of one to go to.
+        of_rla = {field.name for field in fields(RLAConfig)}
+        arguments = {name: value for name, value in arguments.items() if name not in of_rla}
+    else:
         arguments |= {"k": variant.k, "cell": variant.cell, "source": variant.source}
     return config.replace(
         arch=rla if variant.k else plain,
@@ -172,7 +177,17 @@ def check_grid(runs: Sequence[GridRun]) -> None:
 
     with torch.random.fork_rng(devices=[]):
         for first in {run.variant: run for run in reversed(runs)}.values():
-            build_model(first.config.replace(finetune=None, pretrained_conv1=None), 10)
+            config = first.config
+            if config.pretrained_conv1 == "default":
+                config = config.replace(pretrained_conv1=None)  # not downloaded for a look
+            try:
+                build_model(config, 10)
+            except (RuntimeError, MemoryError) as error:
+                reason = str(error).splitlines()[0] if str(error) else "not enough memory"
+                raise ConfigError(
+                    f"{first.variant.name}: {config.arch} cannot be built from "
+                    f"{config.model_kwargs}: {reason}. Try a smaller --k."
+                ) from error
 
 
 def dry_run(runs: Sequence[GridRun]) -> list[str]:

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from rlawrap.errors import RLAError
-from rlawrap.train.options import config_from_options, option_parameters
+from rlawrap.train.options import config_from_options, option_parameters, parse_assignments
 
 recipe_app = typer.Typer(help="Training recipes by name.", no_args_is_help=True)
 
@@ -113,8 +113,21 @@ def show_recipe(name: Annotated[str, typer.Argument(help="a name from `recipe li
 
 
 def evaluate(
-    run: Annotated[str, typer.Argument(help="a run folder (its best network) or a checkpoint")],
+    run: Annotated[
+        str,
+        typer.Argument(help="a run folder (its best network), a checkpoint, or weights (--arch)"),
+    ],
     data: DataArgument = None,
+    arch: Annotated[
+        str | None, typer.Option(help="the network that plain or official weights are of")
+    ] = None,
+    model_arg: Annotated[
+        list[str] | None, typer.Option(help="with --arch: NAME=VALUE; may be repeated")
+    ] = None,
+    image_size: Annotated[
+        int | None,
+        typer.Option(help="side of the images; default: the run's, or the data's", min=1),
+    ] = None,
     data_root: Annotated[
         str | None, typer.Option(help="folder that named data sets are found in")
     ] = None,
@@ -127,9 +140,13 @@ def evaluate(
 ) -> None:
     """Loss, top-1 and top-5 of a trained network, as one JSON object."""
     from rlawrap.train.loading import evaluate as judge
+    from rlawrap.train.runlog import json_text
 
     result = judge(
         run,
+        arch=arch,
+        model_kwargs=parse_assignments(model_arg or []),
+        image_size=image_size,
         data=data,
         data_root=data_root,
         split=split,
@@ -139,9 +156,11 @@ def evaluate(
         average=average,
     )
     figures: dict[str, Any] = {**result.to_dict(), "images": result.images}
+    if result.skipped:
+        figures["skipped"] = result.skipped
     if confusion:
         figures["confusion"] = result.confusion.tolist()
-    print(json.dumps(figures))
+    print(json_text(figures))
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -166,6 +185,9 @@ def main(arguments: list[str] | None = None) -> None:
         reason = re.sub(r"^\[\S+\]\s*", "", str(error).splitlines()[0])  # gloo's source line
         _say(f"process {rank} lost another: {reason}", rank)
         _leave(1)
+    except SystemExit as leaving:
+        # Of click, for a second Ctrl-C, say: the others may hang, and are not waited for.
+        _leave(leaving.code if isinstance(leaving.code, int) else 0 if not leaving.code else 1)
 
 
 def _say(error: object, rank: str) -> None:

@@ -12,8 +12,12 @@ from typing import Any, Literal
 
 from rlawrap.errors import ConfigError
 from rlawrap.train.data.augment import AugmentConfig
+from rlawrap.train.fields import check_fields, check_names
 
 VERSION = 1
+
+# Seconds that clocks in nanoseconds can count.
+LONGEST = 1e9
 
 # Fields that may differ between a run and its continuation: they do not touch the numbers.
 FREE_ON_RESUME = frozenset(
@@ -31,6 +35,7 @@ FREE_ON_RESUME = frozenset(
         "allow_changed_data",
         "timeout",
         "data_root",
+        "on_bad_image",
     }
 )
 
@@ -135,13 +140,12 @@ class TrainConfig:
     timeout: float = option(600.0, "seconds until a process that does not answer is given up")
 
     def __post_init__(self) -> None:
-        for name in ("freeze",):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+        check_fields(self)
         _check(self)
 
     def replace(self, **changes: Any) -> TrainConfig:
         """A copy with other values; raises `ConfigError` for a field that does not exist."""
-        _known(changes)
+        check_names(TrainConfig, changes)
         return dataclasses.replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
@@ -155,9 +159,10 @@ class TrainConfig:
         version = values.pop("version", VERSION)
         if version != VERSION:
             raise ConfigError(f"training config of version {version}; this is version {VERSION}.")
-        _known(values)
+        check_names(TrainConfig, values)
         augment = values.get("augment")
         if isinstance(augment, Mapping):
+            check_names(AugmentConfig, augment)
             values["augment"] = AugmentConfig(**augment)
         return cls(**values)
 
@@ -175,30 +180,7 @@ class TrainConfig:
         }
 
 
-def _known(values: Mapping[str, Any]) -> None:
-    names = {f.name for f in dataclasses.fields(TrainConfig)}
-    unknown = sorted(set(values) - names)
-    if unknown:
-        raise ConfigError(
-            f"TrainConfig has no field {', '.join(unknown)}. "
-            f"Its fields: {', '.join(sorted(names))}."
-        )
-
-
 def _check(config: TrainConfig) -> None:
-    choices = {
-        "on_bad_image": ("fatal", "skip"),
-        "decay_filter": ("all", "weights"),
-        "schedule": ("step", "exponential", "cosine", "constant"),
-        "device": ("auto", "cpu", "cuda"),
-        "amp": ("none", "bf16", "fp16"),
-        "monitor": ("top1", "loss"),
-        "progress": ("auto", "bar", "plain", "none"),
-    }
-    for name, allowed in choices.items():
-        value = getattr(config, name)
-        if value not in allowed:
-            raise ConfigError(f"{name}={value!r}: choose one of {', '.join(allowed)}.")
     at_least = {
         "epochs": 1, "batch_size": 1, "accumulate": 1, "step_epochs": 1, "log_every": 1, "keep": 1,
         "prefetch": 1, "workers": 0, "momentum": 0, "weight_decay": 0, "warmup_epochs": 0,
@@ -217,6 +199,8 @@ def _check(config: TrainConfig) -> None:
         value = getattr(config, name)
         if not 0 <= value < 1:
             raise ConfigError(f"{name}={value}: must be at least 0 and below 1.")
+    if config.timeout > LONGEST:
+        raise ConfigError(f"timeout={config.timeout:g}: must be at most {LONGEST:g} seconds.")
     if config.nesterov and not config.momentum:
         raise ConfigError("nesterov=True needs momentum above 0.")
     if config.warmup_epochs >= config.epochs and config.warmup_epochs:

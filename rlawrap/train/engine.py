@@ -7,30 +7,29 @@ of the checkpoint and the config, so a run that was killed goes on as if it had 
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import nn
 
-from rlawrap.errors import RLAError, TrainError
+from rlawrap.errors import RLAError
 from rlawrap.train.config import TrainConfig
 from rlawrap.train.data.seeding import derive_seed
-from rlawrap.train.evaluation import Evaluation, evaluate_model
+from rlawrap.train.judging import Judge, sentence
 from rlawrap.train.lock import hold_folder
 from rlawrap.train.optim import learning_rate
 from rlawrap.train.processes import Processes, join_processes
 from rlawrap.train.progress import Clock, Display, duration, open_display
 from rlawrap.train.resuming import open_folder
-from rlawrap.train.runlog import MetricsLog, RunFolder, write_json
-from rlawrap.train.setup import ImagePair, set_up, warm_up
+from rlawrap.train.runlog import MetricsLog, RunFolder, write_json, writing
+from rlawrap.train.setup import ImagePair, kernels, set_up, warm_up
 from rlawrap.train.state import Keeper, State, Sums
 from rlawrap.train.stopping import StopRequest, stop_on_signals
+from rlawrap.train.watch import Watch
 
 Status = Literal["finished", "stopped"]
 
@@ -64,18 +63,24 @@ def train(config: TrainConfig, *, data: ImagePair | None = None) -> TrainResult:
         processes = stack.enter_context(join_processes(config.device, config.timeout))
         devices = [processes.device] if processes.device.type == "cuda" else []
         stack.enter_context(torch.random.fork_rng(devices=devices))
-        stack.enter_context(_kernels(config, processes.device))
+        stack.enter_context(kernels(config, processes.device))
         display = stack.enter_context(open_display(config.progress, first=processes.first))
         request = stack.enter_context(stop_on_signals())
         folder = RunFolder(config.output)
         stack.enter_context(hold_folder(folder, processes, display.say, config.timeout))
         run = Run(config, processes, folder, display, request, data)
+        stack.callback(run.equipment.close)
         with run.log:
             try:
                 return run.finish()
             except RLAError as error:
-                if processes.first:
-                    folder.write_status("failed", **asdict(run.position), message=str(error))
+                if not getattr(error, "told_by_first", False):
+                    run.note_failure(error)
+                raise
+            except Exception as error:
+                # With several processes that is a lost one; what it said must not be replaced.
+                if processes.world == 1:
+                    run.note_failure(error)
                 raise
 
 
@@ -104,24 +109,40 @@ class Run:
         self.equipment = set_up(config, processes, data, fill=source is None)
         self.stepper = self.equipment.stepper
         self.steps = self.equipment.steps
+        for loader in (self.equipment.train_loader, self.equipment.test_loader):
+            loader.while_waiting = self._while_waiting
+        self.judge = Judge(config, processes, self.equipment, display, self._after_judged_batch)
         self.keeper = Keeper(config, processes, folder, self.equipment, display.say)
+        self.watch = Watch(config, processes, self.stepper, self.keeper, self.steps)
         self.state, log_size = self.keeper.resume(source) if source else (State(), 0)
         warm_up(self.equipment, config, processes)
         self.last_save = time.monotonic()
         # Only now that everything fits is something written.
-        processes.first_does(self._write_config)
-        self.log = MetricsLog(
-            folder if processes.first else None,
-            size=log_size,
-            step=self.global_step,
-            tensorboard=config.tensorboard,
-        )
+        self.log = MetricsLog(None)
+        processes.first_does(lambda: self._start_writing(log_size))
 
-    def _write_config(self) -> None:
-        self.folder.create()
-        self.keeper.put_in_order(self.state)
-        write_json(self.folder.config_file, self.config.to_dict())
-        self.folder.write_status("running", **asdict(self.position))
+    def _start_writing(self, log_size: int) -> None:
+        """Write the config and open the metrics, in process 0."""
+        folder, config = self.folder, self.config
+        folder.create()
+        try:
+            self.keeper.put_in_order(self.state)
+            with writing(folder.config_file):
+                write_json(folder.config_file, config.to_dict())
+            folder.write_status("running", **asdict(self.position))
+            self.log = MetricsLog(
+                folder, size=log_size, step=self.global_step, tensorboard=config.tensorboard
+            )
+        except RLAError as error:
+            self.note_failure(error)
+            raise
+
+    def note_failure(self, error: Exception) -> None:
+        """Say in status.json that the run has failed."""
+        message = str(error) if isinstance(error, RLAError) else repr(error)
+        if not self.processes.first:
+            message = f"process {self.processes.rank}: {message}"
+        self.folder.write_status("failed", **asdict(self.position), message=message)
 
     @property
     def position(self) -> Any:
@@ -164,7 +185,7 @@ class Run:
             return f"stopped; resume with --output {self.folder.path} --resume auto"
         if best is None:
             return "finished"
-        name = self._judged("top1")
+        name = self.judge.deciding("top1")
         message = f"finished: best top1 {best[name]:.2f}% at epoch {best['epoch'] + 1}"
         if self._out_of_patience():
             message += f", no better one in {self.state.standing.stale} epochs"
@@ -195,7 +216,7 @@ class Run:
         """Take one optimiser step, and do what is due after it: log, save, stop."""
         config, position, step = self.config, self.position, self.global_step
         agreement = self.processes.start_agreement(
-            [int(bool(self.request)), int(self._time_to_save()), self._known_bad_step() + 1]
+            [int(bool(self.request)), int(self._time_to_save()), self.watch.known_bad_step() + 1]
         )
         # What a dropout draws depends on the step alone, not on what was drawn before.
         torch.manual_seed(derive_seed("step", config.seed, step, self.processes.rank))
@@ -211,7 +232,7 @@ class Run:
         self.display.advance()
         stop, save, bad = agreement.wait()
         if bad:
-            self._not_finite(bad - 1)
+            self.watch.bad_loss(bad - 1)
         if position.step % config.log_every == 0 or position.step == self.steps:
             self._log_interval(clock)
         due = config.save_every and self.global_step % config.save_every == 0
@@ -220,39 +241,33 @@ class Run:
         if stop:
             raise Stop
 
+    def _while_waiting(self) -> None:
+        """Stop here, when asked to, rather than wait for a batch that may never come.
+
+        With several processes the others are within the step and would wait in vain; half a step
+        (its first parts, with `accumulate`) cannot be saved.
+        """
+        if self.request and self.processes.world == 1 and self.stepper.between_steps:
+            self._save()
+            raise Stop
+
     def _time_to_save(self) -> bool:
         minutes = self.config.save_minutes
         return minutes is not None and time.monotonic() - self.last_save > 60 * minutes
 
     def _save(self, *, best: bool = False) -> None:
-        self._check_finite()
+        self.watch.losses_and_weights(self.global_step)
         self.keeper.save(self.state, metrics_size=self.log.sync, best=best)
         self.last_save = time.monotonic()
 
-    def _known_bad_step(self) -> int:
-        """The first step whose loss was not finite, where asking costs nothing; or -1."""
-        return int(self.stepper.bad_step) if self.processes.device.type == "cpu" else -1
-
-    def _check_finite(self) -> None:
-        bad = self.processes.agree([int(self.stepper.bad_step) + 1])[0]
-        if bad:
-            self._not_finite(bad - 1)
-
-    def _not_finite(self, step: int) -> None:
-        newest = self.keeper.newest
-        raise TrainError(
-            f"the loss is not finite (NaN or infinite) at step {step % self.steps} of epoch "
-            f"{step // self.steps + 1}. "
-            + (f"The last good checkpoint is {newest}. " if newest else "No checkpoint is there. ")
-            + "Try a smaller --lr, a warm-up or --clip."
-        )
-
     def _log_interval(self, clock: Clock) -> None:
-        self._check_finite()
+        self.watch.losses()
         sums = self.state.sums
         sums.take(self.stepper)
         loss, top1, images = self._means(sums.interval)
         sums.interval = [0.0, 0.0, 0.0]
+        since = min(self.position.step, self.config.log_every)
+        self.watch.images(images, self.position, steps=since)
         seconds, speed, waiting = clock.lap(images)
         lr = learning_rate(self.config, self.global_step - 1, self.steps)
         values = {
@@ -266,7 +281,7 @@ class Run:
             "images_per_s": round(speed, 1),
             "data_wait": round(waiting, 4),
         }
-        self.log.write("train", values)
+        self.processes.first_does(lambda: self.log.write("train", values))
         left = (self.config.epochs * self.steps - self.global_step) * self.config.batch_size
         self.display.show(
             f"loss {loss:.4f}  top1 {top1:.1f}%  lr {lr:.4g}  {speed:.0f} images/s  "
@@ -284,6 +299,7 @@ class Run:
     def _end_epoch(self) -> None:
         position, standing = self.position, self.state.standing
         loss, top1, images = self._means(self.state.sums.epoch)
+        self.watch.images(images, position)
         figures: dict[str, Any] = {
             "epoch": position.epoch,
             "global_step": self.global_step,
@@ -294,81 +310,29 @@ class Run:
         if images < len(self.equipment.train_images):
             figures["skipped"] = len(self.equipment.train_images) - images
         began = time.perf_counter()
-        judged = self._evaluate(self.equipment.model)
-        figures.update(judged.to_dict())
-        if self.stepper.average is not None:
-            judged = self._evaluate(self.stepper.average.model)
-            figures.update({f"ema_{name}": value for name, value in judged.to_dict().items()})
-        self.display.end()
-        better = self._is_better(figures)
+        judged = self.judge.judge(self._title())
+        figures.update(judged.figures)
+        if not judged.finite:
+            # Before anything is logged, saved or called the best.
+            self.watch.bad_test_loss(self.global_step)
+        better = self.judge.is_better(figures, standing.best)
         standing.last = figures
         standing.stale = 0 if better else standing.stale + 1
         if better:
             standing.best = figures
         seconds = round(time.perf_counter() - began, 3)
-        self.log.write("eval", {**figures, "seconds": seconds})
-        if self.processes.first:
-            self.folder.write_confusion(position.epoch, judged.confusion, self.equipment.classes)
-        self.display.say(_sentence(self._title(), figures))
+        self.processes.first_does(lambda: self.log.write("eval", {**figures, "seconds": seconds}))
+        classes = self.equipment.classes
+        self.processes.first_does(
+            lambda: self.folder.write_confusion(position.epoch, judged.confusion, classes)
+        )
+        self.display.say(sentence(self._title(), figures))
         position.epoch += 1
         position.step = 0
         self.state.sums = Sums()
         self._save(best=better)
 
-    def _judged(self, name: str) -> str:
-        """The field that decides: of the averaged weights when there are any."""
-        return f"ema_{name}" if self.stepper.average is not None else name
-
-    def _is_better(self, figures: dict[str, Any]) -> bool:
-        best, name = self.state.standing.best, self._judged(self.config.monitor)
-        if best is None:
-            return True
-        now, then = figures[name], best[name]
-        return bool(now > then) if self.config.monitor == "top1" else bool(now < then)
-
-    def _evaluate(self, model: nn.Module) -> Evaluation:
-        self.processes.share_buffers(model)
-        self.display.begin(f"{self._title()} judging", 0, len(self.equipment.eval_sampler))
-        return evaluate_model(
-            model,
-            self.equipment.test_loader,
-            num_classes=len(self.equipment.classes),
-            processes=self.processes,
-            autocast=self.stepper.autocast,
-            to_device=self.stepper.to_device,
-            after_batch=self._after_judged_batch,
-        )
-
-    def _after_judged_batch(self, images: int) -> None:
-        self.display.advance()
+    def _after_judged_batch(self) -> None:
         if self.processes.agree([int(bool(self.request))])[0]:
             self._save()
             raise Stop
-
-
-def _sentence(title: str, figures: dict[str, Any]) -> str:
-    text = (
-        f"{title}  train loss {figures['train_loss']:.4f} top1 {figures['train_top1']:.2f}%  "
-        f"test loss {figures['loss']:.4f} top1 {figures['top1']:.2f}% top5 {figures['top5']:.2f}%"
-    )
-    if "ema_top1" in figures:
-        text += f"  average top1 {figures['ema_top1']:.2f}%"
-    if "skipped" in figures:
-        text += f"  {figures['skipped']} images skipped"
-    return text
-
-
-@contextmanager
-def _kernels(config: TrainConfig, device: torch.device) -> Iterator[None]:
-    """cuDNN's search for fast kernels, or deterministic ones; put back afterwards."""
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    benchmark = torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = device.type == "cuda" and not config.deterministic
-    if config.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
-        torch.use_deterministic_algorithms(True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(deterministic)
-        torch.backends.cudnn.benchmark = benchmark

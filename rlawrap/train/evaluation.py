@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rlawrap.errors import RLAError
+from rlawrap.errors import DataError, RLAError
 from rlawrap.train.loader import Batch
 from rlawrap.train.processes import Processes
 from rlawrap.train.step import heads
@@ -21,6 +21,8 @@ from rlawrap.train.step import heads
 class Evaluation:
     """loss: mean cross entropy. top1, top5: per cent right. images: how many were judged.
 
+    skipped: broken images that were left out.
+
     confusion: int64 [classes, classes], rows are true classes, columns predicted ones.
     """
 
@@ -29,6 +31,7 @@ class Evaluation:
     top5: float
     images: int
     confusion: Tensor
+    skipped: int = 0
 
     def to_dict(self) -> dict[str, float]:
         """The figures, without the matrix."""
@@ -50,6 +53,7 @@ def evaluate_model(
 
     All processes take part, each with its own batches, and all get the same result. With fewer
     than five classes top5 is the accuracy among as many guesses as there are classes.
+    Raises `DataError` when there was no image to judge by.
     """
     try:
         from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
@@ -70,7 +74,7 @@ def evaluate_model(
     top5 = MulticlassAccuracy(average="micro", top_k=guesses, **options).to(device)
     matrix = MulticlassConfusionMatrix(**options).to(device)
     loss = torch.zeros((), dtype=torch.float64, device=device)
-    count = 0
+    count = skipped = 0
 
     training = {module: module.training for module in model.modules()}
     model.eval()
@@ -89,6 +93,7 @@ def evaluate_model(
             top5.update(logits, labels)
             matrix.update(logits, labels)
             count += batch.counted
+            skipped += len(batch.skipped)
             if after_batch:
                 after_batch(batch.counted)
     finally:
@@ -105,14 +110,20 @@ def evaluate_model(
             right(top1),
             right(top5),
             torch.tensor(count, dtype=torch.float64, device=device),
+            torch.tensor(skipped, dtype=torch.float64, device=device),
         ]
     )
-    total_loss, right1, right5, images_judged = processes.sum(sums).tolist()
-    judged = max(images_judged, 1)
+    total_loss, right1, right5, images_judged, left_out = processes.sum(sums).tolist()
+    if not images_judged:
+        raise DataError(
+            "no test image could be used, all of them are broken. Look at the data; "
+            "on_bad_image='fatal' (--on-bad-image fatal) names the first one."
+        )
     return Evaluation(
-        loss=total_loss / judged,
-        top1=100 * right1 / judged,
-        top5=100 * right5 / judged,
+        loss=total_loss / images_judged,
+        top1=100 * right1 / images_judged,
+        top5=100 * right5 / images_judged,
         images=int(images_judged),
         confusion=confusion.cpu(),
+        skipped=int(left_out),
     )

@@ -50,7 +50,8 @@ def launch(config: TrainConfig, how: Launch) -> int:
     if "RANK" in os.environ:
         raise ConfigError("--nproc within a process that torchrun started. Leave out --nproc.")
     arguments = torchrun_arguments(config, how)
-    prepare_folder(RunFolder(config.output), config, attempt=0)
+    folder = RunFolder(config.output)
+    prepare_folder(folder, config, attempt=0)
     # The agent's own reports repeat what the processes have said, with tracebacks.
     os.environ.setdefault("LOGLEVEL", "CRITICAL")
     from torch.distributed import run as torchrun
@@ -60,20 +61,30 @@ def launch(config: TrainConfig, how: Launch) -> int:
 
     logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
     try:
-        with tempfile.TemporaryDirectory(prefix="rlawrap-") as folder:
-            os.environ[FAILURE_FILE] = str(Path(folder, "failure"))
+        with tempfile.TemporaryDirectory(prefix="rlawrap-") as place:
+            os.environ[FAILURE_FILE] = str(Path(place, "failure"))
             torchrun.run(torchrun.parse_args(arguments))
     except SignalException as error:
-        stopped = RunFolder(config.output).status().get("state") in ("stopped", "finished")
-        return 0 if stopped else 128 + int(error.sigval)
+        if folder.status().get("state") in ("stopped", "finished"):
+            return 0
+        note_end(folder, f"ended by {error.sigval.name} without a checkpoint at that moment")
+        return 128 + int(error.sigval)
     except ChildFailedError as error:
-        code = error.get_first_failure()[1].exitcode
-        return code if code > 0 else 1
+        rank, failure = error.get_first_failure()
+        note_end(folder, f"process {rank} ended with exit code {failure.exitcode}")
+        return failure.exitcode if failure.exitcode > 0 else 1
     except (RendezvousError, OSError) as error:
         raise TrainError(f"the processes could not meet at {how.endpoint}: {error}.") from error
     finally:
         os.environ.pop(FAILURE_FILE, None)
     return 0
+
+
+def note_end(folder: RunFolder, message: str) -> None:
+    """Replace "running" in status.json, which processes that were killed could not do."""
+    status = folder.status()
+    if status.get("state") == "running":
+        folder.write_status(**{**status, "state": "failed", "message": message})
 
 
 def note_failure(message: str) -> None:

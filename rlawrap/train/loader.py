@@ -6,7 +6,8 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -21,6 +22,9 @@ from rlawrap.train.sampler import Part
 # How long a loader process outlives a SIGTERM. A scheduler sends the signal to every process of
 # a job, and the trainer still needs batches until its checkpoint is written.
 GRACE_SECONDS = 60
+
+# How long to wait for a batch before looking whether the run is to stop.
+POLL_SECONDS = 1.0
 
 
 class Images(Protocol):
@@ -133,26 +137,52 @@ class PartLoader(DataLoader[Batch]):
     """A DataLoader that raises a loader process's `DataError` as it is.
 
     A plain DataLoader raises an error whose message is the traceback in the loader process.
+
+    limit: seconds after which a batch that has not come is given up as a `DataError`; 0: never.
+    while_waiting: called now and then while loader processes keep this one waiting; may raise.
     """
+
+    limit: float = 0
+    while_waiting: Callable[[], None] | None = None
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         batches = super().__iter__()
         while True:
             try:
-                batch = next(batches)
+                batch = self._next(batches)
             except StopIteration:
                 return
-            except RuntimeError as error:
-                if "timed out" not in str(error):
-                    raise
-                raise DataError(
-                    f"no batch came from the loader processes within {self.timeout:g} seconds. "
-                    "They hang, or lack shared memory (/dev/shm). Try --workers 0 or a larger "
-                    "--timeout."
-                ) from error
             if isinstance(batch, DataError):
                 raise batch
             yield batch
+
+    def _next(self, batches: Iterator[Batch]) -> Batch:
+        asked = time.monotonic()
+        while True:
+            try:
+                return next(batches)
+            except RuntimeError as error:
+                # After its timeout, which is short here, a DataLoader can be asked again.
+                if "timed out" not in str(error):
+                    raise
+                if self.while_waiting is not None:
+                    self.while_waiting()
+                if self.limit and time.monotonic() - asked > self.limit:
+                    raise DataError(
+                        f"no batch came from the loader processes within {self.limit:g} seconds. "
+                        "They hang, or lack shared memory (/dev/shm). Try --workers 0 or a larger "
+                        "--timeout."
+                    ) from error
+
+    def kill_workers(self) -> None:
+        """End the loader processes at once, also those that hang in a read."""
+        iterator, self._iterator = self._iterator, None
+        if getattr(iterator, "_worker_pids_set", False):
+            # Else PyTorch raises an error wherever the main thread is, for a worker that died.
+            torch._C._remove_worker_pids(id(iterator))
+            iterator._worker_pids_set = False  # type: ignore[union-attr]
+        for worker in getattr(iterator, "_workers", ()):
+            worker.kill()
 
 
 def make_loader(
@@ -163,7 +193,7 @@ def make_loader(
     prefetch: int,
     device: torch.device,
     timeout: float = 0,
-) -> DataLoader[Batch]:
+) -> PartLoader:
     """A DataLoader of `Batch`es that leaves the global random state alone.
 
     timeout: seconds after which a batch that has not come is given up as a `DataError` (a loader
@@ -176,9 +206,9 @@ def make_loader(
             "prefetch_factor": prefetch,
             "persistent_workers": True,
             "worker_init_fn": _start_worker,
-            "timeout": timeout,
+            "timeout": POLL_SECONDS,
         }
-    return PartLoader(
+    loader = PartLoader(
         _ErrorsAsItems(dataset),
         batch_size=None,
         sampler=sampler,
@@ -186,6 +216,8 @@ def make_loader(
         generator=torch.Generator().manual_seed(0),
         **options,
     )
+    loader.limit = timeout
+    return loader
 
 
 def die_with_parent(signal_number: int = signal.SIGKILL) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from rlawrap.errors import CheckpointError
+from rlawrap.errors import CheckpointError, ConfigError
+from rlawrap.official import load_official
 from rlawrap.train import checkpoint
-from rlawrap.train.build import build_model, input_channels
+from rlawrap.train.build import build_model, input_channels, load_weights, read_weights
 from rlawrap.train.config import TrainConfig
 from rlawrap.train.evaluation import Evaluation, evaluate_model
 from rlawrap.train.loader import Images, PartDataset, make_loader
@@ -30,7 +32,13 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, Any], TrainConfig]:
         if not best.is_file():
             raise CheckpointError(f"{path}: no best.pt in this folder; give a checkpoint file.")
         path = best
-    state = checkpoint.read(path)
+    state = checkpoint.parse(checkpoint.read_bytes(path), path)
+    if "position" not in state:
+        raise CheckpointError(
+            f"{path}: weights, not a checkpoint of a run. To judge them say whose they are: "
+            f"`rlawrap evaluate {path} DATA --arch NAME`."
+        )
+    checkpoint.check_format(state, path)
     return state, TrainConfig.from_dict(state["config"])
 
 
@@ -50,9 +58,35 @@ def load_model(path: str | Path, *, average: bool = True) -> nn.Module:
     return model.eval().requires_grad_(True)
 
 
+def load_weights_of(path: str | Path, config: TrainConfig, num_classes: int) -> nn.Module:
+    """The network that `config.arch` names with the weights in a file, in evaluation mode.
+
+    Takes what `--finetune` takes, and checkpoints of the official code; but all weights of the
+    network must be there. Raises `CheckpointError` otherwise.
+    """
+    with torch.random.fork_rng(devices=[]):
+        model = build_model(config, num_classes)
+    weights = read_weights(Path(path))
+    if set(weights) <= set(model.state_dict()):
+        kept = load_weights(model, Path(path))
+        missing = [name for name in kept if not name.endswith("num_batches_tracked")]
+        if missing:
+            raise CheckpointError(
+                f"{path}: has {len(missing)} weights less than {config.arch} with {num_classes} "
+                f"classes, or of other shapes: {_few(missing)}. Choose the --arch, --model-arg and "
+                "data that they are of."
+            )
+    else:
+        load_official(model, weights)
+    return model.eval()
+
+
 def evaluate(
     path: str | Path,
     *,
+    arch: str | None = None,
+    model_kwargs: Mapping[str, Any] | None = None,
+    image_size: int | None = None,
     data: str | None = None,
     data_root: str | None = None,
     split: str = "test",
@@ -64,32 +98,57 @@ def evaluate(
 ) -> Evaluation:
     """Judge a run's best network, or a checkpoint, on a split of its own data set or another.
 
-    images: a data set, instead of one by name. Raises `CheckpointError` and `DataError`, the
-    latter also when the classes are not those of the training.
+    arch: the network that plain weights in `path` are of, built with `model_kwargs`; then `data`
+    or `images` says what to judge it by. images: a data set, instead of one by name. Raises
+    `CheckpointError` and `DataError`, the former also when the classes are not those of the
+    training.
     """
-    state, config = load_checkpoint(path)
-    model = load_model(path, average=average)
-    if images is None:
+    if arch is None:
+        if model_kwargs:
+            raise ConfigError("--model-arg goes with --arch, for weights that are no run's.")
+        state, config = load_checkpoint(path)
+        model = load_model(path, average=average)
         changes: dict[str, Any] = {"data_root": data_root or config.data_root, "subset": None}
+        if image_size is not None:
+            changes["image_size"] = image_size
         config = config.replace(data=data or config.data, **changes)
-        images = open_images(config, split, input_channels(model))
-    classes = list(images.classes)
-    if classes != state["classes"]:
-        raise CheckpointError(
-            f"{path}: trained on {len(state['classes'])} classes ({_few(state['classes'])}), but "
-            f"the data has {len(classes)} ({_few(classes)})."
+        if images is None:
+            images = open_images(config, split, input_channels(model))
+        if list(images.classes) != state["classes"]:
+            raise CheckpointError(
+                f"{path}: trained on {len(state['classes'])} classes ({_few(state['classes'])}), "
+                f"but the data has {len(images.classes)} ({_few(images.classes)})."
+            )
+    else:
+        if images is None and data is None:
+            raise ConfigError("--arch: name the data too, as `rlawrap evaluate FILE DATA --arch`.")
+        config = TrainConfig(
+            arch=arch,
+            model_kwargs=dict(model_kwargs or {}),
+            data=data or "builtin",
+            data_root=data_root,
+            image_size=image_size,
         )
+        given = images or open_images(config, split)
+        model = load_weights_of(path, config, len(given.classes))
+        channels = input_channels(model)
+        fits = images is not None or channels == given.in_channels
+        images = given if fits else open_images(config, split, channels)
     processes = Processes(device=choose_device(device, 0))
     model.to(processes.device)
+    classes = len(images.classes)
     loader = make_loader(
-        PartDataset(images, num_classes=len(classes)),
+        PartDataset(images, num_classes=classes),
         EvalSampler(len(images), batch_size=batch_size),
         workers=workers,
         prefetch=2,
         device=processes.device,
     )
-    return evaluate_model(model, loader, num_classes=len(classes), processes=processes)
+    try:
+        return evaluate_model(model, loader, num_classes=classes, processes=processes)
+    finally:
+        loader.kill_workers()
 
 
-def _few(names: list[str]) -> str:
+def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

@@ -93,6 +93,8 @@ def read_config(source: str) -> TrainConfig:
             text = Path(source).read_text()
         except OSError as error:
             raise ConfigError(f"--config {source}: cannot be read ({error.strerror}).") from error
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"--config {source}: not JSON ({error}).") from error
     try:
         values = json.loads(text)
     except ValueError as error:

@@ -60,7 +60,10 @@ class Processes:
         return box[0]
 
     def first_does(self, action: Callable[[], T]) -> T:
-        """Process 0 does something; all get its result, or all raise its `RLAError`."""
+        """Process 0 does something; all get its result, or all raise its error.
+
+        That is an `RLAError`; an `OSError` becomes a `TrainError`.
+        """
         result: Any = None
         error: RLAError | None = None
         if self.first:
@@ -68,6 +71,9 @@ class Processes:
                 result = action()
             except RLAError as caught:
                 error = caught
+            except OSError as caught:
+                error = TrainError(f"process 0 could not read or write: {caught}.")
+                error.__cause__ = caught
         if self.world > 1:
             result, error = self.share((result, error))
         if error is not None:
@@ -122,6 +128,8 @@ def restart_count() -> int:
 
 def choose_device(name: str, local_rank: int) -> torch.device:
     """The device of this process. Raises `ConfigError` when there is no such device."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise ConfigError(f"device={name!r}: choose one of auto, cpu, cuda.")
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not torch.cuda.is_available():

@@ -14,7 +14,10 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
+import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -30,6 +33,18 @@ from rlawrap.train.config import TrainConfig
 CLOCK_FIELDS = frozenset({"seconds", "images_per_s", "data_wait"})
 
 _EVALUATION = b'{"kind": "eval"'
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an `OSError` of this block into a `TrainError`: no room on the disk, no folder."""
+    try:
+        yield
+    except OSError as error:
+        raise TrainError(
+            f"{path}: cannot be written ({error.strerror or error}). Make room, or see that the "
+            "folder is there, and go on with --resume auto."
+        ) from error
 
 
 class RunFolder:
@@ -109,10 +124,16 @@ class RunFolder:
 
     def write_status(self, state: str, **values: Any) -> None:
         """Replace status.json; a full disk is no reason to fail here."""
+        content = {"state": state, **values}
         try:
-            write_json(self.status_file, {"state": state, **values})
+            write_json(self.status_file, content)
         except OSError:
-            self.status_file.with_name(self.status_file.name + ".new").unlink(missing_ok=True)
+            with suppress(OSError):
+                self.status_file.with_name(self.status_file.name + ".new").unlink(missing_ok=True)
+            # Written over the old one it needs no room on the disk, and an old one would lie.
+            with suppress(OSError), self.status_file.open("r+b") as file:
+                file.write(json.dumps(content).encode())
+                file.truncate()
 
     def judged_epochs(self) -> int:
         """Epochs that metrics.jsonl has an evaluation of."""
@@ -133,13 +154,30 @@ class RunFolder:
 
     def write_confusion(self, epoch: int, matrix: Tensor, classes: tuple[str, ...]) -> None:
         """One CSV file per epoch; the first column names the true class."""
-        self.confusion.mkdir(exist_ok=True)
         path = self.confusion / f"epoch{epoch:04d}.csv"
+        with writing(path):
+            self._write_confusion(path, matrix, classes)
+
+    def _write_confusion(self, path: Path, matrix: Tensor, classes: tuple[str, ...]) -> None:
+        self.confusion.mkdir(exist_ok=True)
         with path.open("w", newline="") as file:
             table = csv.writer(file)
             table.writerow(["true \\ predicted", *classes])
             for name, row in zip(classes, matrix.tolist(), strict=True):
                 table.writerow([name, *row])
+
+
+def json_text(values: dict[str, Any]) -> str:
+    """One line of JSON. It has no word for NaN and infinity, which become null.
+
+    >>> json_text({"loss": float("nan"), "top1": 50.0})
+    '{"loss": null, "top1": 50.0}'
+    """
+    plain = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in values.items()
+    }
+    return json.dumps(plain, allow_nan=False)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -167,10 +205,12 @@ class MetricsLog:
         self._events: Any = None
         if folder is None:
             return
-        self._file = folder.metrics_file.open("ab")
-        if self._file.tell() > size:
-            self._file.truncate(size)
-            self._file.seek(size)
+        self._path = folder.metrics_file
+        with writing(self._path):
+            self._file = folder.metrics_file.open("ab")
+            if self._file.tell() > size:
+                self._file.truncate(size)
+                self._file.seek(size)
         if tensorboard:
             try:
                 from torch.utils.tensorboard import SummaryWriter
@@ -179,19 +219,21 @@ class MetricsLog:
                     "--tensorboard needs the package tensorboard. "
                     "Install it with: pip install 'rlawrap[train]'"
                 ) from error
-            self._events = SummaryWriter(str(folder.tensorboard), purge_step=step)
+            with writing(folder.tensorboard):
+                self._events = SummaryWriter(str(folder.tensorboard), purge_step=step)
 
     def write(self, kind: str, values: dict[str, Any]) -> None:
         """Append a line; numbers go to TensorBoard as kind/name too."""
         if self._file is None:
             return
-        line = json.dumps({"kind": kind, **values})
-        self._file.write(line.encode() + b"\n")
-        self._file.flush()
-        if self._events is not None:
-            for name, value in values.items():
-                if isinstance(value, (int, float)) and name != "global_step":
-                    self._events.add_scalar(f"{kind}/{name}", value, values["global_step"])
+        line = json_text({"kind": kind, **values})
+        with writing(self._path):
+            self._file.write(line.encode() + b"\n")
+            self._file.flush()
+            if self._events is not None:
+                for name, value in values.items():
+                    if isinstance(value, (int, float)) and name != "global_step":
+                        self._events.add_scalar(f"{kind}/{name}", value, values["global_step"])
 
     def sync(self) -> int:
         """Bring the lines to the disk; returns the size of the file."""
@@ -201,11 +243,11 @@ class MetricsLog:
         return self._file.tell()
 
     def close(self) -> None:
-        """Close the files."""
-        if self._file is not None:
-            self._file.close()
-        if self._events is not None:
-            self._events.close()
+        """Close the files; what a full disk did not take was an error when it was written."""
+        for file in (self._file, self._events):
+            if file is not None:
+                with suppress(OSError):
+                    file.close()
 
     def __enter__(self) -> MetricsLog:
         return self

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -91,25 +92,42 @@ def read_run(path: str | os.PathLike[str]) -> RunRecord:
 def _read_lines(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
-    *whole, _ = path.read_text().split("\n")  # what follows the last newline is being written
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise TrainError(f"{path}: cannot be read ({error.strerror}).") from error
+    *whole, _ = content.split(b"\n")  # what follows the last newline is being written
     lines = []
     for number, line in enumerate(whole, 1):
         try:
-            lines.append(json.loads(line))
+            values = json.loads(line)
+            if not isinstance(values, dict):
+                raise ValueError("not an object")
         except ValueError as error:
             raise TrainError(f"{path}: line {number} is damaged ({error}).") from error
+        lines.append(values)
     return lines
 
 
-def find_runs(path: str | os.PathLike[str]) -> list[RunRecord]:
-    """The runs in a folder and below it, in order of path. Raises `TrainError` if it is missing."""
+def find_runs(
+    path: str | os.PathLike[str], *, damaged: Callable[[str], None] | None = None
+) -> list[RunRecord]:
+    """The runs in a folder and below it, in order of path. Raises `TrainError` if it is missing.
+
+    damaged: told what is wrong with a run that cannot be read, instead of a `TrainError`.
+    """
     if not Path(path).is_dir():
         raise TrainError(f"{path}: no such folder.")
     found = []
     for folder, below, files in os.walk(path):
         below.sort()
         if {"config.json", "metrics.jsonl"} <= set(files):
-            found.append(read_run(folder))
+            try:
+                found.append(read_run(folder))
+            except TrainError as error:
+                if damaged is None:
+                    raise
+                damaged(str(error))
             below.clear()
     return found
 
@@ -159,7 +177,9 @@ def runs_command(
     """List the runs below a folder as a table."""
     from rich.console import Console
 
-    records = find_runs(folder)
+    records = find_runs(
+        folder, damaged=lambda error: print(f"left out: {error}", file=sys.stderr, flush=True)
+    )
     if not records:
         raise TrainError(f"{folder}: no runs in it or below.")
     console = Console()

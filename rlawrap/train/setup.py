@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
 
 from rlawrap.errors import ConfigError
 from rlawrap.train.build import build_model, input_channels, keep_frozen_norms
 from rlawrap.train.config import TrainConfig
 from rlawrap.train.data.augment import AugmentConfig
 from rlawrap.train.data.opening import open_data
-from rlawrap.train.loader import Batch, Images, PartDataset, make_loader
+from rlawrap.train.loader import Images, PartDataset, PartLoader, make_loader
 from rlawrap.train.optim import make_optimizer
 from rlawrap.train.processes import Processes
 from rlawrap.train.sampler import EvalSampler, TrainSampler, share, steps_per_epoch
@@ -35,14 +37,19 @@ class Equipment:
     stepper: Stepper
     steps: int
     sampler: TrainSampler
-    train_loader: DataLoader[Batch]
+    train_loader: PartLoader
     eval_sampler: EvalSampler
-    test_loader: DataLoader[Batch]
+    test_loader: PartLoader
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes."""
         return self.train_images.classes
+
+    def close(self) -> None:
+        """End the loader processes; nothing of theirs is needed any more."""
+        for loader in (self.train_loader, self.test_loader):
+            loader.kill_workers()
 
     def train_mode(self) -> None:
         """Set the network to training mode, frozen norms apart."""
@@ -183,3 +190,19 @@ def warm_up(equipment: Equipment, config: TrainConfig, processes: Processes) -> 
         equipment.stepper.to_device(images),
         lambda inputs: equipment.stepper.forward(inputs, targets)[0].mean(),
     )
+
+
+@contextmanager
+def kernels(config: TrainConfig, device: torch.device) -> Iterator[None]:
+    """cuDNN's search for fast kernels, or deterministic ones; put back afterwards."""
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    benchmark = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = device.type == "cuda" and not config.deterministic
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+        torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(deterministic)
+        torch.backends.cudnn.benchmark = benchmark

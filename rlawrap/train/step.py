@@ -127,10 +127,15 @@ class Stepper:
         correct = (logits.argmax(1) == labels) * weights
         total = losses.sum()
         self.sums += torch.stack([total, correct.sum()])
-        # The fp16 scaler skips steps that overflow and lowers its scale; below 1 it is hopeless.
-        if self.config.amp != "fp16" or self.scaler.get_scale() < 1:
-            bad = ~torch.isfinite(total) & (self.bad_step < 0)
-            self.bad_step = torch.where(bad, step, self.bad_step)
+        # With fp16, too: the scaler skips gradients that overflow, but this loss was never scaled.
+        bad = ~torch.isfinite(total) & (self.bad_step < 0)
+        self.bad_step = torch.where(bad, step, self.bad_step)
+
+    @torch.no_grad()
+    def weights_are_finite(self) -> bool:
+        """Whether no weight is NaN or infinite."""
+        parts = [torch.isfinite(weight).all() for weight in self.model.parameters()]
+        return not parts or bool(torch.stack(parts).all())
 
     def sums_so_far(self) -> list[float]:
         """Loss, correct answers and images since the last `take_sums`, of this process."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -13,9 +14,13 @@ from types import FrameType
 #: many seconds after the first is a second one.
 SECOND_AFTER = 1.0
 
+#: A scheduler, too, may send SIGTERM to torchrun and to its processes, which pass it on; on a busy
+#: machine that takes longer.
+SECOND_SIGTERM_AFTER = 10.0
+
 
 class StopRequest:
-    """Set by SIGTERM, SIGUSR1 or a first Ctrl-C; a second Ctrl-C ends the process at once."""
+    """Set by SIGTERM, SIGUSR1 or Ctrl-C; a later Ctrl-C or SIGTERM ends the process at once."""
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
@@ -27,7 +32,8 @@ class StopRequest:
     def receive(self, number: int, frame: FrameType | None) -> None:
         """The signal handler."""
         now = time.monotonic()
-        if number == signal.SIGINT and self.signal and now - self.since > SECOND_AFTER:
+        patience = {int(signal.SIGINT): SECOND_AFTER, int(signal.SIGTERM): SECOND_SIGTERM_AFTER}
+        if self.signal and now - self.since > patience.get(number, math.inf):
             raise KeyboardInterrupt
         if self.signal is None:
             self.signal, self.since = signal.Signals(number), now

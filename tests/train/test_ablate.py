@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rlawrap.errors import ConfigError, TrainError
+from rlawrap.errors import CheckpointError, ConfigError, TrainError
 from rlawrap.train import ablate
 from rlawrap.train.ablate import GridRun, Variant, check_grid, dry_run, make_grid, run_grid
 from rlawrap.train.build import build_model
@@ -53,6 +53,31 @@ def test_the_plain_network_is_trained_once_per_seed() -> None:
     ]  # fmt: skip
     assert len(runs) == 2 * len(names)
     assert len({run.config.output for run in runs}) == len(runs)
+
+
+def test_options_of_the_hidden_state_do_not_go_to_the_plain_network() -> None:
+    config = TrainConfig(
+        output="x",
+        arch="cifar_resnet20",
+        model_kwargs={"init": "identity", "in_channels": 1},
+    )
+    runs = make_grid(config, ks=[0, 4], seeds=1)
+    check_grid(runs)
+    plain, rla = (run.config.model_kwargs for run in runs)
+    assert plain == {"in_channels": 1}
+    assert rla == {"init": "identity", "in_channels": 1, "k": 4, "cell": "conv", "source": "output"}
+
+
+def test_weights_that_are_not_there_are_found_out_before_any_run(tmp_path: Path) -> None:
+    config = TrainConfig(output="x", arch="cifar_resnet20", finetune=str(tmp_path / "no"))
+    with pytest.raises(CheckpointError, match="no such file"):
+        check_grid(make_grid(config, ks=[0, 4], seeds=1))
+
+
+def test_a_network_too_large_to_build_is_named() -> None:
+    runs = make_grid(TrainConfig(output="x", arch="cifar_resnet20"), ks=[10**9], seeds=1)
+    with pytest.raises(ConfigError, match=r"conv-output-k1000000000.*cannot be built"):
+        check_grid(runs)
 
 
 def test_a_run_of_the_grid_differs_from_the_others_by_network_seed_and_folder_only() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rlawrap.train import TrainConfig, checkpoint, engine, train
+from rlawrap.train import TrainConfig, checkpoint, judging, train
 from rlawrap.train.best import is_best
 from tests.train.toys import ToyImages, assert_same_run, toy_config, toy_models
 
@@ -30,14 +30,14 @@ def models() -> Iterator[None]:
 @pytest.fixture
 def scores(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[float]], None]:
     """Give the epochs these accuracies."""
-    judge = engine.evaluate_model
+    judge = judging.evaluate_model
 
     def script(values: list[float]) -> None:
         import dataclasses
 
         rest = iter(values)
         monkeypatch.setattr(
-            engine,
+            judging,
             "evaluate_model",
             lambda *a, **options: dataclasses.replace(judge(*a, **options), top1=next(rest)),
         )

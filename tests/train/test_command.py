@@ -123,6 +123,9 @@ def test_a_config_that_is_none(tmp_path: Path) -> None:
         config_from_options({}, base=str(tmp_path / "missing.json"))
     with pytest.raises(ConfigError, match="not JSON"):
         config_from_options({}, base="{nonsense")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="not JSON"):
+        config_from_options({}, base=str(tmp_path / "binary"))
     with pytest.raises(ConfigError, match="one of them"):
         config_from_options({}, base="{}", recipe="rla-32")
 

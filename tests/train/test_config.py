@@ -36,11 +36,45 @@ def test_json_round_trip() -> None:
         ("patience", 0),
         ("device", "tpu"),
         ("lr", float("nan")),
+        ("lr", float("inf")),
+        ("lr", "abc"),
+        ("lr", True),
+        ("timeout", float("inf")),
+        ("timeout", 1e12),
+        ("epochs", 1.5),
+        ("epochs", True),
+        ("nesterov", 1),
+        ("freeze", "stem"),
+        ("freeze", [1]),
+        ("model_kwargs", [1]),
+        ("model_kwargs", {"k": float("nan")}),
+        ("augment", 3),
+        ("output", 3),
+        ("data_root", 3),
     ],
 )
 def test_a_value_that_makes_no_sense_is_named(field: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=rf"{field}="):
         TrainConfig(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("augment", "message"),
+    [
+        ({"foo": 1}, "AugmentConfig has no field foo"),
+        ({"scale": [0.5]}, "scale=.*a list of 2"),
+        ({"scale": 0.5}, "scale=0.5: expected a list"),
+        ({"mixup": float("nan")}, "mixup=nan: expected a finite number"),
+        ({"resize": -5}, "resize=-5"),
+        ({"ratio": [2, 1]}, "ratio="),
+        ({"mean": ["x"]}, "mean="),
+    ],
+)
+def test_an_augmentation_that_makes_no_sense_is_named(
+    augment: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        TrainConfig.from_dict({"augment": augment})
 
 
 def test_combinations_that_make_no_sense() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 from collections.abc import Iterator
@@ -11,7 +12,8 @@ import torch
 from torch import Tensor
 
 from rlawrap.errors import ConfigError, DataError, TrainError
-from rlawrap.train import checkpoint, engine, train
+from rlawrap.train import checkpoint, judging, train
+from rlawrap.train.sampler import epoch_order
 from tests.train.toys import Group, ToyImages, metrics, toy_config, toy_models, wait_for
 
 
@@ -85,9 +87,44 @@ def test_a_loss_that_is_not_finite_stops_with_the_step_and_the_last_good_checkpo
     assert status["state"] == "failed" and "not finite" in status["message"]
 
 
-def engine_step_of(index: int, seed: int, epoch: int) -> int:
-    from rlawrap.train.sampler import epoch_order
+def test_a_test_loss_that_is_not_finite_stops_before_anything_is_called_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge, calls = judging.evaluate_model, iter(range(9))
 
+    def scripted(*args: Any, **kwargs: Any) -> Any:
+        loss = float("nan") if next(calls) == 1 else 0.5
+        return dataclasses.replace(judge(*args, **kwargs), loss=loss)
+
+    monkeypatch.setattr(judging, "evaluate_model", scripted)
+    config = toy_config(tmp_path, save_every=1, keep=9, ema=0.0)
+    with pytest.raises(TrainError, match="the test loss is not finite") as caught:
+        train(config, data=data())
+    assert "after step 4 of epoch 2" in str(caught.value)
+    # The newest one holds the weights that were judged.
+    newest, good, *_ = checkpoint.saved(tmp_path / "checkpoints")
+    assert (newest.epoch, newest.step, good.step) == (1, 5, 4)
+    assert f"The last good checkpoint is {good.path}." in str(caught.value)
+    assert checkpoint.read(tmp_path / "best.pt")["position"] == {"epoch": 1, "step": 0}
+    assert [line["epoch"] for line in metrics(tmp_path) if line["kind"] == "eval"] == [0]
+    assert json.loads((tmp_path / "status.json").read_text())["state"] == "failed"
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
+    config = toy_config(tmp_path, lr=1e38, save_every=1, model_kwargs={"scale": 1e4})
+    with pytest.raises(TrainError, match=r"the weights are not finite.*No checkpoint is there"):
+        train(config, data=data())
+    assert checkpoint.saved(tmp_path / "checkpoints") == []
+
+
+def test_with_fp16_a_loss_that_is_not_finite_stops_too(tmp_path: Path) -> None:
+    config = toy_config(tmp_path, amp="fp16", ema=0.0, model_kwargs={"scale": 1e38})
+    with pytest.raises(TrainError, match=r"loss is not finite.*step 0 of epoch 1"):
+        train(config, data=data())
+    assert checkpoint.saved(tmp_path / "checkpoints") == []
+
+
+def engine_step_of(index: int, seed: int, epoch: int) -> int:
     return epoch_order(40, seed, epoch).tolist().index(index) // 9
 
 
@@ -95,14 +132,12 @@ def test_early_stopping_and_the_best_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scores = iter([50.0, 60.0, 60.0, 55.0, 70.0])
-    judge = engine.evaluate_model
+    judge = judging.evaluate_model
 
     def scripted(*args: Any, **kwargs: Any) -> Any:
-        import dataclasses
-
         return dataclasses.replace(judge(*args, **kwargs), top1=next(scores))
 
-    monkeypatch.setattr(engine, "evaluate_model", scripted)
+    monkeypatch.setattr(judging, "evaluate_model", scripted)
     config = toy_config(tmp_path, epochs=9, patience=2, ema=0.0)
     result = train(config, data=data())
     assert result.epoch == 4 and result.best is not None
@@ -149,6 +184,27 @@ def test_an_error_in_the_first_process_ends_all_with_its_message(
     group = Group(2, toy_config(tmp_path / "run", lr=0.5))
     assert group.wait() == [2, 2]
     assert "lr: 0.05 there, 0.5 now" in group.errors()
+
+
+def test_an_error_in_another_process_is_in_the_status(tmp_path: Path) -> None:
+    config = toy_config(tmp_path / "run", batch_size=8)
+    index = epoch_order(40, config.seed, 0)[7].item()  # the last of the batch: of process 1
+    group = Group(2, config, images={"bad": {index: 9}})
+    assert group.wait() in ([1, 2], [-6, 2])
+    status = json.loads((tmp_path / "run" / "status.json").read_text())
+    assert status["state"] == "failed"
+    assert status["message"].startswith(f"process 1: image {index}: label 9")
+
+
+def test_an_error_that_is_none_of_ours_is_in_the_status_too(tmp_path: Path) -> None:
+    class Broken(ToyImages):
+        def load(self, index: int, *, seed: int, epoch: int) -> tuple[Tensor, int]:
+            raise ZeroDivisionError("of the images")
+
+    with pytest.raises(ZeroDivisionError):
+        train(toy_config(tmp_path), data=(Broken(40), ToyImages(10)))
+    status = json.loads((tmp_path / "status.json").read_text())
+    assert (status["state"], status["message"]) == ("failed", "ZeroDivisionError('of the images')")
 
 
 def test_a_lost_process_ends_the_others_and_nothing_is_saved_after_it(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from rlawrap.errors import ConfigError
 from rlawrap.train import TrainConfig
-from rlawrap.train.launch import Launch, count_processes, torchrun_arguments
+from rlawrap.train.launch import Launch, count_processes, note_end, torchrun_arguments
 from rlawrap.train.runlog import RunFolder
 
 ROOT = Path(__file__).parents[2]
@@ -54,6 +54,16 @@ def test_a_port_in_use_is_said() -> None:
         endpoint = f"127.0.0.1:{other.getsockname()[1]}"
         with pytest.raises(ConfigError, match=r"in use.*another port"):
             torchrun_arguments(TrainConfig(), Launch(nproc="1", endpoint=endpoint))
+
+
+def test_a_status_left_at_running_is_replaced(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.write_status("running", epoch=3)
+    note_end(folder, "process 1 ended with exit code -9")
+    ended = {"state": "failed", "epoch": 3, "message": "process 1 ended with exit code -9"}
+    assert folder.status() == ended
+    note_end(folder, "something else")
+    assert folder.status() == ended
 
 
 def test_sigterm_to_the_launcher_saves_in_all_and_exits_with_0(tmp_path: Path) -> None:

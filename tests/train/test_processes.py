@@ -64,6 +64,11 @@ def test_who_does_not_come_is_not_waited_for_for_ever(monkeypatch: pytest.Monkey
         pass
 
 
+def test_a_device_of_another_kind() -> None:
+    with pytest.raises(ConfigError, match="device='tpu': choose one of auto, cpu, cuda"):
+        choose_device("tpu", 0)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_a_device_that_is_not_there() -> None:
     assert choose_device("auto", 0) == torch.device("cpu")

@@ -56,6 +56,10 @@ def test_damaged_and_missing_folders(tmp_path: Path) -> None:
     (path / "metrics.jsonl").write_text('{"kind": "train"}\n{"kind"\n{"kind": "eval"}\n')
     with pytest.raises(TrainError, match=r"metrics\.jsonl: line 2 is damaged"):
         read_run(path)
+    for content, line in ((b'{"kind": "train"}\n\xff\xfe\n', 2), (b"[1]\n", 1)):
+        (path / "metrics.jsonl").write_bytes(content)
+        with pytest.raises(TrainError, match=rf"metrics\.jsonl: line {line} is damaged"):
+            read_run(path)
     (path / "config.json").write_text("{")
     with pytest.raises(TrainError, match=r"config\.json: cannot be read"):
         read_run(path)
@@ -81,6 +85,17 @@ def test_runs_are_found_at_any_depth_and_listed(
     ]  # fmt: skip
     with pytest.raises(TrainError, match="no runs"):
         runs_command(tmp_path / "c")
+
+
+def test_a_damaged_run_is_left_out_of_the_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(tmp_path / "a", [50])
+    (write_run(tmp_path / "b", [60]) / "metrics.jsonl").write_bytes(b"\xff\n")
+    runs_command(tmp_path)
+    out, err = capsys.readouterr()
+    assert [line.split()[0] for line in out.splitlines()] == ["run", "a"]
+    assert err.startswith("left out: ") and "b/metrics.jsonl: line 1 is damaged" in err
 
 
 def test_best_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

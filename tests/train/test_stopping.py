@@ -19,6 +19,17 @@ def test_signals_are_collected_and_handlers_put_back(number: signal.Signals) -> 
     assert signal.getsignal(number) == before
 
 
+def test_a_later_second_sigterm_ends_at_once_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    with stop_on_signals() as request:
+        for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGUSR1):
+            os.kill(os.getpid(), number)
+        assert request and request.signal == signal.SIGUSR1
+        monkeypatch.setattr(stopping, "SECOND_SIGTERM_AFTER", -1.0)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
 def test_only_a_later_second_ctrl_c_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     with stop_on_signals() as request:
         for _ in range(2):  # torchrun repeats what the terminal has sent

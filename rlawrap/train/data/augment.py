@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -12,6 +12,7 @@ from torchvision.transforms import v2
 
 from rlawrap.errors import ConfigError
 from rlawrap.train.data.seeding import local_randomness
+from rlawrap.train.fields import check_fields
 
 Transform = Callable[[Tensor], Tensor]
 
@@ -51,12 +52,7 @@ class AugmentConfig:
     resize: int | None = None
 
     def __post_init__(self) -> None:
-        for field in fields(self):  # lists come from JSON
-            value = getattr(self, field.name)
-            if isinstance(value, list):
-                object.__setattr__(self, field.name, tuple(value))
-        if self.crop not in ("resized", "padded", "none"):
-            raise ConfigError(f"crop={self.crop!r}: choose 'resized', 'padded' or 'none'.")
+        check_fields(self)
         for name in ("flip", "erase"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name}={getattr(self, name)}: a probability is in 0..1.")
@@ -65,6 +61,10 @@ class AugmentConfig:
                 raise ConfigError(f"{name}={getattr(self, name)}: must not be negative.")
         if not 0 < self.scale[0] <= self.scale[1] <= 1:
             raise ConfigError(f"scale={self.scale}: give a range within 0..1, low end first.")
+        if not 0 < self.ratio[0] <= self.ratio[1]:
+            raise ConfigError(f"ratio={self.ratio}: give a positive range, low end first.")
+        if self.resize is not None and self.resize < 1:
+            raise ConfigError(f"resize={self.resize}: must be at least 1.")
         if not 0 <= self.magnitude <= 30:
             raise ConfigError(f"magnitude={self.magnitude}: RandAugment knows 0 to 30.")
         if self.std is not None and min(self.std) <= 0:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from rlawrap.errors import ConfigError, DataError
+from rlawrap.errors import ConfigError, DataError, UnreadableError
 from rlawrap.train.data.augment import AugmentConfig, eval_transform, train_transform
 from rlawrap.train.data.seeding import derive_seed, local_randomness
 
@@ -103,11 +103,14 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
 
         A damaged image raises `DataError` with its name; with on_bad_image="skip" it is logged
         and zeros with the label `SKIPPED` (-100) are returned, for `drop_skipped` to take out.
+        A file that cannot be read at all raises `UnreadableError` in either case.
         """
         if not 0 <= index < len(self):
             raise IndexError(f"image {index} of {len(self)}")
         try:
             image = to_channels(self.source.read(self._at(index)), self.in_channels)
+        except UnreadableError:
+            raise  # a disk that is gone would make every image a bad one
         except DataError as error:
             if self.on_bad_image == "fatal":
                 raise

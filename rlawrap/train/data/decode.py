@@ -10,12 +10,20 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from rlawrap.errors import DataError
+from rlawrap.errors import DataError, UnreadableError
 
 OBJECT = re.compile(r" ?<_io\.BytesIO object at \w+>")  # Pillow puts it where the name would be
 EXTENSIONS = frozenset(
     {".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
 )
+
+
+def unreadable(name: str, error: OSError) -> UnreadableError:
+    """The error for a file that could not be opened or read."""
+    return UnreadableError(
+        f"{name}: cannot be read ({error.strerror}). See that the data is there and that its disk "
+        "works; such an image is never skipped."
+    )
 
 
 def decode(content: bytes, channels: int, name: str) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rlawrap.errors import DataError
 from rlawrap.train.data.dataset import Split
-from rlawrap.train.data.decode import EXTENSIONS, decode
+from rlawrap.train.data.decode import EXTENSIONS, decode, unreadable
 from rlawrap.train.data.index import SampleIndex, Watched, holdout, load_or_build, stamp_of
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -44,7 +44,7 @@ class FolderSource:
         try:
             content = Path(name).read_bytes()
         except OSError as error:
-            raise DataError(f"{name}: cannot be read ({error.strerror}).") from error
+            raise unreadable(name, error) from error
         return decode(content, self.channels, name)
 
     def name(self, index: int) -> str:

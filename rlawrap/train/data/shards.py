@@ -20,7 +20,7 @@ from torch import Tensor
 
 from rlawrap.errors import DataError
 from rlawrap.train.data.dataset import Split
-from rlawrap.train.data.decode import EXTENSIONS, decode
+from rlawrap.train.data.decode import EXTENSIONS, decode, unreadable
 from rlawrap.train.data.folder import IMAGENET_MEAN, IMAGENET_STD, SPLIT_FOLDERS, split_folder
 from rlawrap.train.data.index import SampleIndex, Watched, holdout, load_or_build, stamp_of
 
@@ -52,7 +52,7 @@ class ShardSource:
             # pread has no file position, so that forked workers may share a descriptor.
             content = os.pread(self._descriptor(shard), size, offset)
         except OSError as error:
-            raise DataError(f"{name}: cannot be read ({error.strerror}).") from error
+            raise unreadable(name, error) from error
         if len(content) != size:
             raise DataError(f"{name}: the shard ends within it.")
         return decode(content, self.channels, name)
@@ -133,7 +133,13 @@ def _class_names(root: Path) -> tuple[str, ...] | None:
     path = root / CLASS_NAMES
     if not path.is_file():
         return None
-    return tuple(line.strip() for line in path.read_text().splitlines() if line.strip())
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text ({error}); write a class name a line.") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
+    return tuple(line.strip() for line in text.splitlines() if line.strip())
 
 
 def _index(root: Path, shards: list[Path], classes: tuple[str, ...] | None) -> SampleIndex:

@@ -83,6 +83,9 @@ def test_without_splits_a_tenth_is_held_out(tmp_path: Path) -> None:
 def test_class_names_come_from_a_file(shards: Path) -> None:
     (shards / "classes.txt").write_text("ant\nbee\ncow\n")
     assert open_data(shards, image_size=16).classes == ("ant", "bee", "cow")
+    (shards / "classes.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match=r"classes\.txt: not UTF-8 text"):
+        open_data(shards)
     (shards / "classes.txt").write_text("ant\nbee\n")
     with pytest.raises(DataError, match=r"label 2 is out of range \(0 to 1\)"):
         open_data(shards, image_size=16)
