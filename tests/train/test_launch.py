@@ -105,8 +105,9 @@ def test_an_error_that_no_restart_can_cure_is_said_once(tmp_path: Path) -> None:
         timeout=120,
     )
     assert (done.returncode, done.stdout) == (2, "")
-    lines = done.stderr.splitlines()
+    # A process that ends while another still listens makes torch log it: "[W1124 ...".
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("[W")]
     # Both processes may say it before torchrun ends the second, but not again after a restart.
     assert 1 <= len(lines) <= 2
-    assert all("nothing: no such folder" in line for line in lines)
+    assert [line for line in lines if "nothing: no such folder" not in line] == []
     assert not (tmp_path / "run").exists()
