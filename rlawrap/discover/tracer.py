@@ -227,7 +227,10 @@ class RLATracer(fx.Tracer):
 
     def hold(self, condition: Any) -> None:
         """The graph checks a condition that was taken to hold while tracing."""
-        message = "this network was traced for inputs of another size or kind"
+        message = (
+            "this network was traced for inputs of another size or kind, with which its forward "
+            "goes another way; give apply an input like this one as example_input="
+        )
         self.create_proxy("call_function", torch._assert, (condition, message), {})
 
     def to_bool(self, obj: fx.Proxy) -> bool:

@@ -7,7 +7,7 @@ import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -154,12 +154,22 @@ def steering(spec: NetSpec) -> dict[str, Any]:
 
 
 def check(case: Case) -> Outcome:
-    """All invariants for one case."""
+    """All invariants for one case.
+
+    Of a forward that goes another way at its own size than at all sizes tried (a strided block adds
+    its input where both are one pixel), they hold at that size when the advice is followed.
+    """
     with without_onednn(case.net):
-        return _check(case)
+        try:
+            return _check(case)
+        except AssertionError as error:
+            if "as example_input=" not in str(error) or case.net.give_example:
+                raise
+            given = replace(case, net=replace(case.net, give_example=True))
+            return _check(given, other_sizes=False)
 
 
-def _check(case: Case) -> Outcome:
+def _check(case: Case, *, other_sizes: bool = True) -> Outcome:
     spec = case.net
     try:
         net = build(spec)
@@ -181,9 +191,9 @@ def _check(case: Case) -> Outcome:
     first = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     every_block_is_found(net, spec, plan)
     same_keys(net, model)
-    same_function(case, net, model)
+    same_function(case, net, model, other_sizes)
     model.load_state_dict(first)
-    hidden_state_is_used(case, net, model)
+    hidden_state_is_used(case, net, model, other_sizes)
     plan_round_trip(case, net, model, plan, steer)
     copies(case, net, model)
     model.load_state_dict(first)
@@ -232,12 +242,13 @@ def ends_in_a_pixel(net: nn.Module, spec: NetSpec) -> bool:
     return 1 in pixels
 
 
-def same_function(case: Case, net: nn.Module, model: nn.Module) -> None:
+def same_function(case: Case, net: nn.Module, model: nn.Module, other_sizes: bool) -> None:
     """Eval and train mode, running statistics after a step, other batch and image sizes."""
     spec, tolerance = case.net, TOLERANCE[case.net.dtype]
     demand(model.training == net.training, "the mode of the network changed")
     close(run(net, spec), run(model, spec), tolerance, "eval mode")
-    for batch, size in ((1, spec.size), (3, tuple(n + 5 + 2 * i for i, n in enumerate(spec.size)))):
+    larger = tuple(n + 5 + 2 * i for i, n in enumerate(spec.size))
+    for batch, size in ((1, spec.size), (3, larger))[: 1 + other_sizes]:
         try:
             expected = run(net, spec, batch=batch, size=size)
         except RuntimeError:
@@ -311,11 +322,11 @@ def randomise_rla(model: nn.Module, seed: int) -> None:
                 parameter.copy_(noise / fan + shift)
 
 
-def hidden_state_is_used(case: Case, net: nn.Module, model: nn.Module) -> None:
+def hidden_state_is_used(case: Case, net: nn.Module, model: nn.Module, other_sizes: bool) -> None:
     """Random rla weights change the outputs, at any batch and size the base takes."""
     spec = case.net
     larger = tuple(n + 3 + 4 * i for i, n in enumerate(spec.size))
-    for inputs in ({}, {"batch": 2, "size": larger}):
+    for inputs in ({}, {"batch": 2, "size": larger})[: 1 + other_sizes]:
         try:
             base = run(net, spec, **inputs)
         except RuntimeError:
