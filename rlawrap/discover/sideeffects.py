@@ -21,9 +21,6 @@ from torch import fx, nn
 
 from rlawrap.discover.overwrites import writes_in_place
 
-#: Attributes that PyTorch or tracing itself sets.
-_OWN = ("training", "_tensor_constant")
-
 
 def random_states() -> tuple[Any, ...]:
     """The states of the random generators that a forward may draw from outside the graph."""
@@ -120,7 +117,7 @@ class Attributes:
         plain: list[tuple[str, str]] = []
         others: list[tuple[str, str]] = []
         for path, module, kept in self._kept:
-            now = {k: v for k, v in vars(module).items() if not k.startswith(_OWN)}
+            now = _attributes(module)
             for name in {**kept.attributes, **now}:
                 if name in ("_buffers", "_parameters", "_modules"):
                     continue
@@ -149,10 +146,16 @@ class Attributes:
 _MISSING = object()
 
 
+def _attributes(module: nn.Module) -> dict[str, Any]:
+    """All but the mode, and the constants that tracing itself adds to the root."""
+    own = vars(module).items()
+    return {k: v for k, v in own if k != "training" and not k.startswith("_tensor_constant")}
+
+
 def _keep(module: nn.Module) -> _Kept:
-    attributes = {k: v for k, v in vars(module).items() if not k.startswith(_OWN)}
+    attributes = _attributes(module)
     contents = {
-        k: copy_of(v)
+        k: _copy_of(v)
         for k, v in attributes.items()
         if isinstance(v, (list, dict, set)) and not k.startswith("_")
     }
@@ -165,13 +168,13 @@ def _keep(module: nn.Module) -> _Kept:
     )
 
 
-def copy_of(value: Any) -> Any:
+def _copy_of(value: Any) -> Any:
     """A shallow copy of a list, a dict or a set, as a plain one."""
     return dict(value) if isinstance(value, dict) else list(value)
 
 
 def _same_contents(value: Any, before: Any) -> bool:
-    now = copy_of(value)
+    now = _copy_of(value)
     if isinstance(now, dict):
         return list(now) == list(before) and all(_same(before[k], v) for k, v in now.items())
     return len(now) == len(before) and all(map(_same, before, now))

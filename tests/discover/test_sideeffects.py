@@ -59,6 +59,7 @@ class Sets(Doing):
     class Side(Doing.Side):
         def forward(self, x: Tensor) -> Tensor:
             self.calls += 1
+            self.training_steps = self.calls
             self.seen.append(x)
             self.penalty = x.square().mean()
             return x
@@ -161,9 +162,14 @@ def test_an_attribute_that_forward_sets_is_told_of() -> None:
     base = Sets()
     with pytest.warns(rlawrap.RLAWarning, match="module 'side' .Side. sets its") as caught:
         model = rlawrap.apply(base, k=4)
-    told = [w for name in ("calls", "seen", "penalty") for w in caught if f"'{name}'" in str(w)]
-    assert len(told) == len(caught) == 3
-    assert sum("sets its attribute" in note for note in model.plan.notes) == 3
+    told = [
+        w
+        for name in ("calls", "seen", "penalty", "training_steps")
+        for w in caught
+        if f"'{name}'" in str(w)
+    ]
+    assert len(told) == len(caught) == 4
+    assert sum("sets its attribute" in note for note in model.plan.notes) == 4
     assert base.side.calls == model.side.calls == 0
     assert base.side.seen == model.side.seen == []
     assert not hasattr(model.side, "penalty")
