@@ -15,6 +15,7 @@ from rlawrap.errors import (
     DataError,
     PlanError,
     RLAError,
+    RLAWarning,
     TraceError,
     TrainError,
 )
@@ -22,7 +23,6 @@ from rlawrap.official import load_official, official_state_dict
 from rlawrap.plan import Block, Plan, Stage
 from rlawrap.splice import (
     RLAModel,
-    RLAWarning,
     apply,
     backbone,
     disabled,

@@ -1,4 +1,4 @@
-"""The errors rlawrap raises. Catch `RLAError` to catch them all."""
+"""The errors and the warning of rlawrap. Catch `RLAError` to catch all errors."""
 
 from __future__ import annotations
 
@@ -33,3 +33,7 @@ class UnreadableError(DataError):
 
 class TrainError(RLAError):
     """A training run that cannot start, resume or go on."""
+
+
+class RLAWarning(UserWarning):
+    """An option without effect on the given network, or what a rewritten network cannot do."""

@@ -11,14 +11,14 @@ from torch import fx, nn
 
 from rlawrap.attention.layers import ECA, SE, eca_kernel
 from rlawrap.attention.rewrite import optional_arguments, pass_through
-from rlawrap.discover import Traced, trace_model
+from rlawrap.capture.probes import fake_inputs
+from rlawrap.capture.trace import Trace
 from rlawrap.discover.blocks import BlockChoice
-from rlawrap.discover.flow import Flow
 from rlawrap.discover.inspect import make_plan
-from rlawrap.discover.probes import fake_inputs
-from rlawrap.discover.refs import References
-from rlawrap.discover.trace import Trace
 from rlawrap.errors import ConfigError, PlanError
+from rlawrap.flow.dataflow import Flow
+from rlawrap.flow.references import References
+from rlawrap.flow.traced import Traced, trace_model
 from rlawrap.plan import Block, Plan
 from rlawrap.splice import RLAModel
 

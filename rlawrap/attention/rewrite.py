@@ -15,8 +15,11 @@ from typing import Any
 from torch import fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from rlawrap.discover.refs import References, name_alike
-from rlawrap.discover.trace import Trace, make_shadow, trace_graph, unify
+from rlawrap.capture.shadow import make_shadow
+from rlawrap.capture.trace import Trace
+from rlawrap.capture.tracing import trace_graph
+from rlawrap.capture.unify import unify
+from rlawrap.flow.references import References, name_alike
 
 #: A value of the module's own forward (a reference, as in `rlawrap.plan`) and a child's name.
 Insertion = tuple[str, str]

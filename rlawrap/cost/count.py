@@ -18,7 +18,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from rlawrap.discover.trace import make_shadow
+from rlawrap.capture.shadow import make_shadow
 from rlawrap.errors import PlanError
 
 aten = torch.ops.aten

@@ -10,15 +10,15 @@ from typing import Any
 
 from torch import fx, nn
 
-from rlawrap.discover.flow import Flow
+from rlawrap.capture.trace import Frame
 from rlawrap.discover.owners import OwnerRules, blank_numbers, inside, numbered
 from rlawrap.discover.parts import convolving_parts, passed_over
 from rlawrap.discover.plain import plain_steps
-from rlawrap.discover.refs import tensors_of
 from rlawrap.discover.regions import Found, extend_output, looping_steps, step_regions
-from rlawrap.discover.tracer import Frame
 from rlawrap.discover.whole import whole_blocks
 from rlawrap.errors import PlanError
+from rlawrap.flow.dataflow import Flow
+from rlawrap.flow.references import tensors_of
 
 BlockChoice = type | str | Sequence[Any] | Callable[[str, nn.Module], bool]
 

@@ -2,102 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from torch import fx, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
+from rlawrap.capture.probes import first_input_channels
 from rlawrap.discover.blocks import BlockChoice, BlockFinder
-from rlawrap.discover.conditions import Conditions
-from rlawrap.discover.flow import Flow
-from rlawrap.discover.overwrites import relink
-from rlawrap.discover.probes import first_input_channels
-from rlawrap.discover.refs import References, name_alike
-from rlawrap.discover.refusals import refuse_wrapped
-from rlawrap.discover.several import of_several_inputs
-from rlawrap.discover.shapes import measure, measure_at
 from rlawrap.discover.stages import StageChoice, group, link
-from rlawrap.discover.trace import (
-    Trace,
-    make_shadow,
-    trace_graph,
-    unify,
-)
-from rlawrap.discover.tracer import as_leaves
 from rlawrap.discover.wiring import Wired, wire
 from rlawrap.errors import PlanError
+from rlawrap.flow.dataflow import Flow
+from rlawrap.flow.references import References
+from rlawrap.flow.traced import Traced, trace_model
 from rlawrap.plan import Block, Plan, Stage
-
-
-@dataclass
-class Traced:
-    """A network's traces: one that serves both modes, or one for each where they differ."""
-
-    flow: Flow
-    training: Flow | None
-    notes: list[str] = field(default_factory=list)
-    example: Any = None
-    #: Notes that `apply` warns of.
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def trace(self) -> Trace:
-        return self.flow.trace
-
-
-def trace_model(
-    model: nn.Module,
-    *,
-    leaf_modules: Iterable[type | str] = (),
-    example_input: Any = None,
-    call: str = "inspect(model)",
-) -> Traced:
-    """Trace a shadow of `model` in both modes and measure every shape; the model is untouched.
-
-    Raises `PlanError` for a wrapped model or one that runs at no size tried, `TraceError` where
-    `torch.fx` cannot follow its forward.
-    """
-    refuse_wrapped(model, call)
-    leaves = as_leaves(leaf_modules)
-    paths = [path for path, _ in model.named_modules(remove_duplicate=False)]
-    for leaf in leaves:
-        if isinstance(leaf, str) and leaf not in paths:
-            near = difflib.get_close_matches(leaf, paths, n=4)
-            hint = f" Paths near it: {', '.join(near)}." if near else ""
-            raise PlanError(f"leaf_modules=: the model has no module {leaf!r}.{hint}")
-    fake_mode = FakeTensorMode(allow_non_fake_inputs=True)
-    shadow = make_shadow(model, fake_mode)
-    given = list(example_input) if isinstance(example_input, dict) else []
-    settings: dict[str, Any] = {
-        "leaf_modules": leaves,
-        "given": given,
-        "conditions": partial(Conditions, example=example_input),
-    }
-    evaluated = trace_graph(shadow, fake_mode, training=False, **settings)
-    trained = trace_graph(shadow, fake_mode, training=True, **settings)
-    one = unify(evaluated, trained)
-    relink(evaluated)
-    if one is None:
-        relink(trained)
-        name_alike(evaluated, trained)
-    shapes, notes = measure(evaluated, example_input, also=None if one is not None else trained)
-    flow = Flow(evaluated, shapes)
-    if one is not None:
-        training = None
-    elif example_input is None:
-        training = Flow(trained, measure_at(trained, shapes.inputs[0]))
-    else:
-        training = Flow(trained, measure(trained, example_input)[0])
-    warned = tuple(dict.fromkeys((*evaluated.unset, *trained.unset, *of_several_inputs(flow))))
-    notes += warned
-    if training is not None:
-        notes.append("training mode runs another graph than eval mode; both are rewritten")
-    return Traced(flow, training, notes, example_input, warned)
 
 
 def inspect(

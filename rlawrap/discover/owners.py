@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from torch import fx, nn
 from torch.nn.utils.parametrize import type_before_parametrizations
 
-from rlawrap.discover.flow import Flow
-from rlawrap.discover.tracer import Frame
+from rlawrap.capture.trace import Frame
+from rlawrap.flow.dataflow import Flow
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 from torch import fx
 
-from rlawrap.discover.flow import Flow
+from rlawrap.capture.trace import Frame
 from rlawrap.discover.owners import OwnerRules
-from rlawrap.discover.refs import tensors_of
-from rlawrap.discover.tracer import Frame
+from rlawrap.flow.dataflow import Flow
+from rlawrap.flow.references import tensors_of
 
 
 @dataclass

@@ -6,10 +6,10 @@ import fnmatch
 from collections.abc import Sequence
 from itertools import pairwise
 
-from rlawrap.discover.flow import Flow
-from rlawrap.discover.geometry import route
 from rlawrap.discover.wiring import Wired
 from rlawrap.errors import PlanError
+from rlawrap.flow.dataflow import Flow
+from rlawrap.flow.geometry import route
 
 StageChoice = Sequence[int | str | Sequence[str]]
 

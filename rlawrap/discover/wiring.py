@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from torch import fx
 
-from rlawrap.discover.flow import Flow
 from rlawrap.discover.regions import Found
+from rlawrap.flow.dataflow import Flow
 
 
 @dataclass

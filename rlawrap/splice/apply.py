@@ -10,19 +10,20 @@ from typing import Any
 import torch
 from torch import nn
 
+from rlawrap.capture.leaves import as_leaves
+from rlawrap.capture.trace import Trace
 from rlawrap.config import RLAConfig
+from rlawrap.design.resolve import Design, resolve
 from rlawrap.discover.blocks import BlockChoice
-from rlawrap.discover.inspect import Traced, make_plan, trace_model
+from rlawrap.discover.inspect import make_plan
 from rlawrap.discover.stages import StageChoice
-from rlawrap.discover.trace import Trace
-from rlawrap.discover.tracer import as_leaves
 from rlawrap.errors import ConfigError, PlanError
+from rlawrap.flow.traced import Traced, trace_model
 from rlawrap.plan import Plan
 from rlawrap.splice.edit import GraphEditor
+from rlawrap.splice.hidden import build, initialise
 from rlawrap.splice.model import RLAModel
-from rlawrap.splice.modules import build, initialise
 from rlawrap.splice.names import refuse_names
-from rlawrap.splice.resolve import Design, resolve
 
 
 def apply(

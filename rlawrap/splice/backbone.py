@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import fx, nn
 
-from rlawrap.discover.overwrites import writes_in_place
+from rlawrap.capture.overwrites import writes_in_place
 from rlawrap.errors import PlanError
 from rlawrap.splice.access import checked
 from rlawrap.splice.model import RLAModel

@@ -15,7 +15,7 @@ import torch
 from torch import fx, nn
 from torch.utils.checkpoint import checkpoint
 
-from rlawrap.discover.overwrites import writes_in_place
+from rlawrap.capture.overwrites import writes_in_place
 from rlawrap.splice.inplace import aliases
 
 

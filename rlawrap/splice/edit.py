@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from rlawrap.discover.geometry import Resize, Step
-from rlawrap.discover.refs import References
-from rlawrap.discover.trace import Trace
+from rlawrap.capture.trace import Trace
+from rlawrap.design.resolve import BlockDesign, Design
 from rlawrap.errors import PlanError
+from rlawrap.flow.geometry import Resize, Step
+from rlawrap.flow.references import References
 from rlawrap.splice.inplace import protect
-from rlawrap.splice.resolve import BlockDesign, Design
 
 
 class GraphEditor:

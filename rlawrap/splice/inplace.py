@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from rlawrap.discover.ops import name_of
-from rlawrap.discover.overwrites import writes_in_place
+from rlawrap.capture.overwrites import writes_in_place
+from rlawrap.capture.trace import name_of
 
 _OUT_OF_PLACE = {
     operator.iadd: operator.add,

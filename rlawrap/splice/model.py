@@ -13,8 +13,8 @@ from torch import fx, nn
 from rlawrap.config import RLAConfig
 from rlawrap.plan import Plan
 from rlawrap.splice.checkpointing import checkpointed
-from rlawrap.splice.modes import Modes, ModeWatch
-from rlawrap.splice.modules import Hidden
+from rlawrap.splice.hidden import Hidden
+from rlawrap.splice.mode_watch import Modes, ModeWatch
 from rlawrap.splice.overrides import forward_extra_state, set_mode, sets_modes
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from torch import fx, nn
 
 from rlawrap.errors import PlanError
 from rlawrap.splice.backbone import Backbone
+from rlawrap.splice.hidden import Hidden
 from rlawrap.splice.model import RLAModel
-from rlawrap.splice.modules import Hidden
 
 #: What gives way: the values that `model.rla` holds as well, and what GraphModule shows and neither
 #: it nor this package reads by these names. `meta` cannot: torch.compile reads it.

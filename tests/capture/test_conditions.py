@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import rlawrap
-from tests.discover.asking import (
+from tests.capture.asking import (
     Asserts,
     Block,
     Chunks,

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import rlawrap
-from rlawrap.discover.geometry import Pad, Pool, pools_for
-from rlawrap.discover.windows import Window
+from rlawrap.flow.geometry import Pad, Pool, pools_for
+from rlawrap.flow.windows import Window
 
 SIZES = range(7, 40)
 WINDOWS = [

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from rlawrap.discover.trace import Trace
+from rlawrap.capture.trace import Trace
 from rlawrap.errors import PlanError
 
 Shape = tuple[int, ...]

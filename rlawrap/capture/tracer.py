@@ -8,43 +8,17 @@ import operator
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
 import torch
 from torch import fx, nn
 
-from rlawrap.discover.factories import packed_sizes
-from rlawrap.discover.sideeffects import Modes, asks_only, random_states
-from rlawrap.errors import PlanError
-
-#: One module call: its path and how many calls of that module came before it.
-Frame = tuple[str, int]
-
-_LEAF_BASES: tuple[type, ...] = (
-    nn.modules.conv._ConvNd,
-    nn.Linear,
-    nn.modules.batchnorm._NormBase,
-    nn.GroupNorm,
-    nn.LayerNorm,
-    nn.RMSNorm,
-    nn.LocalResponseNorm,
-    nn.modules.dropout._DropoutNd,
-    nn.ReLU,
-    nn.ReLU6,
-    nn.GELU,
-    nn.SiLU,
-    nn.Hardswish,
-    nn.Hardsigmoid,
-    nn.LeakyReLU,
-    nn.ELU,
-    nn.PReLU,
-    nn.Sigmoid,
-    nn.Tanh,
-    nn.Mish,
-)
-
+from rlawrap.capture.effects import Modes, asks_only, random_states
+from rlawrap.capture.factories import packed_sizes
+from rlawrap.capture.leaves import LEAF_BASES, library_functions, library_leaves
+from rlawrap.capture.proxies import AskedProxy, NoAnswer, NoArguments, NoKeywords
+from rlawrap.capture.trace import Call, Frame
 
 _NO_GRAPH = ", which a traced graph does not do again"
 _DRAWS = (
@@ -54,113 +28,15 @@ _DRAWS = (
 )
 
 
-@dataclass
-class Call:
-    """One call of a module that was traced through, and what it returned (nodes, or a tree)."""
-
-    frame: Frame
-    parents: tuple[Frame, ...]
-    output: Any = None
-
-
-def _library_leaves() -> tuple[tuple[type, ...], Callable[[type], bool]]:
-    """Leaf classes of torchvision and timm; neither is imported unless the program has it."""
-    leaves: list[type] = []
-    if "torchvision" in sys.modules:
-        from torchvision import ops
-
-        leaves += [ops.StochasticDepth, ops.DropBlock2d, ops.DropBlock3d]
-        leaves += [ops.FrozenBatchNorm2d, ops.DeformConv2d]
-    if "timm" not in sys.modules:
-        return tuple(leaves), lambda _: False
-    from timm import layers
-
-    leaves += [layers.DropPath, layers.DropBlock2d]
-    # NormFreeBlock is registered for its in-place add alone, which relinking takes care of.
-    no_trace = {m for m in layers.get_notrace_modules() if m.__name__ != "NormFreeBlock"}
-    return tuple(leaves), no_trace.__contains__
-
-
-def _library_functions() -> tuple[Callable[..., Any], ...]:
-    if "timm" not in sys.modules:
-        return ()
-    from timm import layers
-
-    return tuple(f for f in layers.get_notrace_functions() if callable(f))
-
-
-class _NoKeywords(dict[str, Any]):
-    """`**kwargs` while tracing; a plain dict would make fx flatten all arguments into a tree."""
-
-
-class _NoArguments(tuple[Any, ...]):
-    """`*args` while tracing."""
-
-
-def as_leaves(leaf_modules: Any) -> tuple[type | str, ...]:
-    """`leaf_modules=` as a tuple; a single class or path will do. Raises `PlanError`."""
-    if isinstance(leaf_modules, (str, type)):
-        return (leaf_modules,)
-    if isinstance(leaf_modules, Iterable):
-        leaves = tuple(leaf_modules)
-        if all(isinstance(leaf, (str, type)) for leaf in leaves):
-            return leaves
-    raise PlanError(f"leaf_modules={leaf_modules!r}: give classes or module paths.")
-
-
-class NoAnswer(Exception):
-    """A question about shapes whose answer tracing cannot know; the text says why."""
-
-
-class _Answering:
-    """Of a proxy: `len`, `int`, `range` and iteration, where shapes alone decide."""
-
-    tracer: Any
-
-    def __getattr__(self, name: str) -> Any:
-        return AskedAttribute(self, name)  # type: ignore[arg-type]
-
-    def __len__(self) -> int:
-        return int(self.tracer.ask(self, len))
-
-    def __int__(self) -> int:
-        value = int(self.tracer.ask(self, int))
-        proxy: Any = self
-        self.tracer.hold(proxy == value)
-        return value
-
-    __index__ = __int__
-
-
-def _in_place(operation: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    def method(self: Any, other: Any) -> Any:
-        return self.tracer.create_proxy("call_function", operation, (self, other), {})
-
-    return method
-
-
-# fx records `x += y` as an addition; other names of the tensor would miss it then.
-for _name in "add sub mul truediv floordiv mod pow and or xor".split():
-    setattr(_Answering, f"__i{_name}__", _in_place(getattr(operator, f"i{_name}")))
-
-
-class AskedProxy(_Answering, fx.Proxy):
-    """A proxy that answers questions about shapes."""
-
-
-class AskedAttribute(_Answering, fx.proxy.Attribute):
-    """The same for an attribute of a proxy, such as `x.shape`."""
-
-
 class RLATracer(fx.Tracer):
     """Traces into everything but elementary layers; `stacks[node]` are the calls it ran in."""
 
     proxy_buffer_attributes = True
 
     def __init__(self, leaf_modules: Iterable[type | str] = ()) -> None:
-        super().__init__(autowrap_functions=_library_functions())
+        super().__init__(autowrap_functions=library_functions())
         self.user_leaves = tuple(leaf_modules)
-        self.leaf_classes, self.no_trace = _library_leaves()
+        self.leaf_classes, self.no_trace = library_leaves()
         self.stack: list[Frame] = []
         self.call_counts: dict[str, int] = {}
         self.stacks: dict[fx.Node, tuple[Frame, ...]] = {}
@@ -181,7 +57,7 @@ class RLATracer(fx.Tracer):
         for leaf in self.user_leaves:
             if leaf == module_qualified_name or (isinstance(leaf, type) and isinstance(m, leaf)):
                 return True
-        if isinstance(m, (*_LEAF_BASES, *self.leaf_classes)):
+        if isinstance(m, (*LEAF_BASES, *self.leaf_classes)):
             return True
         return self.no_trace(type(m)) or super().is_leaf_module(m, module_qualified_name)
 
@@ -300,7 +176,7 @@ class RLATracer(fx.Tracer):
         A Proxy would answer `is not None` with True and take the branch for a value never given.
         """
         if name.startswith("*"):
-            return _NoKeywords() if name.startswith("**") else _NoArguments()
+            return NoKeywords() if name.startswith("**") else NoArguments()
         proxy = super()._proxy_placeholder(name, None, sig, fn_for_analysis)
         default = sig.parameters[name].default
         if default is pyinspect.Parameter.empty or (concrete_args and name in concrete_args):
@@ -315,7 +191,7 @@ def _place(frame: FrameType | None) -> tuple[str, int]:
     """File and line of the nearest caller outside torch and this package's tracing."""
     while frame is not None:
         module = frame.f_globals.get("__name__", "")
-        if not module.startswith(("torch.", "rlawrap.discover.")):
+        if not module.startswith(("torch.", "rlawrap.capture.")):
             return frame.f_code.co_filename, frame.f_lineno
         frame = frame.f_back
     return "", 0

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from torch import fx, nn
 
-if TYPE_CHECKING:
-    from rlawrap.discover.trace import Trace
+from rlawrap.capture.trace import Trace
 
 _IN_PLACE_OPERATORS = {
     "iadd", "isub", "imul", "itruediv", "ifloordiv", "imod", "ipow", "iand", "ior", "ixor",

@@ -14,8 +14,8 @@ from torch import fx, nn
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 from torch.utils import _pytree as pytree
 
-from rlawrap.discover.probes import Shape, candidate_inputs, fake_inputs, image_of, probes_of
-from rlawrap.discover.trace import Trace
+from rlawrap.capture.probes import Shape, candidate_inputs, fake_inputs, image_of, probes_of
+from rlawrap.capture.trace import Trace
 from rlawrap.errors import PlanError
 
 

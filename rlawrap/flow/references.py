@@ -8,9 +8,7 @@ from typing import Any
 
 from torch import fx
 
-from rlawrap.discover.ops import name_of
-from rlawrap.discover.trace import Trace
-from rlawrap.discover.tracer import Frame
+from rlawrap.capture.trace import Frame, Trace, name_of
 from rlawrap.errors import PlanError
 
 

@@ -9,11 +9,11 @@ from torch import nn
 
 from rlawrap.cells import make_norm
 from rlawrap.config import RLAConfig
-from rlawrap.discover.geometry import Resize, Step
+from rlawrap.design.layers import Resize as ResizeLayer
+from rlawrap.design.layers import named_activation, step_layers
+from rlawrap.design.resolve import Design
+from rlawrap.flow.geometry import Resize, Step
 from rlawrap.plan import Plan
-from rlawrap.splice.layers import Resize as ResizeLayer
-from rlawrap.splice.layers import named_activation, step_layers
-from rlawrap.splice.resolve import Design
 
 
 class Hidden(nn.Module):

@@ -14,9 +14,9 @@ from typing import Any
 
 from torch import fx, nn
 
-from rlawrap.discover.flow import Flow
-from rlawrap.discover.ops import name_of
-from rlawrap.discover.windows import Window
+from rlawrap.capture.trace import name_of
+from rlawrap.flow.dataflow import Flow
+from rlawrap.flow.windows import Window
 
 Size = tuple[int, ...]
 

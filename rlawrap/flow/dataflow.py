@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import fx
 
-from rlawrap.discover.ops import Ops
-from rlawrap.discover.shapes import Shapes
-from rlawrap.discover.trace import Trace
+from rlawrap.capture.shapes import Shapes
+from rlawrap.capture.trace import Trace
 from rlawrap.errors import PlanError
+from rlawrap.flow.operations import Ops
 
 
 class Flow:

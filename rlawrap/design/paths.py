@@ -13,12 +13,9 @@ from dataclasses import dataclass, field
 
 from torch import fx, nn
 
+from rlawrap.capture.trace import name_of
 from rlawrap.cells import make_norm
-from rlawrap.discover.flow import Flow
-from rlawrap.discover.geometry import Step, padding_of, pools_for, route
-from rlawrap.discover.ops import name_of
-from rlawrap.discover.windows import Conv, Window
-from rlawrap.splice.layers import (
+from rlawrap.design.layers import (
     ChannelsLast,
     SameConv,
     conv_layer,
@@ -26,6 +23,9 @@ from rlawrap.splice.layers import (
     named_activation,
     step_layers,
 )
+from rlawrap.flow.dataflow import Flow
+from rlawrap.flow.geometry import Step, padding_of, pools_for, route
+from rlawrap.flow.windows import Conv, Window
 
 Build = Callable[[], nn.Module]
 

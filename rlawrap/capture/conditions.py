@@ -14,11 +14,10 @@ import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
-from rlawrap.discover.ops import name_of
-from rlawrap.discover.probes import candidate_inputs, fake_inputs, image_of
-from rlawrap.discover.shapes import run_node
-from rlawrap.discover.trace import Trace
-from rlawrap.discover.tracer import NoAnswer
+from rlawrap.capture.probes import candidate_inputs, fake_inputs, image_of
+from rlawrap.capture.proxies import NoAnswer
+from rlawrap.capture.shapes import run_node
+from rlawrap.capture.trace import Trace, name_of
 
 #: Questions about a tensor whose answers hold for good; its device or its gradient may change.
 _LASTING = frozenset(

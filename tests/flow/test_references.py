@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import rlawrap
-from rlawrap.discover.inspect import trace_model
-from rlawrap.discover.refs import References
+from rlawrap.flow.references import References
+from rlawrap.flow.traced import trace_model
 from tests.nets import Dropping, Small, random_rla, relative
 
 

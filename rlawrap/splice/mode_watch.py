@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from rlawrap.splice.resolve import RLAWarning
+from rlawrap.errors import RLAWarning
 
 #: For each mode of the root: the modules that its graph's trace asked for theirs, and the answers.
 Modes = Mapping[bool, Mapping[str, bool]]

@@ -12,9 +12,9 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.dropout import _DropoutNd
 
-from rlawrap.discover.shapes import Shapes
-from rlawrap.discover.trace import Trace
-from rlawrap.discover.windows import Conv, Window, per_axis
+from rlawrap.capture.shapes import Shapes
+from rlawrap.capture.trace import Trace, name_of
+from rlawrap.flow.windows import Conv, Window, per_axis
 
 _ADDS = {operator.add, operator.iadd, torch.add}
 _MULS = {operator.mul, operator.imul, torch.mul}
@@ -36,13 +36,6 @@ _POOLS = (
     nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d,
     nn.LPPool1d, nn.LPPool2d,
 )  # fmt: skip
-
-
-def name_of(node: fx.Node) -> str:
-    """The plain name of what a function or method node calls."""
-    if node.op == "call_method":
-        return str(node.target)
-    return getattr(node.target, "__name__", str(node.target))
 
 
 def _argument(node: fx.Node, index: int, name: str, default: Any = None) -> Any:

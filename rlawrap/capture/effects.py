@@ -19,7 +19,7 @@ from unittest import mock
 import torch
 from torch import fx, nn
 
-from rlawrap.discover.overwrites import writes_in_place
+from rlawrap.capture.overwrites import writes_in_place
 
 
 def random_states() -> tuple[Any, ...]:

@@ -9,18 +9,14 @@ from torch import fx
 
 from rlawrap.cells import Cell, CellSpec, get_cell
 from rlawrap.config import RLAConfig
-from rlawrap.discover.flow import Flow
-from rlawrap.discover.geometry import Resize, Step, route
-from rlawrap.discover.inspect import Traced
-from rlawrap.discover.refs import References
-from rlawrap.errors import ConfigError, PlanError
+from rlawrap.design.head import head_path
+from rlawrap.design.paths import Path, PathMaker
+from rlawrap.errors import ConfigError, PlanError, RLAWarning
+from rlawrap.flow.dataflow import Flow
+from rlawrap.flow.geometry import Resize, Step, route
+from rlawrap.flow.references import References
+from rlawrap.flow.traced import Traced
 from rlawrap.plan import Block, Plan
-from rlawrap.splice.head import head_path
-from rlawrap.splice.paths import Path, PathMaker
-
-
-class RLAWarning(UserWarning):
-    """An option without effect on the given network, or what `apply` cannot carry over."""
 
 
 @dataclass

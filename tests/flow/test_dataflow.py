@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rlawrap.discover.flow import Flow
-from rlawrap.discover.inspect import trace_model
-from rlawrap.discover.probes import fake_inputs, probes_of
-from rlawrap.discover.refs import References
-from rlawrap.discover.shapes import propagate
+from rlawrap.capture.probes import fake_inputs, probes_of
+from rlawrap.capture.shapes import propagate
+from rlawrap.flow.dataflow import Flow
+from rlawrap.flow.references import References
+from rlawrap.flow.traced import trace_model
 
 Outputs = namedtuple("Outputs", "logits aux")
 

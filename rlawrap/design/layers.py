@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rlawrap.discover.geometry import Pad, Pool, Step
-from rlawrap.discover.windows import Window
+from rlawrap.flow.geometry import Pad, Pool, Step
+from rlawrap.flow.windows import Window
 
 
 class ChannelsLast(nn.Module):

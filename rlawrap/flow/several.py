@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import fx
 from torch.utils import _pytree as pytree
 
-from rlawrap.discover.flow import Flow, returned
+from rlawrap.flow.dataflow import Flow, returned
 
 
 def of_several_inputs(flow: Flow) -> list[str]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import torch
 from torch import fx, nn
 
+from rlawrap.capture.trace import name_of
 from rlawrap.cells import make_norm
-from rlawrap.discover.geometry import route
-from rlawrap.discover.ops import name_of
-from rlawrap.splice.layers import (
+from rlawrap.design.layers import (
     ChannelsFirst,
     ChannelsLast,
     Function,
@@ -16,7 +15,8 @@ from rlawrap.splice.layers import (
     Reduce,
     fresh_activation,
 )
-from rlawrap.splice.paths import Build, Path, PathMaker
+from rlawrap.design.paths import Build, Path, PathMaker
+from rlawrap.flow.geometry import route
 
 
 def head_path(maker: PathMaker, layer: fx.Node, last: fx.Node) -> Path:

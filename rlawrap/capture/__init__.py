@@ -1,0 +1,1 @@
+"""nn.Module -> Trace: what runs, where, at which sizes, in which mode."""

@@ -1,0 +1,72 @@
+"""Which modules are kept whole in a graph: elementary layers, and what the user asks for."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from torch import nn
+
+from rlawrap.errors import PlanError
+
+LEAF_BASES: tuple[type, ...] = (
+    nn.modules.conv._ConvNd,
+    nn.Linear,
+    nn.modules.batchnorm._NormBase,
+    nn.GroupNorm,
+    nn.LayerNorm,
+    nn.RMSNorm,
+    nn.LocalResponseNorm,
+    nn.modules.dropout._DropoutNd,
+    nn.ReLU,
+    nn.ReLU6,
+    nn.GELU,
+    nn.SiLU,
+    nn.Hardswish,
+    nn.Hardsigmoid,
+    nn.LeakyReLU,
+    nn.ELU,
+    nn.PReLU,
+    nn.Sigmoid,
+    nn.Tanh,
+    nn.Mish,
+)
+
+
+def library_leaves() -> tuple[tuple[type, ...], Callable[[type], bool]]:
+    """Leaf classes of torchvision and timm; neither is imported unless the program has it."""
+    leaves: list[type] = []
+    if "torchvision" in sys.modules:
+        from torchvision import ops
+
+        leaves += [ops.StochasticDepth, ops.DropBlock2d, ops.DropBlock3d]
+        leaves += [ops.FrozenBatchNorm2d, ops.DeformConv2d]
+    if "timm" not in sys.modules:
+        return tuple(leaves), lambda _: False
+    from timm import layers
+
+    leaves += [layers.DropPath, layers.DropBlock2d]
+    # NormFreeBlock is registered for its in-place add alone, which relinking takes care of.
+    no_trace = {m for m in layers.get_notrace_modules() if m.__name__ != "NormFreeBlock"}
+    return tuple(leaves), no_trace.__contains__
+
+
+def library_functions() -> tuple[Callable[..., Any], ...]:
+    """Functions that timm asks not to trace into."""
+    if "timm" not in sys.modules:
+        return ()
+    from timm import layers
+
+    return tuple(f for f in layers.get_notrace_functions() if callable(f))
+
+
+def as_leaves(leaf_modules: Any) -> tuple[type | str, ...]:
+    """`leaf_modules=` as a tuple; a single class or path will do. Raises `PlanError`."""
+    if isinstance(leaf_modules, (str, type)):
+        return (leaf_modules,)
+    if isinstance(leaf_modules, Iterable):
+        leaves = tuple(leaf_modules)
+        if all(isinstance(leaf, (str, type)) for leaf in leaves):
+            return leaves
+    raise PlanError(f"leaf_modules={leaf_modules!r}: give classes or module paths.")

@@ -1,0 +1,68 @@
+"""Trace: one recorded call of a network as a graph, with the module calls around every node."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+#: One module call: its path and how many calls of that module came before it.
+Frame = tuple[str, int]
+
+
+@dataclass
+class Call:
+    """One call of a module that was traced through, and what it returned (nodes, or a tree)."""
+
+    frame: Frame
+    parents: tuple[Frame, ...]
+    output: Any = None
+
+
+@dataclass
+class Trace:
+    """One traced graph, the module calls of its nodes, and the shadow it was traced on."""
+
+    root: nn.Module
+    graph: fx.Graph
+    stacks: dict[fx.Node, tuple[Frame, ...]]
+    calls: dict[Frame, Call]
+    leaf_frames: dict[fx.Node, Frame]
+    fake_mode: FakeTensorMode
+    training: bool
+    #: File and line of the network's code that made a node.
+    places: dict[fx.Node, tuple[str, int]] = field(default_factory=dict)
+    #: In a graph of train mode: names of the values that eval mode computes as well.
+    names: dict[fx.Node, str] | None = None
+    #: Modules below the root that `forward` asked for their mode, and what they answered.
+    modes: dict[str, bool] = field(default_factory=dict)
+    #: Tensors that `forward` made while tracing; the graph reads them as attributes of the root.
+    constants: dict[str, torch.Tensor] = field(default_factory=dict)
+    #: Attributes that `forward` set while tracing, in words; the graph does not set them.
+    unset: tuple[str, ...] = ()
+    #: Classes and paths of modules that the user kept whole.
+    user_leaves: tuple[type | str, ...] = ()
+    #: Results on fake tensors by what their shape depends on; see `rlawrap.capture.shapes`.
+    known: dict[Any, Any] = field(default_factory=dict)
+
+    def owner(self, node: fx.Node) -> Frame:
+        """The innermost traced call that a node ran in; `("", 0)` is the network itself."""
+        stack = self.stacks.get(node)
+        return stack[-1] if stack else ("", 0)
+
+    def module(self, path: str) -> nn.Module:
+        return self.root.get_submodule(path)
+
+    def leaf(self, node: fx.Node) -> nn.Module | None:
+        """The elementary module that a node calls, or None."""
+        return self.root.get_submodule(str(node.target)) if node.op == "call_module" else None
+
+
+def name_of(node: fx.Node) -> str:
+    """The plain name of what a function or method node calls."""
+    if node.op == "call_method":
+        return str(node.target)
+    return getattr(node.target, "__name__", str(node.target))

@@ -1,0 +1,1 @@
+"""Plan + RLAConfig -> Design: where every layer of the hidden state goes."""
