@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from rlawrap.errors import RLAWarning
 from rlawrap.splice.access import disabled, rla_state_dict, unwrap
 from rlawrap.splice.apply import apply
 from rlawrap.splice.backbone import backbone

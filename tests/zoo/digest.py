@@ -15,7 +15,6 @@ import json
 import multiprocessing
 import sys
 import warnings
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +66,9 @@ def main(arguments: list[str] | None = None) -> int:
     names = [net.name for net in chosen(given.patterns, None)]
     todo = [name for name in names if name not in rows]
     # A process for a few networks each: what one of them takes of memory goes with it.
-    pool = ProcessPoolExecutor(
-        given.processes, multiprocessing.get_context("spawn"), max_tasks_per_child=40
-    )
-    with given.log.open("a") as log, pool:
-        for i, row in enumerate(pool.map(plan_row, todo)):
+    spawn = multiprocessing.get_context("spawn")
+    with given.log.open("a") as log, spawn.Pool(given.processes, maxtasksperchild=40) as pool:
+        for i, row in enumerate(pool.imap_unordered(plan_row, todo)):
             rows[row["name"]] = row
             log.write(json.dumps(row) + "\n")
             log.flush()
