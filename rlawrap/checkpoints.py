@@ -40,7 +40,7 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> Path:
     path = Path(path)
     if not isinstance(model, nn.Module):
         raise CheckpointError(f"save: expected a torch.nn.Module, got {type(model).__name__}.")
-    if isinstance(model, RLAModel) and not model._whole:
+    if isinstance(model, RLAModel) and model.rla.splice.maps is not None:
         raise CheckpointError(
             "save: a backbone is a part of a model. Save the model that it was cut from, and call "
             "rlawrap.backbone on what load returns."
@@ -52,9 +52,9 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> Path:
         header["config"] = model.rla.config.to_dict()
         header["plan"] = model.rla.plan.to_dict()
         header["plan_digest"] = model.rla.plan.digest
-        settings = model.__dict__["_settings"]
-        header["leaf_modules"] = _leaf_paths(base, settings.get("leaf_modules", ()))
-        header["example_input"] = _describe_input(settings.get("example_input"))
+        settings = model.rla.splice.settings
+        header["leaf_modules"] = _leaf_paths(base, settings.leaf_modules)
+        header["example_input"] = _describe_input(settings.example_input)
     else:
         base = model
     header["base"] = identify(base)

@@ -49,6 +49,7 @@ def relink(trace: Trace) -> None:
         target = writes_in_place(trace.leaf(node), node)
         if target is None or target.op in ("get_attr",):
             continue
+        trace.writers.setdefault(target, []).append(node)
         for user in list(target.users):
             if user is not node and position[user] > position[node]:
                 user.replace_input_with(target, node)

@@ -59,3 +59,17 @@ class NoKeywords(dict[str, Any]):
 
 class NoArguments(tuple[Any, ...]):
     """`*args` while tracing."""
+
+
+def nodes_of(value: Any) -> Any:
+    """Proxies in a value replaced by their nodes; dicts, tuples and lists are kept."""
+    if isinstance(value, fx.Proxy):
+        return value.node
+    if isinstance(value, dict):
+        return {key: nodes_of(item) for key, item in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*map(nodes_of, value))
+    if isinstance(value, (tuple, list)):
+        kind = tuple if isinstance(value, tuple) else list
+        return kind(map(nodes_of, value))
+    return value

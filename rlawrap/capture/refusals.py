@@ -35,6 +35,11 @@ def refuse_wrapped(model: Any, call: str) -> None:
                 advice = wrappers[cls.__name__]
                 advice = advice.replace("model.", f"model.{path}.") if path else advice
                 raise PlanError(f"{call}: {what} is a {cls.__name__}; {advice}.")
+    if "forward" in vars(model):
+        raise PlanError(
+            f"{call}: this {type(model).__name__} has a forward that was set on the instance "
+            "(model.forward = …), beside that of its class; put it into a subclass."
+        )
     if hasattr(model, "rla"):
         raise PlanError(
             f"{call}: the model has an attribute 'rla' of its own, the name under which everything "

@@ -15,11 +15,27 @@ Frame = tuple[str, int]
 
 @dataclass
 class Call:
-    """One call of a module that was traced through, and what it returned (nodes, or a tree)."""
+    """One call of a module that was traced through: what it got and returned, as trees of nodes."""
 
     frame: Frame
     parents: tuple[Frame, ...]
+    args: Any = ()
+    kwargs: Any = None
     output: Any = None
+
+
+@dataclass
+class MethodCall:
+    """One call of a method of the network's own class, as `Call`; arguments by name.
+
+    `began` and `ended` are the last nodes of the graph when it was called and when it returned.
+    """
+
+    name: str
+    arguments: dict[str, Any]
+    output: Any
+    began: fx.Node
+    ended: fx.Node
 
 
 @dataclass
@@ -43,6 +59,10 @@ class Trace:
     constants: dict[str, torch.Tensor] = field(default_factory=dict)
     #: Attributes that `forward` set while tracing, in words; the graph does not set them.
     unset: tuple[str, ...] = ()
+    #: Methods of the network's own class that its forward called, in the order they returned.
+    methods: list[MethodCall] = field(default_factory=list)
+    #: For a value that was overwritten in place: who overwrote it, in order.
+    writers: dict[fx.Node, list[fx.Node]] = field(default_factory=dict)
     #: Classes and paths of modules that the user kept whole.
     user_leaves: tuple[type | str, ...] = ()
     #: Results on fake tensors by what their shape depends on; see `rlawrap.capture.shapes`.

@@ -17,7 +17,7 @@ from torch import fx, nn
 from rlawrap.capture.effects import Modes, asks_only, random_states
 from rlawrap.capture.factories import packed_sizes
 from rlawrap.capture.leaves import LEAF_BASES, library_functions, library_leaves
-from rlawrap.capture.proxies import AskedProxy, NoAnswer, NoArguments, NoKeywords
+from rlawrap.capture.proxies import AskedProxy, NoAnswer, NoArguments, NoKeywords, nodes_of
 from rlawrap.capture.trace import Call, Frame
 
 _NO_GRAPH = ", which a traced graph does not do again"
@@ -71,6 +71,10 @@ class RLATracer(fx.Tracer):
         if self.frozen is None and random_states() != states:
             self.frozen = ("", _DRAWS)
         return graph
+
+    def last_node(self) -> fx.Node | None:
+        """The last node of the graph so far; None while leaves run to answer a question."""
+        return None if self.answering else self.graph._root.prev
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         if self.answering:
@@ -157,7 +161,7 @@ class RLATracer(fx.Tracer):
             proxy = self.create_proxy("call_module", path, args, kwargs)
             self.leaf_frames[proxy.node] = frame
             return proxy
-        call = Call(frame, tuple(self.stack))
+        call = Call(frame, tuple(self.stack), nodes_of(args), nodes_of(kwargs))
         self.calls[frame] = call
         self.stack.append(frame)
         before = random_states()
@@ -165,7 +169,7 @@ class RLATracer(fx.Tracer):
         if self.frozen is None and random_states() != before:
             self.frozen = (path, _DRAWS)
         self.stack.pop()
-        call.output = _nodes_of(out)
+        call.output = nodes_of(out)
         return out
 
     def _proxy_placeholder(
@@ -215,14 +219,3 @@ def _asserted(frame: FrameType | None) -> bool:
             or (code[1].opname == "LOAD_COMMON_CONSTANT" and code[1].argval is AssertionError)
         )
     )
-
-
-def _nodes_of(value: Any) -> Any:
-    """Proxies in a return value replaced by their nodes, containers kept."""
-    if isinstance(value, fx.Proxy):
-        return value.node
-    if isinstance(value, dict):
-        return {key: _nodes_of(item) for key, item in value.items()}
-    if isinstance(value, (tuple, list)):
-        return [_nodes_of(item) for item in value]
-    return value

@@ -11,6 +11,7 @@ from torch import fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from rlawrap.capture.effects import Attributes, random_generators_kept
+from rlawrap.capture.methods import methods_recorded
 from rlawrap.capture.modes import modes_asked
 from rlawrap.capture.trace import Trace
 from rlawrap.capture.tracer import RLATracer
@@ -45,7 +46,11 @@ def trace_graph(
     before = set(shadow.__dict__)
     attributes = Attributes(shadow)
     try:
-        with random_generators_kept(), modes_asked(lambda: not tracer.answering) as asked:
+        with (
+            random_generators_kept(),
+            modes_asked(lambda: not tracer.answering) as asked,
+            methods_recorded(shadow, tracer.last_node) as methods,
+        ):
             graph = tracer.trace(shadow, dict.fromkeys(given))
     except Exception as error:
         raise _explain(error, tracer, shadow) from error
@@ -83,6 +88,7 @@ def trace_graph(
         modes={p: asked[id(m)] for p, m in shadow.named_modules() if p and id(m) in asked},
         constants=constants,
         unset=unset,
+        methods=methods,
         user_leaves=tracer.user_leaves,
     )
 

@@ -55,7 +55,7 @@ def cost(
     elif isinstance(model, nn.Module):
         name = type(model).__name__
         if isinstance(model, RLAModel):
-            name += f" with RLA, k={model.rla.config.k}"
+            name = f"{model.rla.splice.base_class.__name__} with RLA, k={model.rla.config.k}"
     else:
         raise PlanError(f"cost: expected a torch.nn.Module or a name, got {type(model).__name__}.")
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
 
+from rlawrap.design.names import is_added
 from rlawrap.errors import PlanError
+from rlawrap.splice.classes import plain_copy
 from rlawrap.splice.model import RLAModel
 
 
@@ -20,7 +21,7 @@ def checked(model: Any, call: str) -> RLAModel:
             f"{call}: expected a model made by rlawrap.apply, got {type(model).__name__}. "
             "Of a DDP or compiled model pass the module inside."
         )
-    if not model._whole:
+    if model.rla.splice.maps is not None:
         raise PlanError(f"{call}: the model is a backbone; pass the model it was cut from.")
     return model
 
@@ -35,9 +36,9 @@ def unwrap(model: nn.Module) -> nn.Module:
     'ResNet'
     """
     rla_model = checked(model, "unwrap(model)")
-    base = copy.deepcopy(rla_model._bare_base())
+    base = plain_copy(rla_model)
     modules = dict(base.named_modules())
-    for path in rla_model.__dict__["_turned"]:
+    for path in rla_model.rla.splice.turned:
         modules[path].inplace = True  # type: ignore[assignment]
     return base
 
@@ -45,7 +46,7 @@ def unwrap(model: nn.Module) -> nn.Module:
 def rla_state_dict(model: nn.Module) -> dict[str, Tensor]:
     """The part of the state dict that `apply` added: the keys that start with `rla.`."""
     state = checked(model, "rla_state_dict(model)").state_dict()
-    return {key: value for key, value in state.items() if key.startswith("rla.")}
+    return {key: value for key, value in state.items() if is_added(key)}
 
 
 @contextmanager
@@ -54,10 +55,10 @@ def disabled(model: nn.Module) -> Iterator[nn.Module]:
 
     The change is this model's alone; it ends with the context, also after an error.
     """
-    rla_model = checked(model, "disabled(model)")
-    before = rla_model.__dict__["_disabled"]
-    rla_model.__dict__["_disabled"] = True
+    splice = checked(model, "disabled(model)").rla.splice
+    before = splice.disabled
+    splice.disabled = True
     try:
         yield model
     finally:
-        rla_model.__dict__["_disabled"] = before
+        splice.disabled = before

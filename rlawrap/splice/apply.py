@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
 from rlawrap.capture.leaves import as_leaves
-from rlawrap.capture.trace import Trace
 from rlawrap.config import RLAConfig
+from rlawrap.design import names
 from rlawrap.design.resolve import Design, resolve
 from rlawrap.discover.blocks import BlockChoice
 from rlawrap.discover.inspect import make_plan
@@ -20,10 +19,11 @@ from rlawrap.discover.stages import StageChoice
 from rlawrap.errors import ConfigError, PlanError
 from rlawrap.flow.traced import Traced, trace_model
 from rlawrap.plan import Plan
-from rlawrap.splice.edit import GraphEditor
-from rlawrap.splice.hidden import build, initialise
+from rlawrap.splice.classes import dress
+from rlawrap.splice.hidden import Hidden
 from rlawrap.splice.model import RLAModel
-from rlawrap.splice.names import refuse_names
+from rlawrap.splice.record import Settings
+from rlawrap.splice.splicing import hidden_part, write
 
 
 def apply(
@@ -72,89 +72,44 @@ def apply(
     if plan is not None and (blocks is not None or stages is not None):
         raise ConfigError("apply: give plan= or blocks=/stages=, not both.")
     leaves = as_leaves(leaf_modules)
-    refuse_names(model, "apply(model)")
     traced = trace_model(
         model, leaf_modules=leaves, example_input=example_input, call="apply(model)"
     )
     if plan is None:
         plan = make_plan(traced, blocks=blocks, stages=stages)
     design = resolve(traced, plan, settled)
-    settings = {"leaf_modules": leaves, "example_input": example_input}
     with torch.random.fork_rng(devices=[]):
-        return splice(model, traced, design, settings)
+        return _rewrite(model, traced, design, Settings(leaves, example_input, plan.head))
 
 
-def splice(model: nn.Module, traced: Traced, design: Design, settings: dict[str, Any]) -> RLAModel:
-    """Build the layers of a design and write them into the traced graphs, on a copy of `model`."""
+def _rewrite(model: nn.Module, traced: Traced, design: Design, settings: Settings) -> RLAModel:
     base = copy.deepcopy(model)
-    rla = build(design)
-    initialise(rla, design, _classifier_widths(base, design))
-    _like(base, rla)
-    rla.train(base.training)
-    root = nn.Module()
-    root.__dict__["_modules"] = {**base._modules, "rla": rla}
-    root.__dict__["_parameters"] = base._parameters
-    root.__dict__["_buffers"] = base._buffers
-    turned: list[str] = []
-    graphs = []
-    traces = [traced.trace] if traced.training is None else [traced.trace, traced.training.trace]
-    for trace in traces:
-        editor = GraphEditor(design, trace, root)
-        editor.run()
-        turned += editor.turned
-        graphs.append(_portable(trace))
-        _keep_constants(base, trace)
-    plan = replace(design.plan, notes=tuple(dict.fromkeys((*design.plan.notes, *design.notes))))
-    spliced = RLAModel(
-        base,
-        rla,
-        graphs[0],
-        graphs[1] if len(graphs) > 1 else None,
-        plan=plan,
-        config=design.config,
-        turned=tuple(dict.fromkeys(turned)),
-        settings=settings,
-        modes={trace.training: trace.modes for trace in traces} if len(traces) > 1 else {},
-    )
+    rla = hidden_part(base, design)
+    cls = write(base, rla, traced, design, settings, RLAModel, rebuild)
+    made: RLAModel = dress(base, rla, cls)
     # Tracing dissolves the checkpoints that a base makes in its own forward.
     if any(getattr(m, "grad_checkpointing", False) is True for m in base.modules()):
-        spliced.set_grad_checkpointing()
-    return spliced
+        RLAModel.set_grad_checkpointing(made)
+    return made
 
 
-def _portable(trace: Trace) -> Any:
-    """The graph without the tracer it came from and the shadow's values in its metadata."""
-    graph = trace.graph
-    graph._tracer_cls = None  # type: ignore[assignment]
-    graph._tracer_extras = None  # type: ignore[assignment]
-    for node in graph.nodes:
-        node.meta.clear()
-    return graph
-
-
-def _keep_constants(base: nn.Module, trace: Trace) -> None:
-    """Tensors that forward made while tracing become buffers that no state dict carries."""
-    for name, value in trace.constants.items():
-        if hasattr(base, name):
-            raise PlanError(f"the network has an attribute {name!r} that tracing needs; rename it.")
-        base.register_buffer(name, value.clone(), persistent=False)
-
-
-def _like(base: nn.Module, rla: nn.Module) -> None:
-    """Give the new layers the device and dtype of the base."""
-    tensors = [*base.parameters(), *base.buffers()]
-    floating = [t for t in tensors if t.is_floating_point()]
-    if floating:
-        rla.to(device=floating[0].device, dtype=floating[0].dtype)
-
-
-def _classifier_widths(base: nn.Module, design: Design) -> dict[str, int]:
-    widths = {}
-    for entry in design.head:
-        try:
-            layer = base.get_submodule(entry.target.partition("#")[0])
-        except AttributeError:
-            continue
-        if isinstance(layer, nn.Linear):
-            widths[entry.target] = layer.in_features
-    return widths
+def rebuild(
+    base: nn.Module,
+    rla: Hidden,
+    plan: Plan,
+    config: RLAConfig,
+    settings: Settings,
+    checkpointing: bool,
+) -> RLAModel:
+    """Unpickle: rewrite the base again after the same plan and put the saved layers in."""
+    model = apply(
+        base,
+        plan=plan,
+        config=config,
+        leaf_modules=settings.leaf_modules,
+        example_input=settings.example_input,
+    )
+    rla.splice = model.rla.splice
+    model._modules[names.ROOT] = rla
+    RLAModel.set_grad_checkpointing(model, checkpointing)
+    return model

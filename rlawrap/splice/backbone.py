@@ -9,32 +9,35 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import fx, nn
 
 from rlawrap.capture.overwrites import writes_in_place
+from rlawrap.design import names
 from rlawrap.errors import PlanError
 from rlawrap.splice.access import checked
+from rlawrap.splice.classes import dress, make_class, plain_copy
+from rlawrap.splice.guards import remove_guards
+from rlawrap.splice.hook_points import hook_check
+from rlawrap.splice.mode_watch import ModeWatch
 from rlawrap.splice.model import RLAModel
-from rlawrap.splice.overrides import sets_modes
+from rlawrap.splice.program import cut_program
+from rlawrap.splice.record import Maps
 
 
 class Backbone(RLAModel):
     """Feature maps by name, x alone, h inside; `out_channels` and `blocks` list them in order.
 
-    Where the base has a module of that name (timm's networks have `blocks`), it keeps it; both
+    Where the base has something of that name (timm's networks have `blocks`), it keeps it; both
     lists are at `rla.out_channels` and `rla.blocks` in any case.
     """
 
     out_channels: list[int]
     blocks: list[str]
-    _shown = (*RLAModel._shown, "out_channels", "blocks")
-    _whole = False
-
-    def _copy_extras(self, twin: RLAModel, memo: dict[int, Any]) -> None:
-        super()._copy_extras(twin, memo)
-        twin.__dict__["_uncut"] = copy.deepcopy(self.__dict__["_uncut"], memo)
+    #: Further names that `rla` has and the model shows.
+    shown = ("out_channels", "blocks")
 
     def __reduce__(self) -> Any:
         raise PlanError("a backbone is not pickled; save its state_dict() and make it again.")
@@ -60,27 +63,47 @@ def backbone(
     rla_model = checked(model, "backbone(model)")
     wanted = _wanted(rla_model, return_layers)
     twin = copy.deepcopy(rla_model)
-    bare = twin._bare_base()
-    uncut = copy.deepcopy(bare).to("meta") if sets_modes(bare) else None
-    graphs = [g for g in (twin._graph, twin.__dict__["_train_graph"]) if g is not None]
-    for graph in graphs:
-        _cut(graph, {name: f"rla.out.{index}" for name, index in wanted.items()}, twin)
-    modes = twin.__dict__["_watch"].modes
-    _prune(twin, graphs, {path for asked in modes.values() for path in asked})
-    blocks = rla_model.rla.plan.blocks
-    twin.rla.out_channels = [int(blocks[i].channels or 0) for i in wanted.values()]
-    twin.rla.blocks = [blocks[i].path for i in wanted.values()]
-    made = Backbone(
-        twin._bare_base(),
-        twin.rla,
-        graphs[0],
-        graphs[1] if len(graphs) > 1 else None,
-        plan=rla_model.rla.plan,
-        config=rla_model.rla.config,
-        modes=modes,
+    before = twin.rla.splice
+    targets = {name: names.output(index) for name, index in wanted.items()}
+    cut = {
+        id(p): cut_program(p, lambda graph: _cut(graph, targets, twin))
+        for p in before.programs.values()
+    }
+    programs = {mode: cut[id(p)] for mode, p in before.programs.items()}
+    blocks = before.plan.blocks
+    maps = Maps(
+        [blocks[i].path for i in wanted.values()],
+        [int(blocks[i].channels or 0) for i in wanted.values()],
+        _uncut(twin),
     )
-    made.__dict__["_uncut"] = uncut
+    watched = {path for asked in before.watch.modes.values() for path in asked}
+    _prune(twin, [p.graph for p in programs.values()], watched)
+    left = dict(twin.named_modules(remove_duplicate=False))
+    remove_guards(twin)
+    guarded = tuple(path for path in before.guarded if path in left)
+    points = dict.fromkeys(point.path for p in programs.values() for point in p.points)
+    twin.rla.splice = replace(
+        before,
+        programs=programs,
+        has_hooks=hook_check(points, set(guarded)),
+        watch=ModeWatch(before.watch.modes),
+        guarded=guarded,
+        checkpointing=False,
+        maps=maps,
+    )
+    cls = make_class(Backbone, before.base_class, programs[False].plain, (), twin)
+    made: Backbone = dress(twin, twin.rla, cls)
+    if before.checkpointing:
+        RLAModel.set_grad_checkpointing(made)
     return made
+
+
+def _uncut(model: RLAModel) -> nn.Module | None:
+    """The whole base without memory, where its own `train` or `eval` may name layers to be cut."""
+    base = model.rla.splice.base_class
+    if base.train is nn.Module.train and base.eval is nn.Module.eval:
+        return None
+    return plain_copy(model).to("meta")
 
 
 def _wanted(

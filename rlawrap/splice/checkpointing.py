@@ -16,6 +16,8 @@ from torch import fx, nn
 from torch.utils.checkpoint import checkpoint
 
 from rlawrap.capture.overwrites import writes_in_place
+from rlawrap.design.names import is_output
+from rlawrap.splice.generate import compile_graph
 from rlawrap.splice.inplace import aliases
 
 
@@ -34,7 +36,7 @@ def segments(graph: fx.Graph, modules: dict[str, nn.Module]) -> list[list[fx.Nod
     start = 0
     for node in nodes:
         end = position[node]
-        if end < start or node.op != "call_module" or not str(node.target).startswith("rla.out."):
+        if end < start or node.op != "call_module" or not is_output(str(node.target)):
             continue
         # Run again, an overwritten input would be overwritten twice: a run ends behind whatever
         # overwrites what it made.
@@ -67,10 +69,7 @@ def _function(run: list[fx.Node]) -> tuple[Callable[..., Any], list[fx.Node], li
     for node in run:
         copies[node] = graph.node_copy(node, copies.__getitem__)
     graph.output(tuple(copies[n] for n in outputs))
-    code = graph.python_code(root_module="self")
-    namespace = dict(code.globals)
-    exec(compile(code.src, "<rlawrap segment>", "exec"), namespace)
-    return namespace["forward"], inputs, outputs
+    return compile_graph(graph, "checkpointed"), inputs, outputs
 
 
 _Context = AbstractContextManager[None]

@@ -2,29 +2,58 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import fx, nn
 
+from rlawrap.design.names import ROOT, is_join
+from rlawrap.design.resolve import resolve
 from rlawrap.errors import ConfigError, PlanError
+from rlawrap.flow.references import References
+from rlawrap.flow.traced import Traced, trace_model
+from rlawrap.splice.classes import bare, dress, plain_copy
+from rlawrap.splice.guards import remove_guards
+from rlawrap.splice.hidden import last_layer
+from rlawrap.splice.record import Splice
+from rlawrap.splice.splicing import hidden_part, write
 
-if TYPE_CHECKING:
-    from rlawrap.splice.model import RLAModel
+
+def _splice(model: nn.Module) -> Splice:
+    splice: Splice = model.rla.splice  # type: ignore[union-attr, assignment]
+    return splice
 
 
-def replace_classifier(model: RLAModel, num_classes: int) -> None:
-    """Give the layer that makes the logits, and what h adds to it, `num_classes` outputs."""
-    if not isinstance(num_classes, int) or num_classes < 1:
+def replace_classifier(
+    model: nn.Module, num_classes: int, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    """Give the layer that makes the logits, and what h adds to it, `num_classes` outputs.
+
+    Where the base has a `reset_classifier`, that decides, and the network is written anew around
+    what it made, with the present layers.
+    """
+    if not isinstance(num_classes, int) or isinstance(num_classes, bool) or num_classes < 0:
         raise ConfigError(
-            f"reset_classifier({num_classes!r}): give a number of classes of at least 1."
+            f"reset_classifier({num_classes!r}): give a number of classes, or 0 for features."
         )
+    own = getattr(_splice(model).base_class, "reset_classifier", None)
+    if own is not None:
+        _write_anew(model, lambda base: own(base, num_classes, *args, **kwargs))
+        return
+    if args or kwargs:
+        name = _splice(model).base_class.__name__
+        raise ConfigError(f"reset_classifier: {name} takes a number of classes alone.")
     layer, join = _find(model)
     if layer is None:
         raise PlanError(
             "reset_classifier: the network's output is not made by a linear layer or a 1x1 "
-            "convolution; replace the layer in the base and apply again."
+            "convolution; replace the layer in the base (rlawrap.unwrap(model)) and apply again."
         )
+    if num_classes == 0:
+        _write_anew(model, lambda base: _put(base, layer, nn.Identity()))
+        return
     _put(model, layer, _resized(model.get_submodule(layer), num_classes))
     if join is not None:
         old = model.get_submodule(join)
@@ -33,14 +62,82 @@ def replace_classifier(model: RLAModel, num_classes: int) -> None:
             with torch.no_grad():
                 new.weight.zero_()  # type: ignore[union-attr,operator]
         _put(model, join, new)
-    for owner in (model.__dict__, model.__dict__["_base"].__dict__):
-        if "num_classes" in owner:
-            owner["num_classes"] = num_classes
+    if "num_classes" in vars(model):
+        model.num_classes = num_classes  # type: ignore[assignment]
 
 
-def _find(model: RLAModel) -> tuple[str | None, str | None]:
+def _write_anew(model: nn.Module, change: Callable[[nn.Module], Any]) -> None:
+    """Change the base, find its graph again, and keep every layer of h that still fits."""
+    before = _splice(model)
+    if before.maps is not None:
+        raise PlanError("reset_classifier: a backbone has no classifier.")
+    twin = plain_copy(model)
+    change(twin)
+    settings = before.settings
+    traced = trace_model(
+        twin,
+        leaf_modules=settings.leaf_modules,
+        example_input=settings.example_input,
+        call="reset_classifier",
+    )
+    plan = replace(before.plan, head=_heads(traced, settings.head))
+    design = resolve(traced, plan, before.config)
+    with torch.random.fork_rng(devices=[]):
+        rla = hidden_part(twin, design)
+        _keep_layers(rla, model.get_submodule(ROOT))
+    cls: type[nn.Module] = write(twin, rla, traced, design, settings, _mixin(model), before.rebuild)
+    rla.splice.turned = tuple(dict.fromkeys((*before.turned, *rla.splice.turned)))
+    rla.splice.disabled = before.disabled
+    # Nothing is changed before this line, and nothing can fail behind it.
+    base = bare(model)
+    change(base)
+    model.__dict__.update(base.__dict__)
+    remove_guards(model)
+    for path in rla.splice.turned:
+        model.get_submodule(path).inplace = False  # type: ignore[assignment]
+    dress(model, rla, cls)
+    if before.checkpointing:
+        _mixin(model).set_grad_checkpointing(model)
+
+
+def _mixin(model: nn.Module) -> Any:
+    """What makes a rewritten network of a base's class: the first of its two parents."""
+    return type(model).__bases__[0]
+
+
+def _keep_layers(new: nn.Module, old: nn.Module) -> None:
+    """Put the present layers of h into the new tree, where they fit.
+
+    The share of a new classifier is drawn anew where that of the old one was not zero.
+    """
+    for name, module in list(new.named_modules()):
+        elementary = name and not any(True for _ in module.children())
+        parent, _, leaf = name.rpartition(".")
+        try:
+            former = old.get_submodule(name) if elementary else None
+        except AttributeError:
+            continue
+        if former is None or type(former) is not type(module):
+            continue
+        shapes = [{k: v.shape for k, v in m.state_dict().items()} for m in (former, module)]
+        if shapes[0] == shapes[1]:
+            setattr(new.get_submodule(parent), leaf, former)
+        elif bool(former.weight.any()):  # type: ignore[union-attr,operator]
+            module.reset_parameters()  # type: ignore[operator]
+
+
+def _heads(traced: Traced, heads: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of the layers that h joins which are there and still are layers to join."""
+    refs = References(traced.trace)
+    found = {head: refs.find(head) for head in heads}
+    return tuple(
+        head for head, n in found.items() if n is not None and traced.flow.ops.conv(n) is not None
+    )
+
+
+def _find(model: nn.Module) -> tuple[str | None, str | None]:
     """Paths of the layer that makes the logits and of the last layer of h's share in it."""
-    output = next(n for n in model._graph.nodes if n.op == "output")
+    output = next(n for n in _splice(model).programs[False].graph.nodes if n.op == "output")
     node: Any = output.args[0]
     while isinstance(node, (tuple, list, dict)):
         node = next(iter(node.values() if isinstance(node, dict) else node))
@@ -51,12 +148,10 @@ def _find(model: RLAModel) -> tuple[str | None, str | None]:
             if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)):
                 return str(node.target), join
         shares = [
-            a
-            for a in node.all_input_nodes
-            if a.op == "call_module" and str(a.target).startswith("rla.head.join.")
+            a for a in node.all_input_nodes if a.op == "call_module" and is_join(str(a.target))
         ]
         if shares:
-            join = _last_layer(model, str(shares[0].target))
+            join = _share_of(model, str(shares[0].target))
         rest = [a for a in node.all_input_nodes if a not in shares and a.op != "get_attr"]
         if len(rest) != 1:
             break
@@ -64,13 +159,11 @@ def _find(model: RLAModel) -> tuple[str | None, str | None]:
     return None, None
 
 
-def _last_layer(model: RLAModel, path: str) -> str:
-    layers = [
-        name
-        for name, module in model.get_submodule(path).named_modules()
-        if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd))
-    ]
-    return f"{path}.{layers[-1]}"
+def _share_of(model: nn.Module, path: str) -> str:
+    """The path of the layer at the end of a way of h."""
+    last = last_layer(model.get_submodule(path))
+    inner = next(n for n, m in model.get_submodule(path).named_modules() if m is last)
+    return f"{path}.{inner}"
 
 
 def _resized(layer: nn.Module, outputs: int) -> nn.Module:
@@ -95,6 +188,6 @@ def _resized(layer: nn.Module, outputs: int) -> nn.Module:
     return new.train(layer.training)
 
 
-def _put(model: RLAModel, path: str, module: nn.Module) -> None:
+def _put(model: nn.Module, path: str, module: nn.Module) -> None:
     parent, _, name = path.rpartition(".")
     setattr(model.get_submodule(parent), name, module)

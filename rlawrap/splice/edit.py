@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from rlawrap.capture.trace import Trace
+from rlawrap.capture.trace import Frame, Trace
+from rlawrap.design import names
 from rlawrap.design.resolve import BlockDesign, Design
 from rlawrap.errors import PlanError
 from rlawrap.flow.geometry import Resize, Step
@@ -19,7 +20,12 @@ from rlawrap.splice.inplace import protect
 
 
 class GraphEditor:
-    """Writes a design into one traced graph whose modules `root` (base and `rla`) holds."""
+    """Writes a design into one traced graph whose modules `root` (base and `rla`) holds.
+
+    `stacks` gains the module calls that each new node runs in: those of the layer that it adds to,
+    and for a block's update of h those around the block. `now` says which node carries the value of
+    a traced one after the edit.
+    """
 
     def __init__(self, design: Design, trace: Trace, root: nn.Module) -> None:
         self.design, self.trace, self.root = design, trace, root
@@ -29,6 +35,9 @@ class GraphEditor:
         self.states: dict[int, tuple[fx.Node, ...]] = {}
         #: Layers of the base whose `inplace` had to be turned off.
         self.turned: list[str] = []
+        self.stacks: dict[fx.Node, tuple[Frame, ...]] = dict(trace.stacks)
+        self.now: dict[fx.Node, fx.Node] = {}
+        self._frames: tuple[Frame, ...] = ()
 
     def run(self) -> None:
         """Edit the graph; it is the traced one, made for this and used nowhere else."""
@@ -36,19 +45,40 @@ class GraphEditor:
         outputs = [self.refs.node(s.block.output) for s in design.steps]
         inputs = [self.refs.node(s.input) for s in design.steps]
         sources = [self.refs.node(s.source) for s in design.steps]
+        frames = [self._around(s.block.path, n) for s, n in zip(design.steps, outputs, strict=True)]
         taps = {}
         for step, node in zip(design.steps, outputs, strict=True):
+            self._frames = frames[step.index]
             taps[node] = self._tap(step.index, node)
         inputs = [taps.get(n, n) for n in inputs]
         sources = [taps.get(n, n) for n in sources]
         for step, start, source in zip(design.steps, inputs, sources, strict=True):
+            self._frames = frames[step.index]
             self._block(step, start, source, taps[outputs[step.index]])
+        self._frames = ()
         self._head()
         self.graph.lint()
 
+    def _around(self, block: str, output: fx.Node) -> tuple[Frame, ...]:
+        """The module calls that a block lies in, itself left out."""
+        stack = self.trace.stacks.get(output, ())
+        return tuple(f for f in stack if block.startswith((f"{f[0]}.", f"{f[0]}[")))
+
+    def _made(self, node: fx.Node) -> fx.Node:
+        self.stacks[node] = self._frames
+        return node
+
     def _module(self, path: str, args: tuple[Any, ...], behind: list[fx.Node]) -> fx.Node:
         with self._point([*behind, *[a for a in args if isinstance(a, fx.Node)]]):
-            return self.graph.call_module(path, args)
+            return self._made(self.graph.call_module(path, args))
+
+    def _function(self, function: Callable[..., Any], *args: Any) -> fx.Node:
+        return self._made(self.graph.call_function(function, args))
+
+    def _channels_first(self, node: fx.Node) -> fx.Node:
+        dims = self.design.dims
+        order = (0, dims + 1, *range(1, dims + 1))
+        return self._made(self.graph.call_method("permute", (node, *order)))
 
     def _point(self, needs: list[fx.Node]) -> Any:
         """Insert behind the last of the nodes that a new one depends on."""
@@ -60,36 +90,28 @@ class GraphEditor:
 
     def _tap(self, index: int, node: fx.Node) -> fx.Node:
         users = list(node.users)
-        tap = self._module(f"rla.out.{index}", (node,), [])
+        tap = self._module(names.output(index), (node,), [])
         for user in users:
             user.replace_input_with(node, tap)
+        self.now[node] = tap
         return tap
 
     def _initial(self, like: fx.Node, last: bool) -> tuple[fx.Node, ...]:
         """h^0: zeros of k channels made from x, in its device, dtype and memory format."""
         k, dims = self.design.config.k, self.design.dims
         with self._point([like]):
-            x = like
-            if last:
-                x = self.graph.call_method("permute", (x, 0, dims + 1, *range(1, dims + 1)))
-            one = self.graph.call_function(operator.getitem, (x, (slice(None), slice(None, 1))))
-            zeros = self.graph.call_function(torch.zeros_like, (one,))
-            sides = [0, 0] * dims + [0, k - 1]
-            h = self.graph.call_function(F.pad, (zeros, sides))
+            x = self._channels_first(like) if last else like
+            one = self._function(operator.getitem, x, (slice(None), slice(None, 1)))
+            zeros = self._function(torch.zeros_like, one)
+            h = self._function(F.pad, zeros, [0, 0] * dims + [0, k - 1])
         return (h,) * self.design.cell.states
 
     def _resized(
-        self,
-        part: str,
-        step: BlockDesign,
-        steps: list[Step],
-        state: tuple[fx.Node, ...],
-        like: fx.Node,
+        self, path: str, steps: list[Step], state: tuple[fx.Node, ...], like: fx.Node
     ) -> tuple[fx.Node, ...]:
         if not steps:
             return state
         extra = (like,) if any(isinstance(s, Resize) for s in steps) else ()
-        path = f"rla.{part}.{step.index}"
         made: dict[fx.Node, fx.Node] = {}
         for h in state:
             if h not in made:
@@ -104,11 +126,12 @@ class GraphEditor:
         else:
             if step.parent not in self.states:
                 raise PlanError(f"block {step.block.path!r} reads the state of a later block.")
-            state = self._resized("pool", step, step.bring, self.states[step.parent], start)
+            before = self.states[step.parent]
+            state = self._resized(names.pool(step.index), step.bring, before, start)
         for entry in step.entries:
-            self._add(f"rla.inject.{entry.name}", entry.target, state[0], step.block.path)
+            self._add(names.inject(entry.name), entry.target, state[0], step.block.path)
         if step.updates:
-            state = self._resized("down", step, step.down, state, output)
+            state = self._resized(names.down(step.index), step.down, state, output)
             self.states[step.index] = self._update(step, state, source, output)
 
     def _add(self, path: str, target: str, h: fx.Node, block: str) -> None:
@@ -120,11 +143,17 @@ class GraphEditor:
                 "give the block another after= in the plan."
             )
         users = list(layer.users)
+        frames, self._frames = self._frames, self.trace.stacks.get(layer, ())
         share = self._module(path, (h,), [layer])
         with self._point([share]):
-            total = self.graph.call_function(operator.add, (layer, share))
+            total = self._function(operator.add, layer, share)
+        self._frames = frames
         for user in users:
             user.replace_input_with(layer, total)
+        # Where the layer is a block's output as well, its tap reads the sum.
+        if layer in self.now:
+            self.now[total] = self.now[layer]
+        self.now[layer] = total
 
     def _update(
         self, step: BlockDesign, state: tuple[fx.Node, ...], source: fx.Node, output: fx.Node
@@ -132,20 +161,17 @@ class GraphEditor:
         source, turned = protect(self.modules, source)
         self.turned += turned
         behind = list(state)
-        dims = self.design.dims
         if step.channels_last:
             with self._point([source]):
-                source = self.graph.call_method(
-                    "permute", (source, 0, dims + 1, *range(1, dims + 1))
-                )
+                source = self._channels_first(source)
         if step.source_steps:
-            source = self._module(f"rla.scale.{step.index}", (source,), [])
-        u = self._module(f"rla.input.{step.input_key}", (source,), behind)
-        tracer = fx.proxy.GraphAppendingTracer(self.graph)
+            source = self._module(names.scale(step.index), (source,), [])
+        u = self._module(names.source(step.input_key), (source,), behind)
+        tracer = _CellTracer(self.graph, self._made)
         proxies = tuple(fx.Proxy(h, tracer) for h in state)
         layers = {
-            **self._layers(f"rla.cell.{step.cell_key}", tracer),
-            **self._layers(f"rla.block.{step.index}", tracer),
+            **self._layers(names.cell(step.cell_key), tracer),
+            **self._layers(names.block(step.index), tracer),
         }
         with self.graph.inserting_before(u.next):
             after = self.design.cell.step(layers, fx.Proxy(u, tracer), proxies)  # type: ignore
@@ -167,8 +193,19 @@ class GraphEditor:
             return
         h = self.states[len(design.steps) - 1][0]
         if design.head_norm:
-            h = self._module("rla.head.norm", (h,), [])
+            h = self._module(names.HEAD_NORM, (h,), [])
         if design.head_act != "none":
-            h = self._module("rla.head.act", (h,), [])
+            h = self._module(names.HEAD_ACT, (h,), [])
         for entry in design.head:
-            self._add(f"rla.head.join.{entry.name}", entry.target, h, "the head")
+            self._add(names.join(entry.name), entry.target, h, "the head")
+
+
+class _CellTracer(fx.proxy.GraphAppendingTracer):
+    """Appends what a cell's step computes, and tells of every node."""
+
+    def __init__(self, graph: fx.Graph, made: Callable[[fx.Node], fx.Node]) -> None:
+        super().__init__(graph)
+        self.made = made
+
+    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
+        return self.made(super().create_node(*args, **kwargs))

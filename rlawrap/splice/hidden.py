@@ -9,37 +9,56 @@ from torch import nn
 
 from rlawrap.cells import make_norm
 from rlawrap.config import RLAConfig
+from rlawrap.design import names
 from rlawrap.design.layers import Resize as ResizeLayer
 from rlawrap.design.layers import named_activation, step_layers
 from rlawrap.design.resolve import Design
 from rlawrap.flow.geometry import Resize, Step
 from rlawrap.plan import Plan
+from rlawrap.splice.record import Maps, Splice
 
 
 class Hidden(nn.Module):
     """The tree at `model.rla`; the one place whose names are all ours, whatever the base has."""
 
-    plan: Plan
-    config: RLAConfig
-    #: Of a backbone alone: its maps' channels and the paths of the blocks that make them.
-    out_channels: list[int]
-    blocks: list[str]
+    #: What was done to the network; set when the rewrite is whole.
+    splice: Splice
+
+    @property
+    def plan(self) -> Plan:
+        """The plan that was followed."""
+        return self.splice.plan
+
+    @property
+    def config(self) -> RLAConfig:
+        """The configuration of the recurrence."""
+        return self.splice.config
+
+    @property
+    def blocks(self) -> list[str]:
+        """Of a backbone: the paths of the blocks that make its maps."""
+        return _maps(self.splice).blocks
+
+    @property
+    def out_channels(self) -> list[int]:
+        """Of a backbone: its maps' channels."""
+        return _maps(self.splice).channels
+
+
+def _maps(splice: Splice) -> Maps:
+    if splice.maps is None:
+        raise AttributeError("only a backbone has maps; rlawrap.backbone(model) makes one")
+    return splice.maps
 
 
 def build(design: Design) -> Hidden:
     """The module tree that lives at `model.rla`.
 
-    - `input.<stage>_<channels>`: Conv1x1, source channels -> k;
-    - `cell.<stage>.<layer>`: the recurrent cell; `block.<i>.<layer>`: what each block owns of it;
-    - `inject.<i>`: the way of h into block i; `pool.<i>`, `down.<i>`: its change of size;
-    - `out.<i>`: an Identity on each block's output, for hooks;
-    - `head.norm`, `head.act`, `head.join.<j>`: the way of h to the classifier.
+    Its names are those of `rlawrap.design.names`.
     """
     config, dims = design.config, design.dims
     conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dims - 1]
-    parts: dict[str, dict[str, nn.Module]] = {
-        name: {} for name in ("input", "cell", "block", "inject", "pool", "down", "scale", "out")
-    }
+    parts: dict[str, dict[str, nn.Module]] = {name: {} for name in names.PARTS}
     for step in design.steps:
         name = str(step.index)
         parts["out"][name] = nn.Identity()
@@ -95,7 +114,7 @@ def initialise(rla: nn.Module, design: Design, fan_in: dict[str, int]) -> None:
         if isinstance(module, nn.modules.conv._ConvNd):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     for entry in design.head:
-        last = _last_layer(rla.get_submodule(f"head.join.{entry.name}"))
+        last = last_layer(_at(rla, names.join(entry.name)))
         if isinstance(last, nn.Linear):
             bound = 1 / math.sqrt(last.in_features + fan_in.get(entry.target, 0))
             nn.init.uniform_(last.weight, -bound, bound)
@@ -104,9 +123,13 @@ def initialise(rla: nn.Module, design: Design, fan_in: dict[str, int]) -> None:
     with torch.no_grad():
         for step in design.steps:
             for entry in step.entries:
-                _zero(_last_layer(rla.get_submodule(f"inject.{entry.name}")))
+                _zero(last_layer(_at(rla, names.inject(entry.name))))
         for entry in design.head:
-            _zero(_last_layer(rla.get_submodule(f"head.join.{entry.name}")))
+            _zero(last_layer(_at(rla, names.join(entry.name))))
+
+
+def _at(rla: nn.Module, path: str) -> nn.Module:
+    return rla.get_submodule(path.removeprefix(f"{names.ROOT}."))
 
 
 def _zero(layer: nn.Module) -> None:
@@ -114,7 +137,7 @@ def _zero(layer: nn.Module) -> None:
     weight.zero_()
 
 
-def _last_layer(path: nn.Module) -> nn.Module:
+def last_layer(path: nn.Module) -> nn.Module:
     """The convolution or linear layer at the end of a path."""
     layers = [m for m in path.modules() if isinstance(m, (nn.modules.conv._ConvNd, nn.Linear))]
     return layers[-1]

@@ -74,7 +74,7 @@ def test_outputs_that_are_overwritten_through_views(how: str, source: str) -> No
         assert torch.equal(a.grad, b.grad), key
     assert len(calls) == 2
     modules = dict(saving.named_modules())
-    assert len(segments(saving.graph, modules)) == 4
+    assert len(segments(saving.rla.splice.graph, modules)) == 4
 
 
 def test_layers_run_twice_in_training_and_once_in_evaluation() -> None:

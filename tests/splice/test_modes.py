@@ -179,7 +179,7 @@ def test_torch_is_as_it_was() -> None:
 def test_watching_costs_microseconds() -> None:
     net = Net()
     net.layer1 = nn.Sequential(*(Block() for _ in range(20)))
-    watch = rlawrap.apply(net, k=4).__dict__["_watch"]
+    watch = rlawrap.apply(net, k=4).rla.splice.watch
     assert len(watch.watched[True]) == 22
     start = time.perf_counter()
     for _ in range(1000):

@@ -87,7 +87,7 @@ def test_sharing(share: str, cells: int, inputs: int) -> None:
     assert len(model.rla.cell) == cells
     assert len(model.rla.input) == inputs
     assert len(model.rla.block) == 3
-    calls = Counter(n.target for n in model.graph.nodes if n.op == "call_module")
+    calls = Counter(n.target for n in model.rla.splice.graph.nodes if n.op == "call_module")
     assert sum(n for t, n in calls.items() if t.startswith("rla.cell.")) == 3
 
 

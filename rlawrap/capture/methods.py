@@ -1,0 +1,63 @@
+"""Which methods of its own class a network's forward calls, and with which values."""
+
+from __future__ import annotations
+
+import functools
+import inspect as pyinspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FunctionType
+from typing import Any
+
+from torch import fx, nn
+
+from rlawrap.capture.proxies import nodes_of
+from rlawrap.capture.trace import MethodCall
+
+
+def own_methods(cls: type) -> dict[str, FunctionType]:
+    """The plain methods that a network's class adds to those of `nn.Module`, by name."""
+    found: dict[str, FunctionType] = {}
+    for base in cls.__mro__:
+        if base is nn.Module:
+            break
+        for name, value in vars(base).items():
+            if isinstance(value, FunctionType) and not hasattr(nn.Module, name):
+                found.setdefault(name, value)
+    return {n: f for n, f in found.items() if n != "forward" and not n.startswith("__")}
+
+
+@contextmanager
+def methods_recorded(
+    root: nn.Module, now: Callable[[], fx.Node | None]
+) -> Iterator[list[MethodCall]]:
+    """Collects the calls of the root's own methods, in the order they return.
+
+    `now()` is the last node of the graph so far; calls where it is None are left out.
+    """
+    calls: list[MethodCall] = []
+
+    def recorder(name: str, method: FunctionType) -> Callable[..., Any]:
+        @functools.wraps(method)
+        def recorded(*args: Any, **kwargs: Any) -> Any:
+            began = now()
+            out = method(root, *args, **kwargs)
+            ended = now()
+            if began is not None and ended is not None:
+                bound = pyinspect.signature(method).bind(root, *args, **kwargs)
+                bound.apply_defaults()
+                arguments = dict(list(bound.arguments.items())[1:])
+                calls.append(MethodCall(name, nodes_of(arguments), nodes_of(out), began, ended))
+            return out
+
+        return recorded
+
+    methods = own_methods(type(root))
+    methods = {name: method for name, method in methods.items() if name not in vars(root)}
+    for name, method in methods.items():
+        root.__dict__[name] = recorder(name, method)
+    try:
+        yield calls
+    finally:
+        for name in methods:
+            root.__dict__.pop(name, None)

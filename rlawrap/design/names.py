@@ -1,0 +1,87 @@
+"""The names under `rla.`: the one place that spells them.
+
+A name is a promise: state dicts and checkpoints hold it. Keys are
+`rla.input.<stage>_<channels>`, `rla.cell.<stage>.<layer>`, `rla.block.<i>.<layer>`,
+`rla.inject.<i>` (`<i>_1`, … for further entries of one block), `rla.pool.<i>`, `rla.down.<i>`,
+`rla.scale.<i>`, `rla.out.<i>`, `rla.head.norm`, `rla.head.act` and `rla.head.join.<j>`, with blocks
+counted through the network from 0.
+"""
+
+from __future__ import annotations
+
+import re
+
+ROOT = "rla"
+HEAD = f"{ROOT}.head"
+HEAD_NORM = f"{HEAD}.norm"
+HEAD_ACT = f"{HEAD}.act"
+#: The parts of `rla` that hold a module for each key.
+PARTS = ("input", "cell", "block", "inject", "pool", "down", "scale", "out")
+
+_NUMBERED = re.compile(rf"{ROOT}\.(?:block|inject|pool|down|scale|out)\.(\d+)(?:_\d+)?(?:\.|$)")
+
+
+def source(key: str) -> str:
+    """Conv1x1 from what updates h to its k channels."""
+    return f"{ROOT}.input.{key}"
+
+
+def cell(key: str) -> str:
+    """The recurrent cell that blocks share."""
+    return f"{ROOT}.cell.{key}"
+
+
+def block(index: int) -> str:
+    """What a block owns of the cell."""
+    return f"{ROOT}.block.{index}"
+
+
+def inject(name: str) -> str:
+    """The way of h into a block's convolution."""
+    return f"{ROOT}.inject.{name}"
+
+
+def pool(index: int) -> str:
+    """The way of h from the block before to the size of this block's input."""
+    return f"{ROOT}.pool.{index}"
+
+
+def down(index: int) -> str:
+    """The way of h to the size of the block's output."""
+    return f"{ROOT}.down.{index}"
+
+
+def scale(index: int) -> str:
+    """The way of what updates h to the size of the block's output."""
+    return f"{ROOT}.scale.{index}"
+
+
+def output(index: int) -> str:
+    """The identity on a block's output."""
+    return f"{ROOT}.out.{index}"
+
+
+def join(name: str) -> str:
+    """The way of h into the classifier."""
+    return f"{HEAD}.join.{name}"
+
+
+def is_added(key: str) -> bool:
+    """Whether a module path or a key of a state dict is of what the rewrite added."""
+    return key == ROOT or key.startswith(f"{ROOT}.")
+
+
+def is_output(path: str) -> bool:
+    """Whether a module path is that of an identity on a block's output."""
+    return path.startswith(f"{ROOT}.out.")
+
+
+def is_join(path: str) -> bool:
+    """Whether a module path is that of a way of h into the classifier."""
+    return path.startswith(f"{HEAD}.join.")
+
+
+def block_index(path: str) -> int | None:
+    """The number of the block that a module belongs to, None for shared ones and the head."""
+    found = _NUMBERED.match(path)
+    return int(found[1]) if found else None

@@ -1,0 +1,106 @@
+"""What a rewritten network runs in one mode: its graph, and the functions compiled from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import fx, nn
+
+from rlawrap.capture.trace import Trace
+from rlawrap.splice.edit import GraphEditor
+from rlawrap.splice.generate import compile_graph
+from rlawrap.splice.hook_points import (
+    HookPoint,
+    find_points,
+    keep_points,
+    settled,
+    with_hook_points,
+)
+from rlawrap.splice.methods import MethodGraph, method_graphs
+
+Forward = Callable[..., object]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method of the base, cut out of the graph; without functions where that cannot be done."""
+
+    graph: MethodGraph
+    plain: Forward | None
+    hooked: Forward | None
+
+
+@dataclass(frozen=True)
+class Program:
+    """One mode of a rewritten network.
+
+    `graph` computes the network, `hooked_graph` also runs the hooks of blocks and stages. Both and
+    the functions made of them are shared by all copies of a model and never changed.
+    """
+
+    graph: fx.Graph
+    hooked_graph: fx.Graph
+    points: tuple[HookPoint, ...]
+    plain: Forward
+    hooked: Forward
+    methods: Mapping[str, Method]
+
+
+def make_program(editor: GraphEditor, trace: Trace, base: type[nn.Module]) -> Program:
+    """Compile an edited graph; `base` is the class whose methods are cut out of it."""
+    graph = trace.graph
+    points = find_points(trace, editor.stacks, editor.now)
+    hooked = with_hook_points(graph, points)
+    plain_methods = method_graphs(graph, trace, lambda n: settled(n, editor.now), base)
+    hooked_methods = method_graphs(
+        hooked.graph, trace, lambda n: hooked.outer[settled(n, editor.now)], base
+    )
+    methods = {
+        name: Method(
+            cut,
+            _compiled(cut.graph, name),
+            _compiled(hooked_methods[name].graph, f"{name} with hooks"),
+        )
+        for name, cut in plain_methods.items()
+        if name in hooked_methods
+    }
+    return Program(
+        portable(graph),
+        portable(hooked.graph),
+        points,
+        compile_graph(graph, "forward"),
+        compile_graph(hooked.graph, "forward with hooks"),
+        methods,
+    )
+
+
+def cut_program(program: Program, cut: Callable[[fx.Graph], None]) -> Program:
+    """A program whose graph was cut by `cut`, which gets a copy of it; it has no methods."""
+    graph = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    graph.output(graph.graph_copy(program.graph, copies))
+    cut(graph)
+    points = keep_points(program.points, copies, set(graph.nodes))
+    hooked = with_hook_points(graph, points).graph
+    return Program(
+        graph,
+        hooked,
+        points,
+        compile_graph(graph, "backbone"),
+        compile_graph(hooked, "backbone with hooks"),
+        {},
+    )
+
+
+def portable(graph: fx.Graph) -> fx.Graph:
+    """The graph without the tracer it came from and the shadow's values in its metadata."""
+    graph._tracer_cls = None  # type: ignore[assignment]
+    graph._tracer_extras = None  # type: ignore[assignment]
+    for node in graph.nodes:
+        node.meta.clear()
+    return graph
+
+
+def _compiled(graph: fx.Graph | None, name: str) -> Forward | None:
+    return None if graph is None else compile_graph(graph, name)

@@ -1,0 +1,95 @@
+"""`Splice`: the one record of what a rewrite did, at `model.rla.splice`."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import fx, nn
+
+from rlawrap.config import RLAConfig
+from rlawrap.plan import Plan
+from rlawrap.splice.mode_watch import ModeWatch
+from rlawrap.splice.program import Forward, Program
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the base was traced, so that it can be traced so again."""
+
+    leaf_modules: tuple[type | str, ...] = ()
+    example_input: Any = None
+    #: The layers that h joins at the end, also where they are gone at present.
+    head: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Maps:
+    """What a backbone returns: the blocks that make its maps, and the maps' channels."""
+
+    blocks: list[str]
+    channels: list[int]
+    #: The base with the layers that were cut off, on the meta device, where its own `train` needs
+    #: them.
+    uncut: nn.Module | None = None
+
+
+@dataclass
+class Splice:
+    """What was done to a network, and how it runs now.
+
+    Of the fields only `disabled`, `checkpointing` and `watch` belong to one model; all others are
+    shared by its copies.
+    """
+
+    plan: Plan
+    config: RLAConfig
+    settings: Settings
+    #: The network's class before the rewrite.
+    base_class: type[nn.Module]
+    #: By mode; one program may serve both.
+    programs: Mapping[bool, Program]
+    #: Whether a network has hooks on modules that its program does not call.
+    has_hooks: Callable[[nn.Module], bool]
+    watch: ModeWatch
+    #: Makes the model anew from its base; what a pickle of it calls.
+    rebuild: Callable[..., nn.Module]
+    #: Paths of modules that h runs through, which tell who calls them alone.
+    guarded: tuple[str, ...] = ()
+    #: Paths of modules whose `inplace` was turned off.
+    turned: tuple[str, ...] = ()
+    maps: Maps | None = None
+    disabled: bool = False
+    checkpointing: bool = False
+    #: Forwards of train mode that keep the blocks' inputs only, by whether they run hooks.
+    checkpointed: Mapping[bool, Forward] = field(default_factory=dict)
+
+    @property
+    def graph(self) -> fx.Graph:
+        """The graph of evaluation mode; `programs[True].graph` is that of train mode."""
+        return self.programs[False].graph
+
+    def function(self, model: nn.Module) -> Forward:
+        """The function that computes `model` now."""
+        mode, hooks = model.training, self.has_hooks(model)
+        if mode and self.checkpointing:
+            return self.checkpointed[hooks]
+        program = self.programs[mode]
+        return program.hooked if hooks else program.plain
+
+    def for_copy(self) -> Splice:
+        """A record for another model of the same programs."""
+        return replace(self, watch=ModeWatch(self.watch.modes))
+
+    def __reduce__(self) -> Any:
+        # A pickled model is rewritten again when it is loaded, and makes its own record.
+        return type(None), ()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Splice:
+        twin = self.for_copy()
+        memo[id(self)] = twin
+        if self.maps is not None:
+            twin.maps = replace(self.maps, uncut=copy.deepcopy(self.maps.uncut, memo))
+        return twin
