@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from types import FrameType
 from typing import Any
 
 import torch
 from torch import nn
 
+from rlawrap.design.names import ROOT
 from rlawrap.errors import PlanError, RLAWarning
 from rlawrap.splice.hooks import OutsideHook
 from rlawrap.splice.record import Splice
@@ -29,40 +31,52 @@ class Guard(OutsideHook):
     def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         if self.splice.disabled or torch.compiler.is_compiling():
             return
-        caller = self._caller()
-        if caller is None:
-            warnings.warn(
-                f"{self.path!r} of the rewritten network was called by itself and runs as in the "
-                "base, without the hidden state. Call the whole model; rlawrap.backbone(model) "
-                "gives its feature maps, and inside rlawrap.disabled(model) it is the base.",
-                RLAWarning,
-                stacklevel=2,
-            )
-        elif caller:
-            name = self.splice.base_class.__name__
-            raise PlanError(
-                f"{caller}() of {name} calls {self.path!r} by itself and would run without the "
-                "hidden state. Call the model, or rlawrap.backbone(model) for its feature maps; "
-                "inside rlawrap.disabled(model) the method is the base's."
-            )
+        name = self.splice.base_class.__name__
+        for owner, method in _callers(sys._getframe(1)):
+            if owner is not module and _has_guard(owner):
+                return  # called by one that told already
+            splice = getattr(owner._modules.get(ROOT), "splice", None)
+            if splice is None or splice.base_class is not self.splice.base_class:
+                continue
+            if splice.disabled:
+                return
+            if hasattr(splice.base_class, method) and not hasattr(nn.Module, method):
+                raise PlanError(
+                    f"{method}() of {name} calls {self.path!r} by itself and would run without the "
+                    "hidden state. Call the model, or rlawrap.backbone(model) for its feature "
+                    "maps; inside rlawrap.disabled(model) the method is the base's."
+                )
+        warnings.warn(
+            f"{self.path!r} of the rewritten {name} was called by itself and runs as in the base, "
+            "without the hidden state. Call the whole model; rlawrap.backbone(model) gives its "
+            "feature maps, and inside rlawrap.disabled(model) it is the base.",
+            RLAWarning,
+            stacklevel=_levels_to_user(),
+        )
 
-    def _caller(self) -> str | None:
-        """The method of the model that led here; "" if that model is disabled; None if none did."""
-        frame = sys._getframe(2)
-        while frame is not None:
-            code = frame.f_code
-            owner = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
-            if isinstance(owner, nn.Module):
-                splice = getattr(owner.__dict__.get("_modules", {}).get("rla"), "splice", None)
-                if isinstance(splice, Splice) and splice.base_class is self.splice.base_class:
-                    if splice.disabled:
-                        return ""
-                    if hasattr(splice.base_class, code.co_name) and not hasattr(
-                        nn.Module, code.co_name
-                    ):
-                        return code.co_name
-            frame = frame.f_back  # type: ignore[assignment]
-        return None
+
+def _callers(frame: FrameType | None) -> Iterator[tuple[nn.Module, str]]:
+    """The modules whose methods are under way, innermost first, with the methods' names."""
+    while frame is not None:
+        code = frame.f_code
+        owner = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
+        if isinstance(owner, nn.Module):
+            yield owner, code.co_name
+        frame = frame.f_back
+
+
+def _levels_to_user() -> int:
+    """How many frames up, as `warnings.warn` counts them, the user's code stands."""
+    frame, levels = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(
+        ("torch.", "rlawrap.splice.")
+    ):
+        frame, levels = frame.f_back, levels + 1
+    return levels
+
+
+def _has_guard(module: nn.Module) -> bool:
+    return any(isinstance(hook, Guard) for hook in module._forward_pre_hooks.values())
 
 
 def guard(model: nn.Module, splice: Splice, paths: Iterable[str]) -> None:
@@ -77,12 +91,3 @@ def remove_guards(model: nn.Module) -> None:
         hooks = module._forward_pre_hooks
         for key in [k for k, hook in hooks.items() if isinstance(hook, Guard)]:
             del hooks[key]
-
-
-def guarded(model: nn.Module) -> set[str]:
-    """Paths of the modules with a guard."""
-    return {
-        path
-        for path, module in model.named_modules(remove_duplicate=False)
-        if any(isinstance(hook, Guard) for hook in module._forward_pre_hooks.values())
-    }
