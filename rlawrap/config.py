@@ -74,11 +74,6 @@ class RLAConfig:
         if not isinstance(self.cell, str):
             raise ConfigError(f"RLAConfig(cell={self.cell!r}): give the name of a registered cell.")
 
-    @property
-    def ends_active(self) -> bool:
-        """Whether the cell's output has been through an activation already."""
-        return self.update == "post" or self.cell in ("convlstm", "convgru")
-
     def with_options(self, **options: Any) -> RLAConfig:
         """A copy with some fields changed. Raises `ConfigError` for a field that does not exist."""
         known = [f.name for f in fields(self)]

@@ -51,7 +51,7 @@ def identify(model: nn.Module) -> dict[str, Any]:
     >>> identify(nn.Sequential(nn.Conv2d(3, 8, 3)))
     {'source': 'custom'}
     """
-    from rlawrap.attention.layers import ECA, SE
+    from rlawrap.attention.gates import ECA, SE
 
     gates = {cls for module in model.modules() for cls in (ECA, SE) if isinstance(module, cls)}
     candidates = _candidates(model)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
+from rlawrap.attention.gates import ECA, SE, eca_kernel
 from rlawrap.attention.insert import attend
-from rlawrap.attention.layers import ECA, SE, eca_kernel
 
 __all__ = ["ECA", "SE", "attend", "eca_kernel"]

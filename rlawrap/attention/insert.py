@@ -9,9 +9,10 @@ from typing import Any, Literal
 import torch
 from torch import fx, nn
 
-from rlawrap.attention.layers import ECA, SE, eca_kernel
+from rlawrap.attention.gates import ECA, SE, eca_kernel
 from rlawrap.attention.rewrite import optional_arguments, pass_through
 from rlawrap.capture.probes import fake_inputs
+from rlawrap.capture.shadow import device_and_dtype
 from rlawrap.capture.trace import Trace
 from rlawrap.discover.blocks import BlockChoice
 from rlawrap.discover.inspect import make_plan
@@ -115,8 +116,8 @@ def _attend_block(
         return  # a module that runs several times has one gate, as it has one of everything
     done.add((id(owner), reference))
     gate = make(channels, dims=flow.rank - 2, channels_last=axis != 1)
-    _like(owner, base, gate)
-    gate.train(owner.training)
+    device, dtype = device_and_dtype(owner, base)
+    gate.to(device=device, dtype=dtype).train(owner.training)
     if _is_sequential(owner) and ":" not in reference:
         _insert_child(owner, reference.partition("#")[0], gate, kind)
         return
@@ -200,12 +201,3 @@ def _free_name(module: nn.Module, kind: str) -> str:
         n += 1
         name = f"{kind}{n}"
     return name
-
-
-def _like(owner: nn.Module, base: nn.Module, gate: nn.Module) -> None:
-    """Give the gate the device and dtype of the module it goes into."""
-    for module in (owner, base):
-        floating = [p for p in module.parameters() if p.is_floating_point()]
-        if floating:
-            gate.to(device=floating[0].device, dtype=floating[0].dtype)
-            return

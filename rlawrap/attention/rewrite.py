@@ -15,6 +15,7 @@ from typing import Any
 from torch import fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from rlawrap.capture.generate import compile_graph, compile_source, signature_text
 from rlawrap.capture.shadow import make_shadow
 from rlawrap.capture.trace import Trace
 from rlawrap.capture.tracing import trace_graph
@@ -99,29 +100,18 @@ def _make_class(plain: type[nn.Module]) -> type[nn.Module]:
     fixed = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     defaults = {f"_{p.name}": p.default for p in fixed if p.default is not p.empty}
     # fx reads a root's parameters off its code, so the signature has to be real.
-    taken = ", ".join(
-        ("*, " if i == _first_keyword_only(fixed) else "")
-        + (f"{p.name}=_{p.name}" if p.default is not p.empty else p.name)
-        for i, p in enumerate(fixed)
-    )
-    given = ", ".join(p.name for p in fixed)
+    taken, given = signature_text(fixed), ", ".join(p.name for p in fixed)
     source = (
         f"def forward(self, {taken}):\n    return self._forwards[self.training](self, {given})\n"
     )
-    exec(compile(source, f"<forward of {plain.__name__}>", "exec"), defaults)
+    made = compile_source(source, defaults, f"forward of {plain.__name__}")
     body = {
-        "forward": defaults["forward"],
+        "forward": made["forward"],
         "__module__": plain.__module__,
         "__qualname__": plain.__qualname__,
         "__doc__": plain.__doc__,
     }
     return type(plain.__name__, (Rewritten, plain), body)
-
-
-def _first_keyword_only(parameters: list[inspect.Parameter]) -> int | None:
-    kinds = [p.kind for p in parameters]
-    only = inspect.Parameter.KEYWORD_ONLY
-    return kinds.index(only) if only in kinds else None
 
 
 def _forwards(
@@ -155,7 +145,4 @@ def _insert(trace: Trace, insertions: tuple[Insertion, ...]) -> Callable[..., An
         node.replace_all_uses_with(call, lambda user, call=call: user is not call)  # type: ignore[misc]
         latest[child] = call
     trace.graph.lint()
-    code = trace.graph.python_code(root_module="self")
-    namespace = dict(code.globals)
-    exec(compile(code.src, "<rewritten forward>", "exec"), namespace)
-    return namespace["forward"]
+    return compile_graph(trace.graph, f"forward of {type(trace.root).__name__}")

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from rlawrap.capture.shadow import device_and_dtype
 from rlawrap.capture.trace import Trace
 from rlawrap.errors import PlanError
 
@@ -61,9 +62,7 @@ def probes_of(shape: Shape) -> list[Shape]:
 def fake_inputs(trace: Trace, example: Any, shape: Shape | None) -> dict[str, Any]:
     """Values for the graph's placeholders, by name, as fake tensors."""
     names = [n.target for n in trace.graph.nodes if n.op == "placeholder"]
-    floating = [p for p in trace.root.parameters() if p.is_floating_point()]
-    device = floating[0].device if floating else torch.device("cpu")
-    dtype = floating[0].dtype if floating else torch.float32
+    device, dtype = device_and_dtype(trace.root)
     values: dict[str, Any] = {}
     if example is None:
         if not names or shape is None:

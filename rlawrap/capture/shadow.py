@@ -28,3 +28,12 @@ def make_shadow(model: nn.Module, fake_mode: FakeTensorMode) -> nn.Module:
         return copy.deepcopy(model, memo)
     except Exception as error:
         raise PlanError(f"the model cannot be copied: {type(error).__name__}: {error}") from error
+
+
+def device_and_dtype(*networks: nn.Module) -> tuple[torch.device, torch.dtype]:
+    """Where the first network with floating-point tensors has them, and their type."""
+    for network in networks:
+        for tensor in (*network.parameters(), *network.buffers()):
+            if tensor.is_floating_point():
+                return tensor.device, tensor.dtype
+    return torch.device("cpu"), torch.float32

@@ -11,7 +11,7 @@ from torch import fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from rlawrap.capture.effects import Attributes, random_generators_kept
-from rlawrap.capture.methods import methods_recorded
+from rlawrap.capture.method_calls import methods_recorded
 from rlawrap.capture.modes import modes_asked
 from rlawrap.capture.trace import Trace
 from rlawrap.capture.tracer import RLATracer
@@ -56,16 +56,7 @@ def trace_graph(
         raise _explain(error, tracer, shadow) from error
     finally:
         plain, others = attributes.undo()
-    if tracer.frozen is not None:
-        path, what = tracer.frozen
-        raise TraceError(f"{_named(path, shadow)} {what}: {_whole(path)}.")
-    if others:
-        path, name = others[0]
-        raise TraceError(
-            f"{_named(path, shadow)} gives its buffer, parameter or module {name!r} another value, "
-            "which a traced graph does not do: write into it (copy_, add_, +=), or "
-            f"{_whole(path)}."
-        )
+    _refuse(tracer, shadow, others)
     constants = {
         name: value
         for name, value in shadow.__dict__.items()
@@ -91,6 +82,20 @@ def trace_graph(
         methods=methods,
         user_leaves=tracer.user_leaves,
     )
+
+
+def _refuse(tracer: RLATracer, shadow: nn.Module, others: list[tuple[str, str]]) -> None:
+    """Raise `TraceError` for what the forward did besides computing and a graph would not do."""
+    if tracer.frozen is not None:
+        path, what = tracer.frozen
+        raise TraceError(f"{_named(path, shadow)} {what}: {_whole(path)}.")
+    if others:
+        path, name = others[0]
+        raise TraceError(
+            f"{_named(path, shadow)} gives its buffer, parameter or module {name!r} another value, "
+            "which a traced graph does not do: write into it (copy_, add_, +=), or "
+            f"{_whole(path)}."
+        )
 
 
 class Answers(Protocol):

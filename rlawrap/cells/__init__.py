@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from rlawrap.cells.base import Cell, CellSpec, make_norm
+from rlawrap.cells.cell_registry import get_cell, list_cells, register_cell
 from rlawrap.cells.conv import ConvCell, DepthwiseCell
 from rlawrap.cells.gru import ConvGRUCell
 from rlawrap.cells.lstm import ConvLSTMCell
-from rlawrap.cells.registry import get_cell, list_cells, register_cell
 
 __all__ = [
     "Cell",

@@ -64,9 +64,17 @@ class Cell(ABC):
 
     #: How many tensors the state has.
     states = 1
+    #: Whether `RLAConfig.update` chooses between forms of it.
+    has_forms = False
 
     def __init__(self, spec: CellSpec) -> None:
         self.spec = spec
+
+    @property
+    def ends_active(self) -> bool:
+        """Whether h has been through an activation when a step returns it, so that the classifier
+        needs no norm and activation before it."""
+        return self.has_forms and self.spec.update == "post"
 
     @abstractmethod
     def shared(self) -> dict[str, nn.Module]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from rlawrap.cells.base import Cell, Layers, State
-from rlawrap.cells.registry import register_cell
+from rlawrap.cells.cell_registry import register_cell
 
 
 @register_cell("conv")
@@ -22,6 +22,7 @@ class ConvCell(Cell):
     torch.Size([2, 4, 8, 8])
     """
 
+    has_forms = True
     depthwise = False
 
     def shared(self) -> dict[str, nn.Module]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from rlawrap.cells.base import Cell, GroupNorm, Layers, State
-from rlawrap.cells.registry import register_cell
+from rlawrap.cells.cell_registry import register_cell
 
 
 @register_cell("convgru")
@@ -16,6 +16,8 @@ class ConvGRUCell(Cell):
     With u = tanh(norm(u)): (r, z) = conv_gates([u, h]), h~ = conv_out([u, sigmoid(r) h]) and
     h' = sigmoid(z) h + (1 - sigmoid(z)) tanh(h~); r, z and h~ pass a GroupNorm of one group first.
     """
+
+    ends_active = True
 
     def shared(self) -> dict[str, nn.Module]:
         k = self.spec.k

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from rlawrap.cells.base import Cell, Layers, State
-from rlawrap.cells.registry import register_cell
+from rlawrap.cells.cell_registry import register_cell
 
 
 @register_cell("convlstm")
@@ -17,6 +17,8 @@ class ConvLSTMCell(Cell):
     """
 
     states = 2
+
+    ends_active = True
 
     def shared(self) -> dict[str, nn.Module]:
         return {"conv": self.spec.conv(2 * self.spec.k, 4 * self.spec.k)}

@@ -18,7 +18,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from rlawrap.capture.shadow import make_shadow
+from rlawrap.capture.shadow import device_and_dtype, make_shadow
 from rlawrap.errors import PlanError
 
 aten = torch.ops.aten
@@ -184,9 +184,7 @@ def _without_hooks(model: nn.Module) -> nn.Module:
 
 def fake_input(model: nn.Module, fake_mode: FakeTensorMode, shape: Sequence[int]) -> torch.Tensor:
     """A fake tensor of this shape, with the type and on the device of the model's parameters."""
-    floating = [p for p in model.parameters() if p.is_floating_point()]
-    dtype = floating[0].dtype if floating else torch.float32
-    device = floating[0].device if floating else torch.device("cpu")
+    device, dtype = device_and_dtype(model)
     with fake_mode:
         return torch.empty(tuple(shape), dtype=dtype, device=device)
 

@@ -256,7 +256,7 @@ def _add_head(design: Design, flow: Flow, refs: References, maker: PathMaker) ->
             continue
         design.head.append(Entry(str(i), reference, path))
     if design.head:
-        auto = not config.ends_active
+        auto = not design.cell.ends_active
         design.head_norm = config.head_norm == "yes" or (config.head_norm == "auto" and auto)
         act = ("relu" if auto else "none") if config.head_act == "auto" else config.head_act
         design.head_act = act
@@ -288,7 +288,7 @@ def _warn_of_idle_options(design: Design) -> None:
         idle.append("source='branch': no block has a residual branch, its output is used")
     if config.source == "input" and all(b.shortcut is None for b in plan.blocks):
         idle.append("source='input': no block has a shortcut, its input is used")
-    if config.update != "pre" and config.cell not in ("conv", "dwconv"):
+    if config.update != "pre" and not design.cell.has_forms:
         idle.append(f"update={config.update!r}: the cell {config.cell!r} has one form only")
     if config.head == "concat" and not design.head:
         idle.append("head='concat': the network has no classifier that h could join")
@@ -305,7 +305,7 @@ def _warn_of_idle_options(design: Design) -> None:
             f"update='split' with norm='none': rla.cell.{key} convolves only h^0 = 0, which is "
             "nothing; use update='pre', a norm, or share='network'"
             for key, only in starts.items()
-            if only and config.cell in ("conv", "dwconv")
+            if only and design.cell.has_forms
         ]
     for text in idle:
         if text.startswith("head=") and config.head == "concat":

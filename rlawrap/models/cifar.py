@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rlawrap.errors import ConfigError
-from rlawrap.models.registry import register_model
+from rlawrap.models.model_registry import register_model
 
 IMAGE_SIZE = (32, 32)
 STAGE_WIDTHS = (16, 32, 64)

@@ -15,7 +15,7 @@ from torch import nn
 
 from rlawrap.errors import ConfigError
 from rlawrap.models.bases import build_base
-from rlawrap.models.registry import register_model
+from rlawrap.models.model_registry import register_model
 
 if TYPE_CHECKING:
     from rlawrap.splice import RLAModel

@@ -15,9 +15,9 @@ import torch
 from torch import fx, nn
 from torch.utils.checkpoint import checkpoint
 
+from rlawrap.capture.generate import compile_graph
 from rlawrap.capture.overwrites import writes_in_place
 from rlawrap.design.names import is_output
-from rlawrap.splice.generate import compile_graph
 from rlawrap.splice.inplace import aliases
 
 

@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 import torch
 from torch import fx, nn
 
+from rlawrap.capture.generate import compile_source, signature_text
 from rlawrap.design.names import ROOT
 from rlawrap.errors import PlanError
 from rlawrap.splice.containers import container_methods
-from rlawrap.splice.generate import compile_source
 from rlawrap.splice.guards import guard, remove_guards
 from rlawrap.splice.record import Splice
 
@@ -121,22 +121,6 @@ def _binder(function: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
     source = f"def bind({text}):\n    return {{{result}}}\n"
     bind: Callable[..., dict[str, Any]] = compile_source(source, defaults, "arguments")["bind"]
     return bind
-
-
-def signature_text(parameters: list[pyinspect.Parameter]) -> str:
-    """Parameters as they stand in a `def`; the default of `x` is the name `_x`."""
-    parts: list[str] = []
-    starred = False
-    for p in parameters:
-        if p.kind is p.VAR_POSITIONAL or p.kind is p.VAR_KEYWORD:
-            parts.append(("*" if p.kind is p.VAR_POSITIONAL else "**") + p.name)
-            starred = True
-            continue
-        if p.kind is p.KEYWORD_ONLY and not starred:
-            parts.append("*")
-            starred = True
-        parts.append(p.name if p.default is p.empty else f"{p.name}=_{p.name}")
-    return ", ".join(parts)
 
 
 def _shown(name: str) -> property:

@@ -11,8 +11,8 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from rlawrap._torch import global_hooks
+from rlawrap.capture.generate import compile_source
 from rlawrap.capture.trace import Frame, Trace
-from rlawrap.splice.generate import compile_source
 from rlawrap.splice.hooks import enter, leave
 
 

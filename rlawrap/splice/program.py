@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from torch import fx, nn
 
+from rlawrap.capture.generate import compile_graph
 from rlawrap.capture.trace import Trace
 from rlawrap.splice.edit import GraphEditor
-from rlawrap.splice.generate import compile_graph
 from rlawrap.splice.hook_points import (
     HookPoint,
     find_points,

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
+from rlawrap.capture.shadow import device_and_dtype
 from rlawrap.capture.trace import Trace
 from rlawrap.design import names
 from rlawrap.design.resolve import Design
@@ -27,10 +28,8 @@ def hidden_part(base: nn.Module, design: Design) -> Hidden:
     """The layers of a design, initialised, in the mode and with the type and device of the base."""
     rla = build(design)
     initialise(rla, design, _classifier_widths(base, design))
-    floating = [t for t in (*base.parameters(), *base.buffers()) if t.is_floating_point()]
-    if floating:
-        rla.to(device=floating[0].device, dtype=floating[0].dtype)
-    return rla.train(base.training)
+    device, dtype = device_and_dtype(base)
+    return rla.to(device=device, dtype=dtype).train(base.training)
 
 
 def write(

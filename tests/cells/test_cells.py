@@ -91,3 +91,25 @@ def test_norms_take_one_pixel_of_one_image(kind: str) -> None:
     x = torch.randn(2, 4, 5, 5)
     groups = {"group": 2, "layer": 1, "instance": 4}[kind]
     torch.testing.assert_close(norm(x), torch.nn.functional.group_norm(x, groups))
+
+
+def test_a_registration_without_a_name_is_refused() -> None:
+    with pytest.raises(
+        rlawrap.ConfigError, match=r"used on 'Mine' without a name.*\(\"my_cell\"\)"
+    ):
+        rlawrap.register_cell(type("Mine", (rlawrap.Cell,), {}))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "update", "ends", "forms"),
+    [
+        ("conv", "pre", False, True),
+        ("conv", "split", False, True),
+        ("dwconv", "post", True, True),
+        ("convlstm", "pre", True, False),
+        ("convgru", "pre", True, False),
+    ],
+)
+def test_what_a_cell_says_of_itself(name: str, update: str, ends: bool, forms: bool) -> None:
+    cell = get_cell(name)(CellSpec(k=4, update=update))
+    assert (cell.ends_active, cell.has_forms) == (ends, forms)

@@ -154,3 +154,11 @@ def test_bad_options(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torchvision.models.WeightsEnum, "get_state_dict", fail)
     with pytest.raises(CheckpointError, match=r"cannot be fetched: .*no route"):
         get_model("rla_resnet50", weights="DEFAULT")
+
+
+def test_a_registration_without_a_name_is_refused() -> None:
+    with pytest.raises(rlawrap.ConfigError, match=r"used on 'my_net' without a name.*my_net"):
+
+        @rlawrap.models.register_model  # type: ignore[arg-type]
+        def my_net() -> None:
+            """A builder."""

@@ -139,7 +139,7 @@ def test_every_cell_with_every_norm_keeps_the_function(cell: str, norm: str) -> 
 
 
 def test_a_cell_of_the_users_own() -> None:
-    from rlawrap.cells.registry import _CELLS
+    from rlawrap.cells.cell_registry import _CELLS
 
     class Gate(rlawrap.Cell):
         """h' = sigmoid(Conv(u)) h + u."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect as pyinspect
 import linecache
 import zlib
 from collections.abc import Callable
@@ -37,3 +38,19 @@ def compile_source(source: str, names: dict[str, Any], name: str) -> dict[str, A
     namespace = dict(names)
     exec(compile(source, file, "exec"), namespace)
     return namespace
+
+
+def signature_text(parameters: list[pyinspect.Parameter]) -> str:
+    """Parameters as they stand in a `def`; the default of `x` is the name `_x`."""
+    parts: list[str] = []
+    starred = False
+    for p in parameters:
+        if p.kind is p.VAR_POSITIONAL or p.kind is p.VAR_KEYWORD:
+            parts.append(("*" if p.kind is p.VAR_POSITIONAL else "**") + p.name)
+            starred = True
+            continue
+        if p.kind is p.KEYWORD_ONLY and not starred:
+            parts.append("*")
+            starred = True
+        parts.append(p.name if p.default is p.empty else f"{p.name}=_{p.name}")
+    return ", ".join(parts)

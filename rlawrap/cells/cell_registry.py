@@ -14,7 +14,15 @@ C = TypeVar("C", bound=type[Cell])
 
 
 def register_cell(name: str) -> Callable[[C], C]:
-    """Register a `Cell` class as `RLAConfig(cell=name)`. A name that is taken is an error."""
+    """Register a `Cell` class as `RLAConfig(cell=name)`. A name that is taken is an error.
+
+    Raises `ConfigError` where it is used without a name (`@register_cell`).
+    """
+    if not isinstance(name, str):
+        raise ConfigError(
+            f"@register_cell was used on {getattr(name, '__name__', name)!r} without a name: "
+            'write @register_cell("my_cell").'
+        )
 
     def register(cls: C) -> C:
         if not (isinstance(cls, type) and issubclass(cls, Cell)):

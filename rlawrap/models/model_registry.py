@@ -17,7 +17,22 @@ _BUILDERS: dict[str, Builder] = {}
 
 
 def register_model(name: str) -> Callable[[Builder], Builder]:
-    """Register a builder function under `name`; a second registration of a name is an error."""
+    """Register a builder function under `name`; a second registration of a name is an error.
+
+    Raises `ConfigError` where it is used without a name (`@register_model`).
+
+    >>> @register_model("my_net")
+    ... def my_net(num_classes: int = 10) -> nn.Module:
+    ...     return nn.Conv2d(3, num_classes, 1)
+    >>> get_model("my_net", num_classes=2).out_channels
+    2
+    >>> del _BUILDERS["my_net"]  # of this example alone
+    """
+    if not isinstance(name, str):
+        raise ConfigError(
+            f"@register_model was used on {getattr(name, '__name__', name)!r} without a name: "
+            'write @register_model("my_net").'
+        )
 
     def register(builder: Builder) -> Builder:
         if name in _BUILDERS:
