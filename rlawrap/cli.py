@@ -14,16 +14,17 @@ from typer.core import TyperGroup
 
 from rlawrap.errors import ConfigError, RLAError
 
-# Commands that live with what they command: name -> module and the function or group there.
+# Commands of the trainer: name -> module and the function or group there. A new one is a function
+# in a module of `rlawrap.train.commands` and a line here.
 ELSEWHERE = {
-    "train": ("rlawrap.train.command", "train"),
-    "evaluate": ("rlawrap.train.command", "evaluate"),
-    "recipe": ("rlawrap.train.command", "recipe_app"),
-    "plot": ("rlawrap.train.plot", "plot_command"),
-    "best": ("rlawrap.train.runs", "best_command"),
-    "runs": ("rlawrap.train.runs", "runs_command"),
-    "ablate": ("rlawrap.train.ablate_command", "ablate_command"),
-    "demo": ("rlawrap.train.demo", "demo_command"),
+    "train": ("rlawrap.train.commands.train_command", "train"),
+    "evaluate": ("rlawrap.train.commands.evaluate_command", "evaluate"),
+    "recipe": ("rlawrap.train.commands.train_command", "recipe_app"),
+    "plot": ("rlawrap.train.commands.records_commands", "plot_command"),
+    "best": ("rlawrap.train.commands.records_commands", "best_command"),
+    "runs": ("rlawrap.train.commands.records_commands", "runs_command"),
+    "ablate": ("rlawrap.train.commands.ablate_command", "ablate_command"),
+    "demo": ("rlawrap.train.commands.demo_command", "demo_command"),
 }
 
 

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class RLAError(Exception):
-    """Base of every error raised on purpose; its message says what was wrong and what to do."""
+    """Base of every error raised on purpose; its message says what was wrong and what to do.
+
+    told_by_first: process 0 of a run has the same error and tells it, so nobody else need.
+    """
+
+    told_by_first = False
 
 
 class ConfigError(RLAError, ValueError):
@@ -33,3 +40,12 @@ class UnreadableError(DataError):
 
 class TrainError(RLAError):
     """A training run that cannot start, resume or go on."""
+
+
+def few(names: Sequence[str], most: int = 8) -> str:
+    """Names for a message, cut short when they are many.
+
+    >>> few(["a", "b", "c"], most=2)
+    'a, b, ...'
+    """
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

@@ -15,9 +15,10 @@ from torch.utils.data import DataLoader, Dataset
 from rlawrap.errors import ConfigError, DataError
 from rlawrap.train.data import SKIPPED, AugmentConfig, ImageDataset, drop_skipped, open_data
 from rlawrap.train.data.arrays import ArraySource
-from rlawrap.train.data.dataset import choose_subset, to_channels, worker_init
-from rlawrap.train.loader import PartDataset, make_loader
-from rlawrap.train.sampler import EvalSampler
+from rlawrap.train.data.dataset import choose_subset, to_channels
+from rlawrap.train.data.loader import PartDataset, make_loader
+from rlawrap.train.data.sampler import EvalSampler
+from rlawrap.train.data.workers import worker_init
 from tests.train.data.trees import MakeTree
 
 ALL = AugmentConfig(crop="resized", randaugment=2, erase=0.5)
