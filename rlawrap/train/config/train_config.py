@@ -91,7 +91,8 @@ class TrainConfig:
     batch_size: int = option(128, "images of one optimiser step, over all processes")
     accumulate: int = option(1, "parts that each process cuts its share of a batch into")
 
-    # The optimiser: SGD
+    # The optimiser
+    optimizer: str = option("sgd", "optimiser, by name")
     lr: float = option(0.1, "peak learning rate")
     momentum: float = option(0.9, "momentum of SGD")
     nesterov: bool = option(False, "Nesterov momentum")

@@ -1,9 +1,11 @@
-"""SGD with parameter groups, and the learning rate as a function of the step."""
+"""Optimisers by name, their parameter groups, and the learning rate as a function of the step."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -47,8 +49,27 @@ def parameter_groups(model: nn.Module, config: TrainConfig) -> list[Group]:
     ]
 
 
-def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.SGD:
-    """SGD over `parameter_groups`; each group keeps its `lr_scale` for `set_lr`."""
+def sgd(groups: list[dict[str, Any]], config: TrainConfig) -> torch.optim.Optimizer:
+    """SGD, with or without (Nesterov) momentum."""
+    return torch.optim.SGD(
+        groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, foreach=True
+    )
+
+
+#: What `TrainConfig.optimizer` names. A new one is a function and a line here; it gets groups with
+#: their own weight decay, and its learning rate is set at every step.
+OPTIMIZERS: Mapping[str, Callable[[list[dict[str, Any]], TrainConfig], torch.optim.Optimizer]] = (
+    MappingProxyType({"sgd": sgd})
+)
+
+
+def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """The config's optimiser over `parameter_groups`; each group keeps its `lr_scale` for `set_lr`.
+
+    Raises `ConfigError` for a name that `OPTIMIZERS` does not have.
+    """
+    if config.optimizer not in OPTIMIZERS:
+        raise ConfigError(f"optimizer={config.optimizer!r}: choose one of {', '.join(OPTIMIZERS)}.")
     parameters = dict(model.named_parameters())
     groups: list[dict[str, Any]] = [
         {
@@ -58,9 +79,7 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.SGD:
         }
         for group in parameter_groups(model, config)
     ]
-    return torch.optim.SGD(
-        groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, foreach=True
-    )
+    return OPTIMIZERS[config.optimizer](groups, config)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

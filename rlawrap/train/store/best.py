@@ -78,9 +78,7 @@ def _candidates(folder: RunFolder, epoch: int, source: Path) -> Iterator[Path]:
 def _read(path: Path, figures: dict[str, Any]) -> Saved | None:
     """A file, if it is a whole checkpoint of the epoch with these figures."""
     try:
-        content = checkpoint.read_bytes(path)
-        state = checkpoint.parse(content, path)
-        checkpoint.check_format(state, path)
+        content, state = checkpoint.read_both(path)
     except CheckpointError:
         return None
     # Compared as text, in which NaN equals NaN.

@@ -236,9 +236,15 @@ def parse(content: bytes | bytearray, path: Path | str) -> dict[str, Any]:
 
 def read(path: Path) -> dict[str, Any]:
     """The state of a training checkpoint. Raises `CheckpointError`."""
-    state = parse(read_bytes(path), path)
+    return read_both(path)[1]
+
+
+def read_both(path: Path) -> tuple[bytearray, dict[str, Any]]:
+    """The content of a training checkpoint and the state in it. Raises `CheckpointError`."""
+    content = read_bytes(path)
+    state = parse(content, path)
     check_format(state, path)
-    return state
+    return content, state
 
 
 def check_format(state: dict[str, Any], path: Path | str) -> None:
@@ -255,8 +261,7 @@ def newest_whole(folder: Path, tell: Callable[[str], None]) -> Iterator[tuple[Sa
     """Checkpoints that can be read, newest first; damaged ones are told and set aside."""
     for candidate in saved(folder):
         try:
-            content = read_bytes(candidate.path)
-            check_format(parse(content, candidate.path), candidate.path)
+            content, _ = read_both(candidate.path)
         except CheckpointError as error:
             try:
                 aside = move_aside(candidate.path, "damaged")

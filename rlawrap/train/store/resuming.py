@@ -56,8 +56,7 @@ def find_source(folder: RunFolder, resume: str, say: Callable[[str], None]) -> S
     best, trouble = folder.best_checkpoint, "there is no best.pt."
     if best.is_file():
         try:
-            content = checkpoint.read_bytes(best)
-            checkpoint.check_format(checkpoint.parse(content, best), best)
+            content, _ = checkpoint.read_both(best)
         except CheckpointError as error:
             trouble = str(error)
         else:
