@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from rlawrap.cells import list_cells
 from rlawrap.train.ablation.grid import check_grid, dry_run, make_grid
 from rlawrap.train.ablation.jobs import run_grid
 from rlawrap.train.ablation.outcomes import write_report
@@ -44,6 +45,10 @@ class ListCommand(TyperCommand):
         return super().parse_args(ctx, repeat_options(args))
 
 
+ablate_app = typer.Typer(add_completion=False)
+
+
+@ablate_app.command(cls=ListCommand)
 @with_config_options
 def ablate_command(
     *,
@@ -53,9 +58,7 @@ def ablate_command(
     ],
     cell: Annotated[
         list[str] | None,
-        typer.Option(
-            "--cell", help="recurrent cells: conv, dwconv, convlstm, convgru; default: conv"
-        ),
+        typer.Option("--cell", help=f"recurrent cells: {', '.join(list_cells())}; default: conv"),
     ] = None,
     source: Annotated[
         list[str] | None,
@@ -98,6 +101,3 @@ def ablate_command(
     written = write_report(runs, output)
     print(f"\n{(output / 'results.md').read_text()}")
     print("\n".join(map(str, written)))
-
-
-ablate_command.command_class = ListCommand  # type: ignore[attr-defined]

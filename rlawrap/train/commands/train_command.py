@@ -12,7 +12,9 @@ from rlawrap.train.commands.options import DataArgument, config_from_options, wi
 from rlawrap.train.config.recipes import RECIPES, get_recipe
 from rlawrap.train.loop import engine
 
-recipe_app = typer.Typer(help="Training recipes by name.", no_args_is_help=True)
+recipe_app = typer.Typer(
+    help="Training recipes by name.", no_args_is_help=True, add_completion=False
+)
 
 
 @with_config_options
