@@ -211,6 +211,7 @@ def test_the_trainers_loader_raises_the_error_as_it_is(broken_tree: Path, worker
     with pytest.raises(DataError) as raised:
         next(iter(loader))
     assert "broken.jpg" in str(raised.value) and "Traceback" not in str(raised.value)
+    loader.kill_workers()
 
 
 LOOP = """
