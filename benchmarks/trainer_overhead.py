@@ -28,13 +28,13 @@ import torch
 from torch.nn import functional as F
 
 from rlawrap.train import TrainConfig
-from rlawrap.train.engine import Run
-from rlawrap.train.loader import Batch
-from rlawrap.train.processes import Processes
-from rlawrap.train.progress import Clock, Plain
-from rlawrap.train.runlog import RunFolder
-from rlawrap.train.setup import Equipment, set_up
-from rlawrap.train.stopping import StopRequest
+from rlawrap.train.data.loader import Batch
+from rlawrap.train.loop.progress import Clock, Plain
+from rlawrap.train.loop.run import Run
+from rlawrap.train.loop.setup import Equipment, set_up
+from rlawrap.train.process.processes import Processes
+from rlawrap.train.process.signals import StopRequest
+from rlawrap.train.store.run_folder import RunFolder
 
 Block = Callable[[int], None]
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 import argparse
 
 from rlawrap.train import train
-from rlawrap.train.plot import plot_runs
-from rlawrap.train.recipes import get_recipe
+from rlawrap.train.config.recipes import get_recipe
+from rlawrap.train.records.plot import plot_runs
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ import argparse
 import dataclasses
 
 from rlawrap.train import train
-from rlawrap.train.recipes import get_recipe
+from rlawrap.train.config.recipes import get_recipe
 
 
 def main() -> None:

@@ -1,24 +1,32 @@
-"""Every private name of torch that this package uses, each with why and since which version.
+"""Every private name and every message text of PyTorch that rlawrap relies on, and why.
 
-A release of torch may change any of these without a word; this is the one file to look at then.
+Each entry says why nothing public would do. All are there in 2.6, the oldest version that rlawrap
+takes; where an entry says more of its age, that is when its present form came. A version of PyTorch
+that breaks one of them is mended here.
 """
 
 from __future__ import annotations
 
+import logging
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
 from torch.nn.modules import module as _module
-from torch.utils.hooks import BackwardHook
+from torch.utils.data import DataLoader
+from torch.utils.hooks import BackwardHook as BackwardHook
 
-__all__ = [
-    "COMPILED_CALL",
-    "BackwardHook",
-    "backward_hooks",
-    "forward_hooks",
-    "global_hooks",
-    "pre_hooks",
-]
+#: The class of all batch and instance norms, SyncBatchNorm and the lazy ones included: the public
+#: classes have no other parent of their own.
+NORM_BASE: type[nn.Module] = nn.modules.batchnorm._NormBase
+
+
+# Calls of modules and their hooks
 
 #: `torch.utils.hooks.BackwardHook`: what `nn.Module.__call__` makes of full backward hooks. Public
 #: by its name, but documented nowhere. Since 1.8.
@@ -58,3 +66,123 @@ def global_hooks() -> bool:
         or _module._global_backward_hooks
         or _module._global_backward_pre_hooks
     )
+
+
+# Tensors
+
+
+def lerp_all(averages: list[Tensor], values: list[Tensor], weight: float) -> None:
+    """Move every average towards its value, in place: `Tensor.lerp_` for a list, one kernel.
+
+    `torch._foreach_lerp_` is what `torch.optim` uses itself; public is only the loop over single
+    tensors, a kernel each.
+    """
+    torch._foreach_lerp_(averages, values, weight)
+
+
+# Loader processes
+
+
+def is_loader_timeout(error: RuntimeError) -> bool:
+    """Whether a DataLoader gave up waiting for a batch after its `timeout`.
+
+    That is a plain RuntimeError, which only its text tells from others.
+    """
+    return str(error).startswith("DataLoader timed out")
+
+
+def kill_loader_processes(loader: DataLoader[Any]) -> None:
+    """End the processes of a DataLoader at once, also those that hang in a read.
+
+    A DataLoader has no `close`: it ends its processes when it is collected, and waits for them.
+    `_iterator` keeps them since 1.7. They are taken off PyTorch's list of processes first, or it
+    raises an error wherever the main thread is, for one that died.
+    """
+    iterator: Any = loader._iterator
+    loader._iterator = None
+    if getattr(iterator, "_worker_pids_set", False):
+        torch._C._remove_worker_pids(id(iterator))
+        iterator._worker_pids_set = False
+    for worker in getattr(iterator, "_workers", ()):
+        worker.kill()
+
+
+# Processes that meet
+
+
+def agent_serves_store() -> bool:
+    """Whether torchrun's agent serves the store at MASTER_ADDR:MASTER_PORT, not process 0.
+
+    A variable of torchrun that is not documented. The documented way, `init_method="env://"`, reads
+    it itself, but has no keys per attempt.
+    """
+    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+
+
+def is_port_in_use(error: RuntimeError) -> bool:
+    """Whether a store could not be served as its port is taken.
+
+    That is a `DistNetworkError`, which has its error number in its text alone.
+    """
+    return isinstance(error, dist.DistNetworkError) and "in use" in str(error)
+
+
+#: Words of gloo and NCCL for a connection that broke or a peer that does not answer.
+_LOST = ("Connection closed", "Connection reset", "gloo", "NCCL", "Broken pipe", "Timed out")
+
+
+def is_lost_peer(error: RuntimeError) -> bool:
+    """Whether a collective failed since another process is gone or does not answer.
+
+    NCCL and the stores raise a `DistError`, which is public; gloo raises a plain RuntimeError, and
+    NCCL, too, where its watchdog does.
+    """
+    return isinstance(error, dist.DistError) or any(word in str(error) for word in _LOST)
+
+
+def without_source_line(error: RuntimeError) -> str:
+    """The first line of an error, without the place in gloo's source that it begins with."""
+    return re.sub(r"^\[\S+\]\s*", "", first_line(error))
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, without the C++ stack that may follow; its class when it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TorchrunEnd:
+    """How torchrun ended: by a signal, or as the process of some rank failed, or well (neither).
+
+    exitcode: of the process that failed first; negative for the signal that killed it.
+    """
+
+    signal: int | None = None
+    failed_rank: int | None = None
+    exitcode: int = 0
+
+
+def run_torchrun(arguments: Sequence[str]) -> TorchrunEnd:
+    """Be torchrun's agent, in this process, and say nothing in its name.
+
+    Raises `OSError` when the processes could not meet. `torch.distributed.run`, since 1.9, is
+    documented as a command alone, its functions and errors are not.
+    """
+    # The agent's own reports repeat what the processes have said, with tracebacks.
+    os.environ.setdefault("LOGLEVEL", "CRITICAL")
+    from torch.distributed import run as torchrun
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.elastic.rendezvous import RendezvousError
+
+    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
+    try:
+        torchrun.run(torchrun.parse_args(list(arguments)))
+    except SignalException as error:
+        return TorchrunEnd(signal=int(error.sigval))
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        return TorchrunEnd(failed_rank=rank, exitcode=failure.exitcode)
+    except RendezvousError as error:
+        raise ConnectionError(str(error)) from error
+    return TorchrunEnd()

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from rlawrap.config import RLAConfig
 from rlawrap.errors import CheckpointError, RLAError
+from rlawrap.files import put_in_place
 from rlawrap.identity import identify, rebuild
 from rlawrap.plan import Plan
 from rlawrap.splice import RLAModel, apply, unwrap
@@ -156,11 +157,8 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     new = Path(name)
     try:
         write(new)
-        with new.open("rb") as file:
-            os.fsync(file.fileno())
         new.chmod(0o666 & ~_umask())
-        os.replace(new, path)
-        _sync_folder(path.parent)
+        put_in_place(new, path)
     except (OSError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{path}: cannot be written ({error}).") from error
     finally:
@@ -171,17 +169,6 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename in this folder durable, where the system can open folders."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -14,16 +14,17 @@ from typer.core import TyperGroup
 
 from rlawrap.errors import ConfigError, RLAError
 
-# Commands that live with what they command: name -> module and the function or group there.
+# Commands of the trainer: name -> module and the function or Typer there. A new one is a function
+# in a module of `rlawrap.train.commands` and a line here.
 ELSEWHERE = {
-    "train": ("rlawrap.train.command", "train"),
-    "evaluate": ("rlawrap.train.command", "evaluate"),
-    "recipe": ("rlawrap.train.command", "recipe_app"),
-    "plot": ("rlawrap.train.plot", "plot_command"),
-    "best": ("rlawrap.train.runs", "best_command"),
-    "runs": ("rlawrap.train.runs", "runs_command"),
-    "ablate": ("rlawrap.train.ablate_command", "ablate_command"),
-    "demo": ("rlawrap.train.demo", "demo_command"),
+    "train": ("rlawrap.train.commands.train_command", "train"),
+    "evaluate": ("rlawrap.train.commands.evaluate_command", "evaluate"),
+    "recipe": ("rlawrap.train.commands.train_command", "recipe_app"),
+    "plot": ("rlawrap.train.commands.records_commands", "plot_command"),
+    "best": ("rlawrap.train.commands.records_commands", "best_command"),
+    "runs": ("rlawrap.train.commands.records_commands", "runs_command"),
+    "ablate": ("rlawrap.train.commands.ablate_command", "ablate_app"),
+    "demo": ("rlawrap.train.commands.demo_command", "demo_command"),
 }
 
 
@@ -38,13 +39,12 @@ class LazyGroup(TyperGroup):
             return super().get_command(ctx, cmd_name)
         module, attribute = ELSEWHERE[cmd_name]
         found = getattr(importlib.import_module(module), attribute)
-        if isinstance(found, typer.Typer):
-            command = typer.main.get_group(found)
-            command.name = cmd_name
-            return command
-        single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        single.command(cmd_name, cls=getattr(found, "command_class", None))(found)
-        return typer.main.get_command(single)
+        if not isinstance(found, typer.Typer):
+            function, found = found, typer.Typer(add_completion=False)
+            found.command()(function)
+        command = typer.main.get_command(found)
+        command.name = cmd_name
+        return command
 
 
 app = typer.Typer(

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class RLAError(Exception):
-    """Base of every error raised on purpose; its message says what was wrong and what to do."""
+    """Base of every error raised on purpose; its message says what was wrong and what to do.
+
+    told_by_first: process 0 of a run has the same error and tells it, so nobody else need.
+    """
+
+    told_by_first = False
 
 
 class ConfigError(RLAError, ValueError):
@@ -37,3 +44,12 @@ class TrainError(RLAError):
 
 class RLAWarning(UserWarning):
     """An option without effect on the given network, or what a rewritten network cannot do."""
+
+
+def few(names: Sequence[str], most: int = 8) -> str:
+    """Names for a message, cut short when they are many.
+
+    >>> few(["a", "b", "c"], most=2)
+    'a, b, ...'
+    """
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

@@ -7,11 +7,11 @@
 
 from __future__ import annotations
 
-from rlawrap.train.config import TrainConfig
-from rlawrap.train.engine import TrainResult, train
-from rlawrap.train.evaluation import Evaluation, evaluate_model
-from rlawrap.train.loading import evaluate, load_model
-from rlawrap.train.processes import Processes
+from rlawrap.train.config.train_config import TrainConfig
+from rlawrap.train.loop.engine import TrainResult, train
+from rlawrap.train.loop.evaluation import Evaluation, evaluate_model
+from rlawrap.train.loop.loading import evaluate, load_model
+from rlawrap.train.process.processes import Processes
 
 __all__ = [
     "Evaluation",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rlawrap.train.runs import read_run
+from rlawrap.train.records.runs import read_run
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import torch
 
-from rlawrap.train import command, engine
-from rlawrap.train.options import read_config
+from rlawrap.train.commands import torchrun_process
+from rlawrap.train.commands.options import read_config
+from rlawrap.train.loop import engine
 from tests.train.toys import ToyImages, toy_models
 
 
@@ -27,7 +28,7 @@ def main() -> None:
     train = engine.train
     engine.train = lambda config: train(config, data=data)  # type: ignore[assignment]
     with toy_models():
-        command.main(["--config", str(folder / "config.json"), "--output", config.output])
+        torchrun_process.main(["--config", str(folder / "config.json"), "--output", config.output])
 
 
 if __name__ == "__main__":

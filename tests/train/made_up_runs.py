@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rlawrap.train.config import TrainConfig
+from rlawrap.train.config.train_config import TrainConfig
 
 STEPS = 10
 

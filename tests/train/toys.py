@@ -25,10 +25,11 @@ from torch import Tensor, nn
 
 from rlawrap.errors import RLAError
 from rlawrap.models import registry
-from rlawrap.train import TrainConfig, checkpoint
+from rlawrap.train import TrainConfig
 from rlawrap.train.data.dataset import SKIPPED
 from rlawrap.train.data.seeding import local_randomness
-from rlawrap.train.runlog import CLOCK_FIELDS
+from rlawrap.train.store import checkpoint
+from rlawrap.train.store.metrics import CLOCK_FIELDS
 
 CLASSES = ("a", "b", "c", "d")
 
@@ -156,7 +157,7 @@ class Group:
         self, world: int, config: TrainConfig, *, images: dict[str, Any] | None = None
     ) -> None:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["tests.train.toys", "rlawrap.train.engine"])
+        context.set_forkserver_preload(["tests.train.toys", "rlawrap.train.loop.engine"])
         port = free_port()
         self.errors_file = Path(config.output + ".errors")
         self.processes: list[BaseProcess] = [

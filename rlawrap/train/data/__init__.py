@@ -8,10 +8,12 @@
 
 from __future__ import annotations
 
-from rlawrap.train.data.augment import AugmentConfig, mix_batch
-from rlawrap.train.data.dataset import SKIPPED, ImageDataset, drop_skipped, worker_init
+from rlawrap.train.config.augment import AugmentConfig
+from rlawrap.train.data.dataset import SKIPPED, ImageDataset, drop_skipped
 from rlawrap.train.data.opening import NAMED, open_data
 from rlawrap.train.data.seeding import derive_seed, local_randomness
+from rlawrap.train.data.transforms import mix_batch
+from rlawrap.train.data.workers import worker_init
 
 __all__ = [
     "NAMED",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import signal
 from typing import Literal, Protocol
 
 import numpy as np
@@ -14,8 +13,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from rlawrap.errors import ConfigError, DataError, UnreadableError
-from rlawrap.train.data.augment import AugmentConfig, eval_transform, train_transform
+from rlawrap.train.config.augment import AugmentConfig
 from rlawrap.train.data.seeding import derive_seed, local_randomness
+from rlawrap.train.data.transforms import eval_transform, train_transform
 
 log = logging.getLogger(__name__)
 
@@ -188,13 +188,3 @@ def choose_subset(labels: NDArray[np.int64], size: int) -> NDArray[np.int64]:
     chosen = by_class[np.argsort(turn, kind="stable")[:size]]
     chosen.sort()
     return chosen.astype(np.int64)
-
-
-def worker_init(worker_id: int) -> None:
-    """`worker_init_fn` for a DataLoader: one thread each, and Ctrl-C is left to the parent.
-
-    A terminal sends Ctrl-C to the workers as well, which would then print a traceback each while
-    the training process is saving.
-    """
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

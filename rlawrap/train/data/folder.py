@@ -88,10 +88,7 @@ def open_folder(root: Path, split: Split) -> tuple[FolderSource, NDArray[np.int6
 
 def _index(folder: Path, classes: list[str] | None) -> SampleIndex:
     key = "\0".join(["folder", str(folder.resolve()), *(classes or [])])
-    try:
-        return load_or_build(key, lambda: build_folder_index(folder, classes))
-    except OSError as error:
-        raise DataError(f"{error.filename}: cannot be read ({error.strerror}).") from error
+    return load_or_build(key, lambda: build_folder_index(folder, classes))
 
 
 def _class_folders(folder: Path) -> list[str]:

@@ -20,6 +20,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from rlawrap.errors import DataError
+from rlawrap.files import put_in_place
 from rlawrap.train.data.dataset import Split
 from rlawrap.train.data.download import cache_folder
 
@@ -105,7 +107,8 @@ def stamp_of(path: str) -> Watched:
 def load_or_build(key: str, build: Callable[[], SampleIndex]) -> SampleIndex:
     """The cached index of `key` when all it watches is unchanged, else a new one, then cached.
 
-    A cache that cannot be read or written is no error: the index is built.
+    A cache that cannot be read or written is no error: the index is built. Raises `DataError` when
+    the data cannot be read.
     """
     name = hashlib.blake2b(key.encode(), digest_size=12).hexdigest()
     path = cache_folder() / "index" / f"{name}.npz"
@@ -113,7 +116,10 @@ def load_or_build(key: str, build: Callable[[], SampleIndex]) -> SampleIndex:
     if cached is not None and _holds(cached.watched):
         return cached
     started = time.time_ns()
-    index = build()
+    try:
+        index = build()
+    except OSError as error:
+        raise DataError(f"{error.filename}: cannot be read ({error.strerror}).") from error
     newest = max((int(item.stamp.split("/")[0]) for item in index.watched), default=0)
     if newest < started - SETTLED_NS:
         _write(path, index)
@@ -167,9 +173,7 @@ def _write(path: Path, index: SampleIndex) -> None:
                 paths=np.array([item.path for item in index.watched], np.str_),
                 stamps=np.array([item.stamp for item in index.watched], np.str_),
             )
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        put_in_place(Path(temporary), path)
     except (OSError, UnicodeError) as error:
         log.warning("the index of the images could not be kept in %s (%s)", path, error)
         if temporary is not None:

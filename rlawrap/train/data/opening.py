@@ -8,16 +8,17 @@ from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rlawrap.errors import ConfigError, DataError
-from rlawrap.train.data.augment import AugmentConfig
-from rlawrap.train.data.cifar import open_cifar
+from rlawrap.train.config.augment import AugmentConfig
+from rlawrap.train.data.cifar_images import open_cifar
 from rlawrap.train.data.dataset import ImageDataset, OnBadImage, Source, Split, choose_subset
 from rlawrap.train.data.fashion import holds, open_fashion_mnist, open_sample, read_folder
 from rlawrap.train.data.folder import open_folder
 from rlawrap.train.data.shards import holds_shards, open_shards
 
-#: Data sets with a name; anything else is a folder.
+#: Data sets with a name; anything else is a folder. A new one is a function and a line here.
 NAMED: MappingProxyType[str, Callable[[Path | None, Split], Source]] = MappingProxyType(
     {
         "builtin": lambda root, split: open_sample(split),
@@ -26,6 +27,15 @@ NAMED: MappingProxyType[str, Callable[[Path | None, Split], Source]] = MappingPr
         "cifar100": lambda root, split: open_cifar("CIFAR100", root, split),
     }
 )
+
+
+def default_size(spec: str) -> int:
+    """The side of the images of a data set when nobody asks for another, before it is opened.
+
+    >>> default_size("cifar10"), default_size("photographs/train")
+    (32, 224)
+    """
+    return 32 if spec in NAMED else 224
 
 
 def open_data(
@@ -58,24 +68,7 @@ def open_data(
     """
     if split not in ("train", "test"):
         raise ConfigError(f"split={split!r}: choose 'train' or 'test'.")
-    name = os.fspath(spec)
-    indices = None
-    source: Source
-    if name in NAMED:
-        source = NAMED[name](None if root is None else Path(root), split)
-    else:
-        path = Path(root or "", name).expanduser()
-        if not path.is_dir():
-            raise DataError(
-                f"{path}: {'is not a folder' if path.exists() else 'no such folder'}. "
-                f"Give a folder of images, or one of {', '.join(NAMED)}."
-            )
-        if holds(path, split):
-            source = read_folder(path, split, f"fashion-mnist in {path}")
-        elif holds_shards(path):
-            source, indices = open_shards(path, split)
-        else:
-            source, indices = open_folder(path, split)
+    source, indices = _open_source(os.fspath(spec), root, split)
     if subset is not None:
         labels = source.labels if indices is None else source.labels[indices]
         chosen = choose_subset(labels, subset)
@@ -89,3 +82,20 @@ def open_data(
         on_bad_image=on_bad_image,
         indices=indices,
     )
+
+
+def _open_source(
+    spec: str, root: str | os.PathLike[str] | None, split: Split
+) -> tuple[Source, NDArray[np.int64] | None]:
+    """Where the images come from, and their numbers when the split is a part of them."""
+    if spec in NAMED:
+        return NAMED[spec](None if root is None else Path(root), split), None
+    path = Path(root or "", spec).expanduser()
+    if not path.is_dir():
+        raise DataError(
+            f"{path}: {'is not a folder' if path.exists() else 'no such folder'}. "
+            f"Give a folder of images, or one of {', '.join(NAMED)}."
+        )
+    if holds(path, split):
+        return read_folder(path, split, f"fashion-mnist in {path}"), None
+    return open_shards(path, split) if holds_shards(path) else open_folder(path, split)

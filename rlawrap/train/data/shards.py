@@ -144,10 +144,7 @@ def _class_names(root: Path) -> tuple[str, ...] | None:
 
 def _index(root: Path, shards: list[Path], classes: tuple[str, ...] | None) -> SampleIndex:
     key = "\0".join(["shards", *(str(path.resolve()) for path in shards), "", *(classes or ())])
-    try:
-        return load_or_build(key, lambda: build_shard_index(shards, classes))
-    except OSError as error:
-        raise DataError(f"{error.filename}: cannot be read ({error.strerror}).") from error
+    return load_or_build(key, lambda: build_shard_index(shards, classes))
 
 
 def build_shard_index(shards: list[Path], classes: tuple[str, ...] | None) -> SampleIndex:

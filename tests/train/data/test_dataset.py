@@ -15,9 +15,10 @@ from torch.utils.data import DataLoader, Dataset
 from rlawrap.errors import ConfigError, DataError
 from rlawrap.train.data import SKIPPED, AugmentConfig, ImageDataset, drop_skipped, open_data
 from rlawrap.train.data.arrays import ArraySource
-from rlawrap.train.data.dataset import choose_subset, to_channels, worker_init
-from rlawrap.train.loader import PartDataset, make_loader
-from rlawrap.train.sampler import EvalSampler
+from rlawrap.train.data.dataset import choose_subset, to_channels
+from rlawrap.train.data.loader import PartDataset, make_loader
+from rlawrap.train.data.sampler import EvalSampler
+from rlawrap.train.data.workers import worker_init
 from tests.train.data.trees import MakeTree
 
 ALL = AugmentConfig(crop="resized", randaugment=2, erase=0.5)
@@ -210,6 +211,7 @@ def test_the_trainers_loader_raises_the_error_as_it_is(broken_tree: Path, worker
     with pytest.raises(DataError) as raised:
         next(iter(loader))
     assert "broken.jpg" in str(raised.value) and "Traceback" not in str(raised.value)
+    loader.kill_workers()
 
 
 LOOP = """

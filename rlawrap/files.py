@@ -1,0 +1,29 @@
+"""Files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def put_in_place(new: Path, path: Path) -> None:
+    """Bring a file that was just written to the disk and give it the name `path`.
+
+    Whatever happens meanwhile, `path` is what it was before or the new file, whole.
+    """
+    # Windows syncs only files that are open for writing; elsewhere a file may be read-only.
+    with new.open("rb" if os.name == "posix" else "r+b") as file:
+        os.fsync(file.fileno())  # or a crash of the machine could leave an empty file
+    os.replace(new, path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk, where the system can do that by itself."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

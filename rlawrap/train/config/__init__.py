@@ -1,0 +1,1 @@
+"""What decides how a run comes out, as plain data that is checked: configurations and recipes."""

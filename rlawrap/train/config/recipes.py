@@ -1,0 +1,101 @@
+"""Training recipes by name: values of `TrainConfig` that belong together."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from rlawrap.errors import ConfigError
+from rlawrap.train.config.augment import AugmentConfig
+from rlawrap.train.config.train_config import TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A recipe: where it comes from, and what it sets; all else keeps `TrainConfig`'s default."""
+
+    name: str
+    source: str
+    values: Mapping[str, Any]
+
+    def config(self, **changes: Any) -> TrainConfig:
+        """The configuration, with changes of your own."""
+        return TrainConfig().replace(**{**self.values, **changes})
+
+
+_IMAGENET = AugmentConfig(crop="resized", scale=(0.08, 1.0), flip=0.5, resize=256)
+
+RECIPES: Mapping[str, Recipe] = MappingProxyType(
+    {
+        recipe.name: recipe
+        for recipe in (
+            Recipe(
+                name="rla-imagenet-resnet",
+                source="defaults of the official train.py: RLA-ResNet on ImageNet",
+                values={
+                    "arch": "rla_resnet50",
+                    "image_size": 224,
+                    "augment": _IMAGENET,
+                    "epochs": 120,
+                    "batch_size": 256,
+                    "lr": 0.1,
+                    "momentum": 0.9,
+                    "weight_decay": 1e-4,
+                    "decay_filter": "all",
+                    "schedule": "step",
+                    "step_epochs": 30,
+                    "gamma": 0.1,
+                },
+            ),
+            Recipe(
+                name="rla-imagenet-mobilenet",
+                source="defaults of the official train_light.py: RLA-MobileNetV2 on ImageNet",
+                values={
+                    "arch": "dsrla_mobilenetv2_k32",
+                    "image_size": 224,
+                    "augment": _IMAGENET,
+                    "epochs": 400,
+                    "batch_size": 96,
+                    "lr": 0.045,
+                    "momentum": 0.9,
+                    "weight_decay": 4e-5,
+                    "decay_filter": "all",
+                    "schedule": "exponential",
+                    "gamma": 0.98,
+                },
+            ),
+            Recipe(
+                name="rla-32",
+                source="for 32x32 images; chosen for this library, no published recipe behind it",
+                values={
+                    "arch": "rla_cifar_resnet56",
+                    "image_size": 32,
+                    "augment": AugmentConfig(crop="padded", padding=4, flip=0.5),
+                    "epochs": 160,
+                    "batch_size": 128,
+                    "lr": 0.1,
+                    "momentum": 0.9,
+                    "weight_decay": 1e-4,
+                    "decay_filter": "all",
+                    "schedule": "cosine",
+                    "warmup_epochs": 1.0,
+                },
+            ),
+        )
+    }
+)
+
+
+def get_recipe(name: str) -> Recipe:
+    """The recipe of that name. Raises `ConfigError`, with the nearest names.
+
+    >>> get_recipe("rla-imagenet-resnet").config(seed=3).lr
+    0.1
+    """
+    if name not in RECIPES:
+        near = difflib.get_close_matches(name, RECIPES, n=1) or list(RECIPES)
+        raise ConfigError(f"recipe {name!r}: there is none. Nearest: {', '.join(near)}.")
+    return RECIPES[name]

@@ -1,0 +1,208 @@
+"""From parts (lists of image numbers) to batches of tensors, in loader processes or without."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from rlawrap import _torch
+from rlawrap.errors import DataError
+from rlawrap.train.data.dataset import SKIPPED
+from rlawrap.train.data.sampler import Part
+from rlawrap.train.data.transforms import mix_batch
+from rlawrap.train.data.workers import start_worker
+
+# How long to wait for a batch before looking whether the run is to stop.
+POLL_SECONDS = 1.0
+
+
+class Images(Protocol):
+    """What the trainer needs of a data set; `rlawrap.train.data.ImageDataset` is one."""
+
+    classes: tuple[str, ...]
+    in_channels: int
+
+    def __len__(self) -> int: ...
+
+    def load(self, index: int, *, seed: int, epoch: int) -> tuple[Tensor, int]: ...
+
+    def fingerprint(self) -> str: ...
+
+
+class Batch(NamedTuple):
+    """images [N, C, H, W]; targets [N] or soft [N, classes]; weights [N], 0 for padding.
+
+    counted: rows that count. batch_rows: images in the whole batch, over all processes.
+    """
+
+    images: Tensor
+    targets: Tensor
+    weights: Tensor
+    counted: int
+    batch_rows: int
+    last: bool
+    skipped: list[int]
+
+
+class PartDataset(Dataset[Batch]):
+    """Loads a `Part`; everything random in it is a function of (seed, epoch, step, index)."""
+
+    def __init__(
+        self,
+        images: Images,
+        *,
+        num_classes: int,
+        seed: int = 0,
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
+    ) -> None:
+        self.images = images
+        self.num_classes = num_classes
+        self.seed = seed
+        self.mixup = mixup
+        self.cutmix = cutmix
+
+    def __getitem__(self, part: Part) -> Batch:
+        mixing = self.mixup > 0 or self.cutmix > 0
+        indices = (part.lead, *part.rows) if mixing else part.rows
+        samples = [self._load(index, part.epoch) for index in indices]
+        images = torch.stack([image for image, _ in samples])
+        targets = torch.tensor([label for _, label in samples])
+        usable = targets != SKIPPED
+        weights = usable.float()
+        targets = targets.clamp_min(0)
+        if mixing:
+            # The batch over all processes is mixed as one, so that neither their number nor
+            # `accumulate` changes the result: each row's partner is the row before it.
+            images, targets = mix_batch(
+                images,
+                targets,
+                num_classes=self.num_classes,
+                seed=self.seed,
+                epoch=part.epoch,
+                step=part.step,
+                mixup=self.mixup,
+                cutmix=self.cutmix,
+            )
+            images, targets = images[1:], targets[1:]
+            weights = weights[1:] * weights[:-1]
+            usable = usable[1:]
+        real = len(part.rows) - part.padding
+        weights[real:] = 0
+        return Batch(
+            images=images,
+            targets=targets,
+            weights=weights,
+            counted=int(weights.sum()),
+            batch_rows=part.batch_rows,
+            last=part.last,
+            skipped=[part.rows[row] for row in range(real) if not usable[row]],
+        )
+
+    def _load(self, index: int, epoch: int) -> tuple[Tensor, int]:
+        image, label = self.images.load(index, seed=self.seed, epoch=epoch)
+        if label != SKIPPED and not 0 <= label < self.num_classes:
+            raise DataError(
+                f"image {index}: label {label}, but the network has {self.num_classes} classes "
+                f"(0 to {self.num_classes - 1}). Check the class folders or num_classes."
+            )
+        return image, label
+
+
+class _ErrorsAsItems(Dataset[Batch]):
+    """Gives a `DataError` instead of raising it, for `PartLoader` to raise."""
+
+    def __init__(self, parts: PartDataset) -> None:
+        self.parts = parts
+
+    def __getitem__(self, part: Part) -> Batch | DataError:  # type: ignore[override]
+        try:
+            return self.parts[part]
+        except DataError as error:
+            return error.with_traceback(None)
+
+
+class PartLoader(DataLoader[Batch]):
+    """A DataLoader that raises a loader process's `DataError` as it is.
+
+    A plain DataLoader raises an error whose message is the traceback in the loader process.
+
+    limit: seconds after which a batch that has not come is given up as a `DataError`; 0: never.
+    while_waiting: called now and then while loader processes keep this one waiting; may raise.
+    """
+
+    limit: float = 0
+    while_waiting: Callable[[], None] | None = None
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        batches = super().__iter__()
+        while True:
+            try:
+                batch = self._next(batches)
+            except StopIteration:
+                return
+            if isinstance(batch, DataError):
+                raise batch
+            yield batch
+
+    def _next(self, batches: Iterator[Batch]) -> Batch:
+        asked = time.monotonic()
+        while True:
+            try:
+                return next(batches)
+            except RuntimeError as error:
+                # After its timeout, which is short here, a DataLoader can be asked again.
+                if not _torch.is_loader_timeout(error):
+                    raise
+                if self.while_waiting is not None:
+                    self.while_waiting()
+                if self.limit and time.monotonic() - asked > self.limit:
+                    raise DataError(
+                        f"no batch came from the loader processes within {self.limit:g} seconds. "
+                        "They hang, or lack shared memory (/dev/shm). Try --workers 0 or a larger "
+                        "--timeout."
+                    ) from error
+
+    def kill_workers(self) -> None:
+        """End the loader processes at once, also those that hang in a read."""
+        _torch.kill_loader_processes(self)
+
+
+def make_loader(
+    dataset: PartDataset,
+    sampler: Sampler[Part],
+    *,
+    workers: int,
+    prefetch: int,
+    device: torch.device,
+    timeout: float = 0,
+) -> PartLoader:
+    """A DataLoader of `Batch`es that leaves the global random state alone.
+
+    timeout: seconds after which a batch that has not come is given up as a `DataError` (a loader
+    process that hangs, or could not hand its batch over for want of shared memory); 0: never.
+    """
+    options: dict[str, Any] = {}
+    if workers:
+        options = {
+            "num_workers": workers,
+            "prefetch_factor": prefetch,
+            "persistent_workers": True,
+            "worker_init_fn": start_worker,
+            "timeout": POLL_SECONDS,
+        }
+    loader = PartLoader(
+        _ErrorsAsItems(dataset),
+        batch_size=None,
+        sampler=sampler,
+        pin_memory=device.type == "cuda",
+        generator=torch.Generator().manual_seed(0),
+        **options,
+    )
+    loader.limit = timeout
+    return loader

@@ -1,0 +1,132 @@
+"""Loss, top-1, top-5 and the confusion matrix of a network over a data set, each image once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rlawrap.errors import DataError, RLAError
+from rlawrap.train.data.loader import Batch
+from rlawrap.train.loop.step import heads
+from rlawrap.train.process.processes import Processes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """loss: mean cross entropy. top1, top5: per cent right. images: how many were judged.
+
+    skipped: broken images that were left out.
+
+    confusion: int64 [classes, classes], rows are true classes, columns predicted ones.
+    """
+
+    loss: float
+    top1: float
+    top5: float
+    images: int
+    confusion: Tensor
+    skipped: int = 0
+
+    def to_dict(self) -> dict[str, float]:
+        """The figures, without the matrix."""
+        return {"loss": self.loss, "top1": self.top1, "top5": self.top5}
+
+
+@torch.no_grad()
+def evaluate_model(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    *,
+    num_classes: int,
+    processes: Processes | None = None,
+    autocast: Callable[[], Any] = nullcontext,
+    to_device: Callable[[Tensor], Tensor] | None = None,
+    after_batch: Callable[[int], None] | None = None,
+) -> Evaluation:
+    """Judge a network in evaluation mode; its mode is put back afterwards.
+
+    All processes take part, each with its own batches, and all get the same result. With fewer
+    than five classes top5 is the accuracy among as many guesses as there are classes.
+    Raises `DataError` when there was no image to judge by.
+    """
+    processes = processes or Processes()
+    scores = _Scores(num_classes, processes.device)
+    training = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        for batch in batches:
+            images = to_device(batch.images) if to_device else batch.images.to(processes.device)
+            with autocast():
+                outputs = model(images)
+            scores.add(heads(outputs)[0].float(), batch)
+            if after_batch:
+                after_batch(batch.counted)
+    finally:
+        for module, mode in training.items():
+            module.training = mode
+    return scores.total(processes)
+
+
+class _Scores:
+    """What this process has counted so far, on its device."""
+
+    def __init__(self, num_classes: int, device: torch.device) -> None:
+        try:
+            from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
+        except ImportError as error:
+            raise RLAError(
+                "Evaluation needs torchmetrics. Install it with: pip install 'rlawrap[train]'"
+            ) from error
+        # The sums of each process are added up in `total`, in one go, so the metrics need not meet.
+        options: dict[str, Any] = {
+            "num_classes": num_classes,
+            "ignore_index": -1,
+            "sync_on_compute": False,
+        }
+        guesses = min(5, num_classes)
+        self.device = device
+        self.top1 = MulticlassAccuracy(average="micro", top_k=1, **options).to(device)
+        self.top5 = MulticlassAccuracy(average="micro", top_k=guesses, **options).to(device)
+        self.matrix = MulticlassConfusionMatrix(**options).to(device)
+        self.loss = torch.zeros((), dtype=torch.float64, device=device)
+        self.count = self.skipped = 0
+
+    def add(self, logits: Tensor, batch: Batch) -> None:
+        """Count a batch; rows without weight are left out."""
+        targets = batch.targets.to(self.device, non_blocking=True)
+        counted = batch.weights.to(self.device, non_blocking=True) > 0
+        losses = F.cross_entropy(logits, targets, reduction="none")
+        self.loss += torch.where(counted, losses, 0).sum()
+        labels = torch.where(counted, targets, -1)
+        for metric in (self.top1, self.top5, self.matrix):
+            metric.update(logits, labels)
+        self.count += batch.counted
+        self.skipped += len(batch.skipped)
+
+    def total(self, processes: Processes) -> Evaluation:
+        """The figures over all processes. Raises `DataError` when no image was counted."""
+        confusion = processes.sum(self.matrix.compute())
+        accuracies: list[Any] = [self.top1, self.top5]
+        right = [metric.tp.sum().double() for metric in accuracies]
+        counts = torch.tensor([self.count, self.skipped], dtype=torch.float64, device=self.device)
+        sums = processes.sum(torch.cat([torch.stack([self.loss, *right]), counts]))
+        loss, right1, right5, images, skipped = sums.tolist()
+        if not images:
+            raise DataError(
+                "no test image could be used, all of them are broken. Look at the data; "
+                "on_bad_image='fatal' (--on-bad-image fatal) names the first one."
+            )
+        return Evaluation(
+            loss=loss / images,
+            top1=100 * right1 / images,
+            top5=100 * right5 / images,
+            images=int(images),
+            confusion=confusion.cpu(),
+            skipped=int(skipped),
+        )

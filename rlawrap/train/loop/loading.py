@@ -1,0 +1,165 @@
+"""A trained network back from a run or a checkpoint, to use or to judge."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from rlawrap.errors import CheckpointError, ConfigError, few
+from rlawrap.official import load_official
+from rlawrap.train.config.train_config import TrainConfig
+from rlawrap.train.data.loader import Images, PartDataset, make_loader
+from rlawrap.train.data.sampler import EvalSampler
+from rlawrap.train.loop.evaluation import Evaluation, evaluate_model
+from rlawrap.train.loop.setup import open_images
+from rlawrap.train.network.build import build_model, input_channels, load_weights, read_weights
+from rlawrap.train.process.processes import Processes, choose_device
+from rlawrap.train.store import checkpoint
+
+
+def load_checkpoint(path: str | Path) -> tuple[dict[str, Any], TrainConfig]:
+    """State and config of a training checkpoint; for a run folder, of its best one.
+
+    Raises `CheckpointError` when there is none.
+    """
+    path = Path(path)
+    if path.is_dir():
+        best = path / "best.pt"
+        if not best.is_file():
+            raise CheckpointError(f"{path}: no best.pt in this folder; give a checkpoint file.")
+        path = best
+    state = checkpoint.parse(checkpoint.read_bytes(path), path)
+    if "position" not in state:
+        raise CheckpointError(
+            f"{path}: weights, not a checkpoint of a run. To judge them say whose they are: "
+            f"`rlawrap evaluate {path} DATA --arch NAME`."
+        )
+    checkpoint.check_format(state, path)
+    return state, TrainConfig.from_dict(state["config"])
+
+
+def load_model(path: str | Path, *, average: bool = True) -> nn.Module:
+    """The network of a run (its best epoch) or of a checkpoint, in evaluation mode, on the CPU.
+
+    average: take the averaged weights where there are any.
+    """
+    state, config = load_checkpoint(path)
+    with torch.random.fork_rng(devices=[]):
+        # The weights come from the file alone, so nothing else is read.
+        arguments = {n: v for n, v in config.model_kwargs.items() if n != "weights"}
+        bare = config.replace(finetune=None, pretrained_conv1=None, model_kwargs=arguments)
+        model = build_model(bare, len(state["classes"]))
+    weights = state["ema"] if average and state["ema"] is not None else state["model"]
+    model.load_state_dict(weights)
+    return model.eval().requires_grad_(True)
+
+
+def load_weights_of(path: str | Path, config: TrainConfig, num_classes: int) -> nn.Module:
+    """The network that `config.arch` names with the weights in a file, in evaluation mode.
+
+    Takes what `--finetune` takes, and checkpoints of the official code; but all weights of the
+    network must be there. Raises `CheckpointError` otherwise.
+    """
+    with torch.random.fork_rng(devices=[]):
+        model = build_model(config, num_classes)
+    weights = read_weights(Path(path))
+    if set(weights) <= set(model.state_dict()):
+        kept = load_weights(model, Path(path))
+        missing = [name for name in kept if not name.endswith("num_batches_tracked")]
+        if missing:
+            raise CheckpointError(
+                f"{path}: has {len(missing)} weights less than {config.arch} with {num_classes} "
+                f"classes, or of other shapes: {few(missing, 5)}. Choose the --arch, --model-arg "
+                "and data that they are of."
+            )
+    else:
+        load_official(model, weights)
+    return model.eval()
+
+
+def evaluate(
+    path: str | Path,
+    *,
+    arch: str | None = None,
+    model_kwargs: Mapping[str, Any] | None = None,
+    image_size: int | None = None,
+    data: str | None = None,
+    data_root: str | None = None,
+    split: str = "test",
+    images: Images | None = None,
+    batch_size: int = 128,
+    workers: int = 2,
+    device: str = "auto",
+    average: bool = True,
+) -> Evaluation:
+    """Judge a run's best network, or a checkpoint, on a split of its own data set or another.
+
+    arch: the network that plain weights in `path` are of, built with `model_kwargs`; then `data`
+    or `images` says what to judge it by. images: a data set, instead of one by name. Raises
+    `CheckpointError` and `DataError`, the former also when the classes are not those of the
+    training.
+    """
+    if arch is None:
+        if model_kwargs:
+            raise ConfigError("--model-arg goes with --arch, for weights that are no run's.")
+        given = {"data": data, "data_root": data_root, "image_size": image_size}
+        changes = {name: value for name, value in given.items() if value not in (None, "")}
+        model, images = _open_run(path, changes, split, images, average=average)
+    else:
+        if images is None and data is None:
+            raise ConfigError("--arch: name the data too, as `rlawrap evaluate FILE DATA --arch`.")
+        config = TrainConfig(
+            arch=arch,
+            model_kwargs=dict(model_kwargs or {}),
+            data=data or "builtin",
+            data_root=data_root,
+            image_size=image_size,
+        )
+        model, images = _open_weights(path, config, split, images)
+    processes = Processes(device=choose_device(device, 0))
+    model.to(processes.device)
+    classes = len(images.classes)
+    loader = make_loader(
+        PartDataset(images, num_classes=classes),
+        EvalSampler(len(images), batch_size=batch_size),
+        workers=workers,
+        prefetch=2,
+        device=processes.device,
+    )
+    try:
+        return evaluate_model(model, loader, num_classes=classes, processes=processes)
+    finally:
+        loader.kill_workers()
+
+
+def _open_run(
+    path: str | Path, changes: dict[str, Any], split: str, images: Images | None, *, average: bool
+) -> tuple[nn.Module, Images]:
+    """The network of a run or checkpoint, and images of the classes that it knows."""
+    state, config = load_checkpoint(path)
+    config = config.replace(**changes, subset=None)
+    model = load_model(path, average=average)
+    if images is None:
+        images = open_images(config, split, input_channels(model))
+    if list(images.classes) != state["classes"]:
+        raise CheckpointError(
+            f"{path}: trained on {len(state['classes'])} classes ({few(state['classes'], 5)}), "
+            f"but the data has {len(images.classes)} ({few(images.classes, 5)})."
+        )
+    return model, images
+
+
+def _open_weights(
+    path: str | Path, config: TrainConfig, split: str, images: Images | None
+) -> tuple[nn.Module, Images]:
+    """The network of the config with the weights in a file, and images as it takes them."""
+    given = images or open_images(config, split)
+    model = load_weights_of(path, config, len(given.classes))
+    channels = input_channels(model)
+    if images is None and channels != given.in_channels:
+        given = open_images(config, split, channels)
+    return model, given

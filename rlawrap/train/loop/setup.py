@@ -1,0 +1,230 @@
+"""Everything a run works with: images, network, optimiser, loaders; built from the config."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import Sampler
+
+from rlawrap.errors import ConfigError
+from rlawrap.train.config.augment import AugmentConfig
+from rlawrap.train.config.train_config import TrainConfig
+from rlawrap.train.data.loader import Images, PartDataset, PartLoader, make_loader
+from rlawrap.train.data.opening import open_data
+from rlawrap.train.data.sampler import EvalSampler, Part, TrainSampler, share, steps_per_epoch
+from rlawrap.train.loop.step import Stepper
+from rlawrap.train.network.build import build_model, input_channels, keep_frozen_norms
+from rlawrap.train.network.optim import make_optimizer
+from rlawrap.train.network.warmup import distribute, settle
+from rlawrap.train.process.processes import Processes
+
+ImagePair = tuple[Images, Images]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Equipment:
+    """What a run works with. `steps` is the number of optimiser steps of an epoch."""
+
+    train_images: Images
+    test_images: Images
+    model: nn.Module
+    network: nn.Module
+    stepper: Stepper
+    steps: int
+    sampler: TrainSampler
+    train_loader: PartLoader
+    eval_sampler: EvalSampler
+    test_loader: PartLoader
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        return self.train_images.classes
+
+    def close(self) -> None:
+        """End the loader processes; nothing of theirs is needed any more."""
+        for loader in (self.train_loader, self.test_loader):
+            loader.kill_workers()
+
+    def train_mode(self) -> None:
+        """Set the network to training mode, frozen norms apart."""
+        self.network.train()
+        keep_frozen_norms(self.model)
+
+
+def open_images(config: TrainConfig, split: str, channels: int | None = None) -> Images:
+    """One split of the configured data; `subset` applies to the training images."""
+    options: dict[str, Any] = {"split": split}
+    if split == "train":
+        options["subset"] = config.subset
+    return open_data(
+        config.data,
+        root=config.data_root,
+        image_size=config.image_size,
+        augment=config.augment,
+        in_channels=channels,
+        on_bad_image=config.on_bad_image,
+        **options,
+    )
+
+
+def open_model_and_images(config: TrainConfig, *, fill: bool = True) -> tuple[nn.Module, ImagePair]:
+    """The network and the images it takes; the channels of the images follow the network's."""
+    train_images = open_images(config, "train")
+    model = build_model(config, len(train_images.classes), fill=fill)
+    channels = input_channels(model)
+    if channels != train_images.in_channels:
+        train_images = open_images(config, "train", channels)
+    test_images = open_images(config, "test", channels)
+    if test_images.classes != train_images.classes:
+        raise ConfigError(
+            f"{config.data}: the {len(train_images.classes)} classes of the training images and "
+            f"the {len(test_images.classes)} of the test images do not agree."
+        )
+    return model, (train_images, test_images)
+
+
+def set_up(
+    config: TrainConfig, processes: Processes, data: ImagePair | None, *, fill: bool = True
+) -> Equipment:
+    """Build everything of a run, in this process.
+
+    fill: take the weights that a fresh run starts from; not for one that a checkpoint fills.
+    """
+    if data is None:
+        model, data = open_model_and_images(config, fill=fill)
+    else:
+        model = build_model(config, len(data[0].classes), fill=fill)
+    train_images, test_images = data
+    classes = len(train_images.classes)
+    model = move_model(model, config, processes.device)
+    network = distribute(model, processes)
+    if config.compile:
+        model.compile()
+    stepper = Stepper(
+        model,
+        network,
+        make_optimizer(model, config),
+        config,
+        device=processes.device,
+        world=processes.world,
+        num_classes=classes,
+    )
+    sampler, train_loader = _train_loader(config, processes, train_images)
+    eval_sampler, test_loader = _test_loader(config, processes, test_images, classes)
+    return Equipment(
+        train_images=train_images,
+        test_images=test_images,
+        model=model,
+        network=network,
+        stepper=stepper,
+        steps=steps_per_epoch(len(train_images), config.batch_size),
+        sampler=sampler,
+        train_loader=train_loader,
+        eval_sampler=eval_sampler,
+        test_loader=test_loader,
+    )
+
+
+def _train_loader(
+    config: TrainConfig, processes: Processes, images: Images
+) -> tuple[TrainSampler, PartLoader]:
+    sampler = TrainSampler(
+        len(images),
+        seed=config.seed,
+        batch_size=config.batch_size,
+        rank=processes.rank,
+        world=processes.world,
+        accumulate=config.accumulate,
+    )
+    augment = config.augment or AugmentConfig()
+    parts = PartDataset(
+        images,
+        num_classes=len(images.classes),
+        seed=config.seed,
+        mixup=augment.mixup,
+        cutmix=augment.cutmix,
+    )
+    return sampler, _make_loader(parts, sampler, config, processes)
+
+
+def _test_loader(
+    config: TrainConfig, processes: Processes, images: Images, classes: int
+) -> tuple[EvalSampler, PartLoader]:
+    sampler = EvalSampler(
+        len(images),
+        batch_size=part_rows(config, processes),
+        rank=processes.rank,
+        world=processes.world,
+    )
+    parts = PartDataset(images, num_classes=classes)
+    return sampler, _make_loader(parts, sampler, config, processes)
+
+
+def _make_loader(
+    parts: PartDataset, sampler: Sampler[Part], config: TrainConfig, processes: Processes
+) -> PartLoader:
+    return make_loader(
+        parts,
+        sampler,
+        workers=config.workers,
+        prefetch=config.prefetch,
+        device=processes.device,
+        timeout=config.timeout,
+    )
+
+
+def part_rows(config: TrainConfig, processes: Processes) -> int:
+    """Images that a process sees at once in a full batch."""
+    own = share(config.batch_size, processes.world, 0)[1]
+    return share(own, config.accumulate, 0)[1]
+
+
+def move_model(model: nn.Module, config: TrainConfig, device: torch.device) -> nn.Module:
+    """The model on its device and in its memory format, with SyncBN if asked for."""
+    if config.sync_bn:
+        if device.type != "cuda":
+            raise ConfigError("sync_bn works on CUDA only. Leave it out.")
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    model.to(device)
+    if config.channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model
+
+
+def warm_up(equipment: Equipment, config: TrainConfig, processes: Processes) -> None:
+    """Warm DistributedDataParallel up with a batch of the usual shape; see `settle`."""
+    if processes.world == 1:
+        return
+    image, _ = equipment.train_images.load(0, seed=config.seed, epoch=0)
+    images = image.new_zeros(max(2, part_rows(config, processes)), *image.shape)
+    targets = torch.zeros(len(images), dtype=torch.int64, device=processes.device)
+    equipment.train_mode()
+    settle(
+        equipment.model,
+        equipment.network,
+        equipment.stepper.to_device(images),
+        lambda inputs: equipment.stepper.forward(inputs, targets)[0].mean(),
+    )
+
+
+@contextmanager
+def kernels(config: TrainConfig, device: torch.device) -> Iterator[None]:
+    """cuDNN's search for fast kernels, or deterministic ones; put back afterwards."""
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    benchmark = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = device.type == "cuda" and not config.deterministic
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+        torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(deterministic)
+        torch.backends.cudnn.benchmark = benchmark

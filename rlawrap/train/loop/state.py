@@ -1,0 +1,279 @@
+"""The state of a run beside its weights, and how it goes into checkpoints and comes back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rlawrap.errors import CheckpointError, TrainError
+from rlawrap.train.config.train_config import TrainConfig
+from rlawrap.train.loop.setup import Equipment
+from rlawrap.train.loop.step import Stepper
+from rlawrap.train.process.processes import Processes
+from rlawrap.train.store import best as best_files
+from rlawrap.train.store import checkpoint
+from rlawrap.train.store.resuming import Source, changed_splits, class_changes, listing
+from rlawrap.train.store.run_folder import RunFolder
+
+
+@dataclass
+class Position:
+    """Where a run is: `step` of `epoch` comes next; both count from 0."""
+
+    epoch: int = 0
+    step: int = 0
+
+
+@dataclass
+class Standing:
+    """The best epoch so far, the last one, and how many epochs brought no better one."""
+
+    best: dict[str, Any] | None = None
+    last: dict[str, Any] | None = None
+    stale: int = 0
+
+
+@dataclass
+class Sums:
+    """Loss, correct answers and images: of the epoch and since the last line of metrics."""
+
+    epoch: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
+    interval: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
+
+    def take(self, stepper: Stepper) -> None:
+        """Move what the stepper has counted to both."""
+        values = stepper.take_sums()
+        self.epoch = [a + b for a, b in zip(self.epoch, values, strict=True)]
+        self.interval = [a + b for a, b in zip(self.interval, values, strict=True)]
+
+
+@dataclass
+class State:
+    """All that changes during a run, beside weights and optimiser."""
+
+    position: Position = field(default_factory=Position)
+    standing: Standing = field(default_factory=Standing)
+    sums: Sums = field(default_factory=Sums)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resumed:
+    """The checkpoint that a run goes on from.
+
+    own: it is of this run. best: it was the best one when it was written. anew: its epoch begins
+    anew, as the training images changed.
+    """
+
+    path: Path
+    position: Position
+    digits: str
+    own: bool
+    best: bool
+    anew: bool
+
+
+class Keeper:
+    """Saves a run and brings it back. All processes call its methods together."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        processes: Processes,
+        folder: RunFolder,
+        equipment: Equipment,
+        say: Callable[[str], None],
+    ) -> None:
+        self.config = config
+        self.processes = processes
+        self.folder = folder
+        self.equipment = equipment
+        self.say = say
+        self.newest: Path | None = None
+        self.resumed: Resumed | None = None
+        self.data = {
+            "images": len(equipment.train_images),
+            "fingerprint": equipment.train_images.fingerprint(),
+            "test_images": len(equipment.test_images),
+            "test_fingerprint": equipment.test_images.fingerprint(),
+        }
+        self.environment = {
+            "world": processes.world,
+            "threads": torch.get_num_threads(),
+            "device": processes.device.type,
+            "torch": str(torch.__version__),
+        }
+
+    def save(
+        self,
+        state: State,
+        *,
+        metrics_size: Callable[[], int],
+        best: bool = False,
+        newest: bool = False,
+    ) -> None:
+        """Write a checkpoint, link it as the best if it is, and delete old ones.
+
+        newest: set those aside that are farther on than it.
+        """
+        position = state.position
+        stepper = self.equipment.stepper
+        content = {
+            **stepper.state_dict(),
+            "position": asdict(position),
+            "standing": asdict(state.standing),
+            # Sums in floating point depend on their order, so each process gets its own back.
+            "sums": self.processes.gather({**asdict(state.sums), "pending": stepper.sums_so_far()}),
+            "config": self.config.to_dict(),
+            "classes": list(self.equipment.classes),
+            "data": self.data,
+            "environment": self.environment,
+            "best": best,
+        }
+
+        def write() -> Path:
+            try:
+                content["metrics_size"] = metrics_size()
+                written = checkpoint.write(self.folder.checkpoints, content, **asdict(position))
+                if newest:
+                    self._set_newer_aside(written.path)
+                if best and state.standing.best is not None:
+                    best_files.publish(written, self.folder, state.standing.best)
+                checkpoint.prune(self.folder.checkpoints, self.config.keep)
+            except OSError as error:
+                raise TrainError(f"{self.folder.path}: cannot be written to ({error}).") from error
+            return written.path
+
+        self.newest = self.processes.first_does(write)
+
+    def resume(self, found: Source) -> tuple[State, int]:
+        """Load a checkpoint; returns the run's state and the size of its metrics file.
+
+        Raises `CheckpointError` for a checkpoint of another run or other data.
+        """
+        source = str(found.path)
+        loaded = checkpoint.parse(self.processes.share_bytes(found.content), source)
+        checkpoint.check_format(loaded, source)
+        self._check_config(loaded, source)
+        self._check_classes(loaded, source)
+        self._check_data(loaded, source)
+        self._tell_environment(loaded)
+        self.equipment.stepper.load_state_dict(loaded)
+        state = State(
+            position=Position(**loaded["position"]),
+            standing=Standing(**loaded["standing"]),
+            sums=self._own_sums(loaded["sums"]),
+        )
+        self.newest = found.path
+        place = Position(**loaded["position"])
+        changed = loaded["data"]["fingerprint"] != self.data["fingerprint"]
+        self.resumed = Resumed(
+            path=found.path,
+            position=place,
+            digits=found.digits,
+            own=found.path.resolve().is_relative_to(self.folder.path.resolve()),
+            best=best_files.is_best(loaded),
+            anew=changed and place.step > 0,
+        )
+        size = int(loaded["metrics_size"]) if self.resumed.own else 0
+        if self.resumed.anew:
+            # Which images the epoch has seen cannot be told any more.
+            state.position.step = 0
+            state.sums = Sums()
+            self.equipment.stepper.take_sums()
+            size = self.folder.size_of_whole_epochs(size)
+            self.say(
+                f"resumed from {source}: epoch {place.epoch + 1}, of which {place.step} steps were "
+                "done, begins anew with the changed training images"
+            )
+        else:
+            self.say(
+                f"resumed from {source}: epoch {place.epoch + 1}, "
+                f"step {place.step} of {self.equipment.steps}"
+            )
+        return state, size
+
+    def put_in_order(self, state: State) -> None:
+        """Make the run folder fit the state resumed; process 0 alone, once the folder is there."""
+        resumed, folder = self.resumed, self.folder
+        if resumed is None:
+            return
+        try:
+            if resumed.own:
+                kept = checkpoint.adopt(
+                    resumed.path,
+                    folder.checkpoints,
+                    digits=resumed.digits,
+                    **asdict(resumed.position),
+                )
+                self._set_newer_aside(kept)
+            best_files.repair(folder, state.standing.best, resumed.path, self.say)
+        except OSError as error:
+            raise TrainError(f"{folder.path}: cannot be written to ({error}).") from error
+
+    def _set_newer_aside(self, kept: Path) -> None:
+        for path in checkpoint.set_newer_aside(self.folder.checkpoints, kept):
+            self.say(f"{path.name}: newer than {kept.name}, so it was set aside under this name")
+
+    def settle(self, state: State, metrics_size: Callable[[], int]) -> None:
+        """Save at once where the checkpoint resumed cannot serve this run a second time."""
+        resumed = self.resumed
+        if resumed is not None and (resumed.anew or not resumed.own):
+            best = resumed.best and not resumed.anew
+            self.save(state, metrics_size=metrics_size, best=best, newest=True)
+
+    def _check_config(self, loaded: dict[str, Any], source: str) -> None:
+        before = TrainConfig.from_dict(loaded["config"])
+        differences = before.differences(self.config)
+        if differences:
+            raise CheckpointError(
+                f"{source}: of another configuration.\n  {listing(differences)}\n"
+                "Give the same options, or take only its weights with --finetune."
+            )
+
+    def _check_classes(self, loaded: dict[str, Any], source: str) -> None:
+        before, now = loaded["classes"], list(self.equipment.classes)
+        if before != now:
+            raise CheckpointError(
+                f"{self.config.data}: other classes than those that {source} was trained on: "
+                f"{class_changes(before, now)}. The run cannot go on with them; start a new one "
+                "from its weights with --finetune and another --output."
+            )
+
+    def _check_data(self, loaded: dict[str, Any], source: str) -> None:
+        changes = changed_splits(loaded["data"], self.data)
+        if not changes:
+            return
+        message = f"{self.config.data}: changed since {source}: {'; '.join(changes)}."
+        if not self.config.allow_changed_data:
+            raise CheckpointError(
+                message + " Go on all the same with --allow-changed-data, or start a new run from "
+                "its weights with --finetune."
+            )
+        self.say("warning: " + message)
+
+    def _tell_environment(self, loaded: dict[str, Any]) -> None:
+        there, here = loaded["environment"], self.environment
+        changed = [f"{n} {there[n]} then, {here[n]} now" for n in here if there[n] != here[n]]
+        if changed:
+            self.say(
+                f"note: {'; '.join(changed)}. Every image is still seen once per epoch, but the "
+                "results will not be equal to the last bit."
+            )
+
+    def _own_sums(self, saved: list[dict[str, list[float]]]) -> Sums:
+        """This process's sums; when the number of processes changed, process 0 gets them all."""
+        names = ("epoch", "interval", "pending")
+        if len(saved) != self.processes.world:
+            total = {
+                n: [math.fsum(c) for c in zip(*(s[n] for s in saved), strict=True)] for n in names
+            }
+            nothing = {n: [0.0, 0.0, 0.0] for n in names}
+            saved = [total] + [nothing] * (self.processes.world - 1)
+        own = saved[self.processes.rank]
+        self.equipment.stepper.restore_sums(own["pending"])
+        return Sums(epoch=list(own["epoch"]), interval=list(own["interval"]))

@@ -1,0 +1,1 @@
+"""The network of a run, its optimiser, its average, and it over many processes."""

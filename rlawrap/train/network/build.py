@@ -1,0 +1,232 @@
+"""The network of a run: built by name, filled from a base checkpoint, partly frozen."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rlawrap import _torch
+from rlawrap.errors import CheckpointError, ConfigError, few
+from rlawrap.train.config.train_config import TrainConfig
+from rlawrap.train.data.seeding import derive_seed
+from rlawrap.train.network.optim import RLA_PREFIX
+from rlawrap.train.store import checkpoint
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_NORMS = (_torch.NORM_BASE, nn.GroupNorm, nn.LayerNorm)
+
+
+def build_model(config: TrainConfig, num_classes: int, *, fill: bool = True) -> nn.Module:
+    """The network of the config, its initial weights drawn from the config's seed.
+
+    fill: take the weights of `finetune` and `pretrained_conv1`; without it these files need not be
+    there any more, for a network that a checkpoint will fill.
+    """
+    from rlawrap.models import get_model
+
+    arguments = {"num_classes": num_classes, **config.model_kwargs}
+    if arguments["num_classes"] != num_classes:
+        raise ConfigError(
+            f"num_classes={arguments['num_classes']} in model_kwargs, but the data has "
+            f"{num_classes} classes. Leave it out, or choose the right data."
+        )
+    torch.manual_seed(derive_seed("init", config.seed))
+    try:
+        model = get_model(config.arch, **arguments)
+    except TypeError as error:
+        raise ConfigError(f"{config.arch}: cannot be built from {arguments}: {error}") from error
+    if fill and config.finetune is not None:
+        load_weights(model, Path(config.finetune))
+    if config.pretrained_conv1 is not None:
+        if fill:
+            load_first_convolution(model, config.arch, config.pretrained_conv1)
+        first_weight(model)[1].requires_grad_(False)
+    freeze(model, config.freeze)
+    return model
+
+
+def first_convolution(model: nn.Module) -> tuple[str, nn.Module]:
+    """Name and module of the first convolution. Raises `ConfigError` when there is none."""
+    for name, module in model.named_modules():
+        if isinstance(module, _CONVOLUTIONS):
+            return name, module
+    raise ConfigError("the network has no convolution.")
+
+
+def first_weight(model: nn.Module) -> tuple[str, nn.Parameter]:
+    """Name and value of the first convolution's weight."""
+    name = first_convolution(model)[0] + ".weight"
+    return name, model.get_parameter(name)
+
+
+def input_channels(model: nn.Module) -> int:
+    """Channels of the images that the network takes."""
+    return first_weight(model)[1].shape[1]
+
+
+def stem(model: nn.Module) -> list[str]:
+    """Names of the first convolution and of the norm right after it, if one is there."""
+    leaves = [(name, m) for name, m in model.named_modules() if not any(m.children())]
+    first, _ = first_convolution(model)
+    at = [name for name, _ in leaves].index(first)
+    names = [first]
+    if at + 1 < len(leaves) and isinstance(leaves[at + 1][1], _NORMS):
+        names.append(leaves[at + 1][0])
+    return names
+
+
+def freeze(model: nn.Module, patterns: Iterable[str]) -> list[str]:
+    """Stop training the parameters under the named modules; returns the parameters' names.
+
+    patterns: "stem", a module's or parameter's name ("layer1"), or a shell pattern ("layer[12]").
+    Norms in which nothing is left to train keep their statistics: see `keep_frozen_norms`.
+    Raises `ConfigError` for a pattern that fits nothing.
+    """
+    parameters = dict(model.named_parameters())
+    frozen: list[str] = []
+    for pattern in patterns:
+        wanted = stem(model) if pattern == "stem" else [pattern]
+        found = [
+            name
+            for name in parameters
+            if any(fnmatch.fnmatchcase(part, w) for part in _prefixes(name) for w in wanted)
+        ]
+        if not found:
+            tops = ", ".join(name for name, _ in model.named_children())
+            raise ConfigError(
+                f"freeze {pattern!r}: no parameter has such a name. The modules are: {tops}."
+            )
+        frozen += found
+    for name in frozen:
+        parameters[name].requires_grad_(False)
+    return frozen
+
+
+def keep_frozen_norms(model: nn.Module) -> None:
+    """Set the norms that `freeze` froze to evaluation mode; call it after `model.train()`."""
+    for module in model.modules():
+        if isinstance(module, _NORMS):
+            own = list(module.parameters(recurse=False))
+            if own and not any(p.requires_grad for p in own):
+                module.eval()
+
+
+def load_weights(model: nn.Module, path: Path) -> list[str]:
+    """Fill a network from a checkpoint of it or of its base; returns what kept its initial value.
+
+    Takes a run folder, a training checkpoint (its average, if it has one), a state dict or a
+    safetensors file, with or without "module." before the names. Only `rla.` parameters may be
+    missing, and the classifier may differ in its number of classes; anything else is listed in a
+    `CheckpointError`, and the network is left as it was.
+    """
+    state = read_weights(path)
+    own = model.state_dict()
+    unknown = [name for name in state if name not in own]
+    missing = [name for name in own if name not in state and not name.startswith(RLA_PREFIX)]
+    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
+    differing = [n for n, value in state.items() if n in own and own[n].shape != value.shape]
+    classifier = [name for name in differing if own[name].shape[1:] == state[name].shape[1:]]
+    classifier = [name for name in classifier if _in_last_layer(model, name)]
+    problems = [
+        f"{len(names)} {what}: {few(names)}"
+        for what, names in (
+            ("names that the network does not have", unknown),
+            ("names that the file does not have", missing),
+            ("of another shape", [name for name in differing if name not in classifier]),
+        )
+        if names
+    ]
+    if problems:
+        raise CheckpointError(
+            f"{path}: not weights of this network or of its base. " + "; ".join(problems) + "."
+        )
+    usable = {name: value for name, value in state.items() if name not in classifier}
+    model.load_state_dict(usable, strict=False)
+    return [name for name in own if name not in usable]
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The weights in a file or run folder, in whichever of the usual forms."""
+    if path.is_dir():
+        best = path / "best.pt"
+        newest = [saved.path for saved in checkpoint.saved(path / "checkpoints")[:1]]
+        files = [best] if best.is_file() else newest
+        if not files:
+            raise CheckpointError(f"{path}: no best.pt and no checkpoint in this folder.")
+        path = files[0]
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file.")
+    state: dict[str, Any]
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            state = dict(load_file(path))
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{path}: not a safetensors file: {error}") from error
+    else:
+        state = checkpoint.parse(checkpoint.read_bytes(path), path)
+    for key in ("ema", "model", "state_dict"):
+        if isinstance(state.get(key), dict):
+            state = state[key]
+            break
+    weights = {
+        name.removeprefix("module."): value
+        for name, value in state.items()
+        if isinstance(value, Tensor)
+    }
+    if not weights:
+        raise CheckpointError(f"{path}: holds no weights.")
+    return weights
+
+
+def load_first_convolution(model: nn.Module, arch: str, source: str) -> str:
+    """Take the weight of the first convolution from a checkpoint and freeze it.
+
+    source: a file, or "default" for torchvision's pretrained network of the same name, which is
+    downloaded. Returns the weight's name.
+    """
+    name, parameter = first_weight(model)
+    weights = _torchvision_weights(arch) if source == "default" else read_weights(Path(source))
+    if name not in weights or weights[name].shape != parameter.shape:
+        raise CheckpointError(f"{source}: has no {name} of shape {tuple(parameter.shape)}.")
+    with torch.no_grad():
+        parameter.copy_(weights[name])
+    parameter.requires_grad_(False)
+    return name
+
+
+def _torchvision_weights(arch: str) -> dict[str, Tensor]:
+    import torchvision
+
+    names = [n for n in torchvision.models.list_models(module=torchvision.models) if n in arch]
+    flat = {n.replace("_", ""): n for n in torchvision.models.list_models()}
+    names += [flat[n] for n in flat if n in arch]
+    if not names:
+        raise ConfigError(
+            f"pretrained_conv1='default': torchvision has no network behind {arch!r}. Give a file."
+        )
+    network = torchvision.models.get_model(max(names, key=len), weights="DEFAULT")
+    return dict(network.state_dict())
+
+
+def _prefixes(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[: n + 1]) for n in range(len(parts))]
+
+
+def _in_last_layer(model: nn.Module, name: str) -> bool:
+    """Whether a parameter is of the base's classifier or of the one that rlawrap put beside it."""
+    owner = name.rpartition(".")[0]
+    linear = [
+        n
+        for n, module in model.named_modules()
+        if isinstance(module, (nn.Linear, *_CONVOLUTIONS)) and not n.startswith(RLA_PREFIX)
+    ]
+    return owner.startswith(RLA_PREFIX) or (bool(linear) and owner == linear[-1])

@@ -1,0 +1,1 @@
+"""Runs seen from outside: read back from their folders, listed and drawn."""

@@ -1,0 +1,150 @@
+"""Curves of runs: loss, top-1, top-5 and learning rate, several runs over each other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rlawrap.errors import ConfigError, RLAError, TrainError
+from rlawrap.files import put_in_place
+from rlawrap.train.records.runs import RunRecord, read_run
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FORMATS = ("png", "svg")
+
+
+@contextmanager
+def plotting() -> Iterator[None]:
+    """Say what is missing when matplotlib is. Its pyplot state machine is never touched."""
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise RLAError(
+            "Plots need matplotlib. Install it with: pip install 'rlawrap[train]'"
+        ) from error
+    with matplotlib.rc_context({"svg.hashsalt": "rlawrap"}):  # the same plot, the same file
+        yield
+
+
+def save_figure(figure: Figure, stem: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
+    """Write a figure as stem.png, stem.svg and so on, each whole or not at all.
+
+    Raises `ConfigError` for an unknown format, `RLAError` when a file cannot be written.
+    """
+    known = figure.canvas.get_supported_filetypes()
+    if unknown := [name for name in formats if name not in known]:
+        raise ConfigError(f"plot format {unknown[0]!r}: choose from {', '.join(sorted(known))}.")
+    written = []
+    for name in formats:
+        path = stem.with_name(f"{stem.name}.{name}")
+        new = path.with_name(path.name + ".new")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            metadata = {"Date": None} if name == "svg" else None
+            figure.savefig(new, format=name, dpi=150, metadata=metadata)
+            put_in_place(new, path)
+        except OSError as error:
+            with suppress(OSError):
+                new.unlink()
+            raise RLAError(f"{path}: cannot be written ({error.strerror}).") from error
+        written.append(path)
+    return written
+
+
+def draw_runs(records: Sequence[RunRecord], names: Sequence[str] | None = None) -> Figure:
+    """Four panels: loss, top-1, top-5 and learning rate over epochs.
+
+    Test figures are solid, training figures thin and dashed, those of averaged weights dotted.
+    Before a run's first epoch has been judged the axis counts steps.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(10, 7.5), layout="constrained")
+    loss, top1, top5, rate = figure.subplots(2, 2).flat
+    in_epochs = all(record.evaluations for record in records)
+    for number, record in enumerate(records):
+        label = names[number] if names else record.name
+        color = f"C{number % 10}"
+        scale = _steps_per_epoch(record) if in_epochs else 1
+        train, judged = record.train, record.evaluations
+        for axes, key in ((loss, "loss"), (top1, "top1")):
+            _line(axes, train, key, scale, color=color, linestyle="--", linewidth=0.8, alpha=0.6)
+        for axes, key in ((loss, "loss"), (top1, "top1"), (top5, "top5")):
+            marker = {"marker": "o", "markersize": 2.5}
+            named = {"label": label} if axes is loss else {}
+            _line(axes, judged, key, scale, color=color, **marker, **named)
+            _line(axes, judged, f"ema_{key}", scale, color=color, linestyle=":")
+        _line(rate, train or judged, "lr", scale, color=color)
+    for axes, title in (
+        (loss, "cross entropy"),
+        (top1, "top-1 accuracy, %"),
+        (top5, "top-5 accuracy, %"),
+        (rate, "learning rate"),
+    ):
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel("epoch" if in_epochs else "step")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+    top1.plot([], [], color="gray", label="test")
+    top1.plot([], [], color="gray", linestyle="--", linewidth=0.8, label="training")
+    if any(record.judged for record in records):
+        top1.plot([], [], color="gray", linestyle=":", label="test, averaged weights")
+    top1.legend(fontsize=8)
+    if loss.get_legend_handles_labels()[0]:
+        figure.legend(loc="outside lower center", ncols=min(4, len(records)), fontsize=9,
+                      handles=loss.get_legend_handles_labels()[0])  # fmt: skip
+    return figure
+
+
+def _steps_per_epoch(record: RunRecord) -> float:
+    last = record.evaluations[-1]
+    return float(last["global_step"] / (last["epoch"] + 1))
+
+
+def _line(
+    axes: Axes, lines: Sequence[dict[str, Any]], key: str, scale: float, **style: Any
+) -> None:
+    points = [(line["global_step"] / scale, line[key]) for line in lines if key in line]
+    if points:
+        axes.plot(*zip(*points, strict=True), **style)
+
+
+def distinct_names(paths: Sequence[Path]) -> list[str]:
+    """Short names that tell run folders apart: their own, or the paths from where they part.
+
+    >>> distinct_names([Path("runs/a/seed0"), Path("runs/b/seed0")])
+    ['a/seed0', 'b/seed0']
+    """
+    whole = [path.resolve() for path in paths]
+    for depth in range(1, max(len(path.parts) for path in whole)):
+        names = [Path(*path.parts[-depth:]).as_posix() for path in whole]
+        if len(set(names)) == len(set(whole)):
+            return names
+    return [path.as_posix() for path in whole]
+
+
+def plot_runs(
+    paths: Sequence[Path], stem: Path | None = None, formats: Sequence[str] = FORMATS
+) -> list[Path]:
+    """Draw the runs in these folders and write the files; returns their paths.
+
+    stem: path without ending; None is `curves` in the run's folder, or in the folder that holds
+    all runs. Raises `TrainError` for a folder that is no run or has nothing to draw yet.
+    """
+    records = [read_run(path) for path in paths]
+    for record in records:
+        if not (record.train or record.evaluations):
+            raise TrainError(f"{record.folder.path}: no metrics to draw yet.")
+    if stem is None:
+        whole = [path.resolve() for path in paths]
+        above = whole[0] if len(whole) == 1 else Path(os.path.commonpath([p.parent for p in whole]))
+        stem = above / "curves"
+    with plotting():
+        return save_figure(draw_runs(records, distinct_names(paths)), stem, formats)

@@ -1,0 +1,169 @@
+"""Reading run folders: what was trained, how far it got, how good it became."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rlawrap.errors import TrainError
+from rlawrap.train.store.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """What a run folder says about a run.
+
+    config: the `TrainConfig` as plain values. status: status.json, empty when missing.
+    train, evaluations: the lines of metrics.jsonl of kind "train" and "eval", oldest first.
+    """
+
+    folder: RunFolder
+    config: dict[str, Any]
+    status: dict[str, Any]
+    train: tuple[dict[str, Any], ...]
+    evaluations: tuple[dict[str, Any], ...]
+
+    @property
+    def name(self) -> str:
+        """The folder's own name."""
+        return self.folder.path.resolve().name
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its end."""
+        return self.status.get("state") == "finished"
+
+    @property
+    def judged(self) -> str:
+        """Prefix of the figures that decide: those of the averaged weights when there are any."""
+        averaged = bool(self.evaluations) and "ema_top1" in self.evaluations[-1]
+        return "ema_" if averaged else ""
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """The best epoch's figures, by what the run monitored; the first one of equals."""
+        if not self.evaluations:
+            return None
+        monitor = self.config.get("monitor", "top1")
+        sign = 1 if monitor == "loss" else -1
+        return min(self.evaluations, key=lambda line: sign * line[self.judged + monitor])
+
+    @property
+    def images_per_s(self) -> float | None:
+        """Training speed over all that the log covers."""
+        seconds = sum(line["seconds"] for line in self.train)
+        return sum(line["images"] for line in self.train) / seconds if seconds else None
+
+
+def read_run(path: str | os.PathLike[str]) -> RunRecord:
+    """Read a run folder, of a run that may still be going on.
+
+    Raises `TrainError` when the folder is none, or a file in it is damaged.
+    """
+    folder = RunFolder(path)
+    if not folder.config_file.is_file():
+        raise TrainError(
+            f"{folder.path}: not a run folder, it has no {folder.config_file.name}. "
+            "`rlawrap runs DIR` lists the runs below a folder."
+        )
+    config = folder.config_values()
+    if config is None:
+        raise TrainError(f"{folder.config_file}: cannot be read, and the run has not begun.")
+    lines = _read_lines(folder.metrics_file)
+    return RunRecord(
+        folder=folder,
+        config=config,
+        status=folder.status(),
+        train=tuple(line for line in lines if line.get("kind") == "train"),
+        evaluations=tuple(line for line in lines if line.get("kind") == "eval"),
+    )
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise TrainError(f"{path}: cannot be read ({error.strerror}).") from error
+    *whole, _ = content.split(b"\n")  # what follows the last newline is being written
+    lines = []
+    for number, line in enumerate(whole, 1):
+        try:
+            values = json.loads(line)
+            if not isinstance(values, dict):
+                raise ValueError("not an object")
+        except ValueError as error:
+            raise TrainError(f"{path}: line {number} is damaged ({error}).") from error
+        lines.append(values)
+    return lines
+
+
+def find_runs(
+    path: str | os.PathLike[str], *, damaged: Callable[[str], None] | None = None
+) -> list[RunRecord]:
+    """The runs in a folder and below it, in order of path. Raises `TrainError` if it is missing.
+
+    damaged: told what is wrong with a run that cannot be read, instead of a `TrainError`.
+    """
+    if not Path(path).is_dir():
+        raise TrainError(f"{path}: no such folder.")
+    found = []
+    for folder, below, files in os.walk(path):
+        below.sort()
+        if {"config.json", "metrics.jsonl"} <= set(files):
+            try:
+                found.append(read_run(folder))
+            except TrainError as error:
+                if damaged is None:
+                    raise
+                damaged(str(error))
+            below.clear()
+    return found
+
+
+def loading_line(path: Path) -> str:
+    """The Python that loads a run's network."""
+    return f'from rlawrap.train import load_model; model = load_model("{path.as_posix()}")'
+
+
+def runs_table(records: Sequence[RunRecord], below: Path) -> Table:
+    """A table of runs, a line each; paths are shown from `below`."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("run", "network", "data", "seed", "state"):
+        table.add_column(title, overflow="fold")
+    for title in ("epochs", "best top-1 %", "top-5 %", "at epoch", "last top-1 %", "images/s"):
+        table.add_column(title, justify="right")
+    for record in records:
+        best, key = record.best, record.judged
+        last = record.evaluations[-1] if record.evaluations else None
+        speed = record.images_per_s
+        table.add_row(
+            os.path.relpath(record.folder.path, below),
+            network_of(record.config),
+            str(record.config.get("data", "")),
+            str(record.config.get("seed", "")),
+            str(record.status.get("state", "unknown")),
+            f"{len(record.evaluations)}/{record.config.get('epochs', '?')}",
+            "-" if best is None else f"{best[key + 'top1']:.2f}",
+            "-" if best is None else f"{best[key + 'top5']:.2f}",
+            "-" if best is None else str(best["epoch"] + 1),
+            "-" if last is None else f"{last[key + 'top1']:.2f}",
+            "-" if speed is None else f"{speed:.0f}",
+        )
+    return table
+
+
+def network_of(config: dict[str, Any]) -> str:
+    """The network of a run in a word, with the arguments of its builder."""
+    arguments = ", ".join(f"{name}={value}" for name, value in config["model_kwargs"].items())
+    return f"{config['arch']}({arguments})" if arguments else str(config["arch"])

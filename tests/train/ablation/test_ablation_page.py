@@ -1,0 +1,40 @@
+"""The table of docs/ablation.md follows from the figures that lie beside it."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from rlawrap.train.ablation.grid import Variant
+from rlawrap.train.ablation.outcomes import Outcome, markdown_table
+from rlawrap.train.ablation.variant_costs import VariantCost
+
+DOCS = Path(__file__).parents[3] / "docs"
+
+
+def test_table_follows_from_the_csv() -> None:
+    with (DOCS / "ablation" / "results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    plain = {row["seed"]: float(row["last_top1"]) for row in rows if row["k"] == "0"}
+    outcomes = []
+    for k in dict.fromkeys(row["k"] for row in rows):
+        own = [row for row in rows if row["k"] == k]
+        first = own[0]
+        last = tuple(float(row["last_top1"]) for row in own)
+        gain = tuple(float(row["last_top1"]) - plain[row["seed"]] for row in own)
+        outcomes.append(
+            Outcome(
+                variant=Variant(k=int(k), cell=first["cell"], source=first["source"]),
+                cost=VariantCost(
+                    params=int(first["params"]),
+                    macs=int(first["macs"]),
+                    latency_ms=float(first["latency_ms"]),
+                ),
+                seeds=tuple(int(row["seed"]) for row in own),
+                last=last,
+                best=tuple(float(row["best_top1"]) for row in own),
+                top5=tuple(float(row["last_top5"]) for row in own),
+                gain=gain if k != "0" else (),
+            )
+        )
+    assert markdown_table(outcomes) in (DOCS / "ablation.md").read_text(encoding="utf-8")

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from rlawrap.errors import CheckpointError, ConfigError
+from rlawrap.train import TrainConfig, train
+from rlawrap.train.network.build import (
+    build_model,
+    freeze,
+    input_channels,
+    load_first_convolution,
+    load_weights,
+    read_weights,
+    stem,
+)
+from tests.train.toys import ToyImages, final_state, toy_config, toy_models, toy_net
+
+
+@pytest.fixture(autouse=True)
+def models() -> Iterator[None]:
+    with toy_models():
+        yield
+
+
+class WithRLA(nn.Sequential):
+    """The toy network with a parameter that its base does not have."""
+
+    def __init__(self, classes: int = 4) -> None:
+        super().__init__(*toy_net(num_classes=classes))
+        self.rla = nn.Module()
+        self.rla.register_parameter("weight", nn.Parameter(torch.zeros(3)))
+
+
+def test_the_seed_decides_the_initial_weights() -> None:
+    first, again, other = (
+        build_model(TrainConfig(arch="toy", seed=seed), 4).state_dict() for seed in (1, 1, 2)
+    )
+    assert torch.equal(first["0.weight"], again["0.weight"])
+    assert not torch.equal(first["0.weight"], other["0.weight"])
+
+
+def test_a_number_of_classes_unlike_the_data_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"num_classes=7.*4 classes"):
+        build_model(TrainConfig(arch="toy", model_kwargs={"num_classes": 7}), 4)
+    with pytest.raises(ConfigError, match="depth"):
+        build_model(TrainConfig(arch="toy", model_kwargs={"depth": 7}), 4)
+
+
+def test_the_stem_is_the_first_convolution_and_its_norm() -> None:
+    model = toy_net()
+    assert stem(model) == ["0", "1"]
+    assert input_channels(model) == 3
+    assert freeze(model, ["stem"]) == ["0.weight", "1.weight", "1.bias"]
+    frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
+    assert frozen == ["0.weight", "1.weight", "1.bias"]
+
+
+def test_freezing_by_name_and_by_pattern() -> None:
+    assert freeze(toy_net(), ["3", "1[0-9]"]) == ["3.weight", "10.weight", "10.bias"]
+    with pytest.raises(ConfigError, match="layer9"):
+        freeze(toy_net(), ["layer9"])
+
+
+def test_frozen_parts_stay_as_they_are_in_training(tmp_path: Path) -> None:
+    config = toy_config(tmp_path, freeze=("stem",))
+    start = build_model(config, 4).state_dict()
+    train(config, data=(ToyImages(), ToyImages(10)))
+    end = final_state(tmp_path)["model"]
+    same = {name for name in start if torch.equal(start[name], end[name])}
+    assert same == {name for name in start if name.startswith(("0.", "1."))}
+
+
+def test_base_weights_fill_the_base_and_leave_the_rest(tmp_path: Path) -> None:
+    base = toy_net()
+    torch.save(
+        {"state_dict": {f"module.{n}": v for n, v in base.state_dict().items()}}, tmp_path / "a"
+    )
+    model = WithRLA()
+    assert load_weights(model, tmp_path / "a") == ["rla.weight"]
+    for name, value in base.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value)
+
+
+def test_the_classifier_may_have_other_classes(tmp_path: Path) -> None:
+    base = toy_net(num_classes=9)
+    torch.save(base.state_dict(), tmp_path / "a")
+    model = WithRLA()
+    kept = load_weights(model, tmp_path / "a")
+    assert kept == ["10.weight", "10.bias", "rla.weight"]
+    assert torch.equal(model[0].weight, base[0].weight)
+
+
+def test_weights_of_another_network_are_listed_and_change_nothing(tmp_path: Path) -> None:
+    weights = toy_net().state_dict()
+    weights["extra.weight"] = torch.zeros(1)
+    weights["3.weight"] = torch.zeros(1)
+    del weights["0.weight"]
+    torch.save(weights, tmp_path / "a")
+    model = toy_net()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(CheckpointError, match=r"extra\.weight.*0\.weight.*3\.weight"):
+        load_weights(model, tmp_path / "a")
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_weights_of_a_run_are_its_averaged_ones(tmp_path: Path) -> None:
+    train(toy_config(tmp_path), data=(ToyImages(), ToyImages(10)))
+    best = torch.load(tmp_path / "best.pt", weights_only=True)
+    for path in (tmp_path, tmp_path / "best.pt"):
+        weights = read_weights(path)
+        assert all(torch.equal(weights[name], best["ema"][name]) for name in best["ema"])
+    with pytest.raises(CheckpointError, match="no such file"):
+        read_weights(tmp_path / "missing.pt")
+
+
+def test_the_first_convolution_can_be_taken_and_frozen(tmp_path: Path) -> None:
+    base, model = toy_net(), toy_net()
+    torch.save(base.state_dict(), tmp_path / "a")
+    assert load_first_convolution(model, "toy", str(tmp_path / "a")) == "0.weight"
+    assert torch.equal(model[0].weight, base[0].weight)
+    assert not model[0].weight.requires_grad and model[1].weight.requires_grad
+    with pytest.raises(ConfigError, match="no network behind 'toy'"):
+        load_first_convolution(model, "toy", "default")
+    torch.save({"0.weight": torch.zeros(1)}, tmp_path / "b")
+    with pytest.raises(CheckpointError, match=r"no 0\.weight of shape"):
+        load_first_convolution(model, "toy", str(tmp_path / "b"))

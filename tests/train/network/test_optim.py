@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from rlawrap.errors import ConfigError
+from rlawrap.train import TrainConfig
+from rlawrap.train.network import optim
+from rlawrap.train.network.optim import learning_rate, make_optimizer, parameter_groups, set_lr
+
+
+class WithRLA(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.norm = nn.BatchNorm2d(4)
+        self.rla = nn.ModuleDict({"mix": nn.Conv2d(4, 2, 1, bias=False)})
+
+
+def test_one_group_when_nothing_is_special() -> None:
+    (group,) = parameter_groups(WithRLA(), TrainConfig(weight_decay=0.1))
+    assert len(group.names) == 5
+    assert (group.lr_scale, group.weight_decay) == (1.0, 0.1)
+
+
+def test_biases_and_norms_do_not_decay_and_rla_learns_at_its_own_rate() -> None:
+    model = WithRLA()
+    config = TrainConfig(weight_decay=0.1, decay_filter="weights", rla_lr=5, lr=0.2)
+    groups = {name: g for g in parameter_groups(model, config) for name in g.names}
+    assert {name: (g.lr_scale, g.weight_decay) for name, g in groups.items()} == {
+        "conv.weight": (1.0, 0.1),
+        "conv.bias": (1.0, 0.0),
+        "norm.weight": (1.0, 0.0),
+        "norm.bias": (1.0, 0.0),
+        "rla.mix.weight": (5, 0.1),
+    }
+    optimizer = make_optimizer(model, config)
+    set_lr(optimizer, 0.2)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    optimizer.step()
+    for name, parameter in model.named_parameters():
+        rate, decay = 0.2 * groups[name].lr_scale, groups[name].weight_decay
+        expected = before[name] - rate * (1 + decay * before[name])
+        torch.testing.assert_close(parameter.detach(), expected)
+
+
+def test_frozen_parameters_are_left_out() -> None:
+    model = WithRLA()
+    model.conv.requires_grad_(False)
+    names = [n for g in parameter_groups(model, TrainConfig()) for n in g.names]
+    assert not any(name.startswith("conv") for name in names)
+    with pytest.raises(ConfigError, match="no parameter to train"):
+        parameter_groups(model.requires_grad_(False), TrainConfig())
+
+
+def test_official_schedules() -> None:
+    resnet = TrainConfig(lr=0.1, schedule="step", step_epochs=30, gamma=0.1, epochs=120)
+    mobile = TrainConfig(lr=0.045, schedule="exponential", gamma=0.98, epochs=400)
+    for epoch in range(120):
+        for step in (epoch * 7, epoch * 7 + 6):
+            assert learning_rate(resnet, step, 7) == pytest.approx(0.1 * 0.1 ** (epoch // 30))
+            assert learning_rate(mobile, step, 7) == pytest.approx(0.045 * 0.98**epoch)
+
+
+def test_cosine_and_warm_up() -> None:
+    config = TrainConfig(lr=1.0, schedule="cosine", epochs=10)
+    rates = [learning_rate(config, step, 10) for step in range(100)]
+    assert rates[0] == 1.0 and rates[50] == pytest.approx(0.5)
+    assert rates == sorted(rates, reverse=True)
+    assert rates[99] == pytest.approx(0.5 * (1 + math.cos(math.pi * 0.99)))
+    warm = config.replace(schedule="constant", warmup_epochs=2.0, warmup_start=0.1)
+    rates = [learning_rate(warm, step, 10) for step in range(25)]
+    assert rates[0] == pytest.approx(0.1) and rates[10] == pytest.approx(0.55)
+    assert rates[20:] == [1.0] * 5
+
+
+def test_an_optimiser_is_chosen_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def rmsprop(groups: list[dict[str, Any]], config: TrainConfig) -> torch.optim.Optimizer:
+        return torch.optim.RMSprop(groups, lr=config.lr)
+
+    monkeypatch.setattr(optim, "OPTIMIZERS", {**optim.OPTIMIZERS, "rmsprop": rmsprop})
+    model = nn.Linear(2, 2)
+    config = TrainConfig(lr=0.3, weight_decay=0.1)
+    made = make_optimizer(model, config.replace(optimizer="rmsprop"))
+    assert isinstance(made, torch.optim.RMSprop)
+    set_lr(made, 0.2)
+    (group,) = made.param_groups
+    assert (group["lr"], group["weight_decay"], len(group["params"])) == (0.2, 0.1, 2)
+    assert type(make_optimizer(model, config)) is torch.optim.SGD
+    with pytest.raises(ConfigError, match=r"optimizer='adam': choose one of sgd, rmsprop\."):
+        make_optimizer(model, config.replace(optimizer="adam"))
