@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 import rlawrap
-from rlawrap.discover.owners import blank_numbers, inside, numbered
+from rlawrap.discover.places import inside
 from tests.nets import Small
 
 
