@@ -45,8 +45,8 @@ class Evidence:
     #: Convolutions of images in one call, and whether one has a kernel of more than one pixel.
     convolutions: int = 0
     spatial: bool = False
-    #: Whether a convolution or linear layer runs in it, or is held by what is kept whole.
-    convolves: bool = False
+    #: Whether it returns an image on the way to the output.
+    image: bool = True
     #: A Sequential, ModuleList or ModuleDict.
     container: bool = False
     calls: int = 1
@@ -76,7 +76,7 @@ class Evidence:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Candidate:
-    """A module that runs on the way to the output, or a region of the forward of one."""
+    """A module that convolves on the way to the output, or a region of the forward of one."""
 
     #: The path of a module; of a step that of its module with a number, as in `stage[2]`.
     name: str

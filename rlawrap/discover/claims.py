@@ -12,8 +12,8 @@ from rlawrap.discover.verdicts import Reason, Role, Table, Verdict, Votes
 def owners_of_joins(survey: Survey, table: Table) -> Votes:
     """Rule 4, `owner`: a join belongs to the innermost module whose forward made it.
 
-        Bottleneck.forward:   x ──┬── conv … norm ──(+)── relu
-                                  └─────────────────┘
+    Bottleneck.forward:   x ──┬── conv … norm ──(+)── relu
+                              └─────────────────┘
     """
     return {
         name: Verdict(Reason.JOINS)

@@ -8,9 +8,9 @@ from rlawrap.discover.verdicts import Table
 
 
 def explanation(survey: Survey, table: Table) -> str:
-    """A table of all candidates that convolve, in the order in which they run."""
+    """A table of all candidates, in the order in which they run."""
     listed = [*survey.candidates.values(), *(survey[n] for n in table.verdicts)]
-    candidates = {c.name: c for c in listed if c.evidence.convolves}
+    candidates = {c.name: c for c in listed}
     rows = [("candidate", "kind", "class", "evidence", "verdict")]
     rows += [_row(c, table) for c in candidates.values()]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]

@@ -64,13 +64,13 @@ def calls_of(survey: Survey, path: str, joins: list[Join]) -> Iterator[Found]:
         if frame[0] != path:
             continue
         nodes = [n for n in survey.ran[frame] if n in flow.data]
-        output = _main_of(survey, tensors_of(call.output))
+        output = survey.result(tensors_of(call.output))
         if output is not None:
             inner = set(nodes)
             made = tuple(join for join in joins if join.node in inner)
             yield Found(path, label, frame, tuple(nodes), output, made)
     for node, frame in flow.trace.leaf_frames.items():
-        if frame[0] == path and node in flow.data and flow.alive(node) and flow.is_image(node):
+        if frame[0] == path and survey.result([node]) is not None:
             layer = flow.ops.conv(node) is not None
             output = extend_output(flow, node) if layer else node
             yield Found(path, label, frame, (node,), output, whole=not layer)
@@ -81,10 +81,3 @@ def _of_region(candidate: Candidate) -> Found:
     assert region is not None
     path = candidate.name if candidate.kind is Kind.STEP else candidate.path or candidate.name
     return Found(path, candidate.label, region.frame, region.nodes, region.output, region.joins)
-
-
-def _main_of(survey: Survey, nodes: list[fx.Node]) -> fx.Node | None:
-    """The returned image with the most above it; one that nothing reads is no result."""
-    flow = survey.flow
-    images = [n for n in nodes if n in flow.data and flow.alive(n) and flow.is_image(n)]
-    return max(images, key=lambda n: flow.above[n].bit_count()) if images else None

@@ -56,8 +56,8 @@ def containers_are_parts(survey: Survey, table: Table) -> Votes:
 def holders_are_stages(survey: Survey, table: Table) -> Votes:
     """Rule 8, `stage`: what holds a list of owners of one class is a stage, and so is its class.
 
-        CrossStage ──┬─ one ─────────────────┐
-                     └─ two ─ blocks[0 … n] ─(cat)──
+    CrossStage ──┬─ one ─────────────────┐
+                 └─ two ─ blocks[0 … n] ─(cat)──
     """
     votes: dict[str, Verdict] = {}
     while True:
@@ -95,8 +95,8 @@ def _adds(joins: list[Join]) -> bool:
 def gatherers_are_none(survey: Survey, table: Table) -> Votes:
     """Rule 9, `gatherer`: first concatenates only what it is given, and has no spatial kernel.
 
-        block a ──┐
-        block b ─(cat)── conv 1x1 ──      (the root of a tree in DLA)
+    block a ──┐
+    block b ─(cat)── conv 1x1 ──      (the root of a tree in DLA)
     """
     return {
         path: Verdict(Reason.GATHERS)
@@ -159,9 +159,7 @@ def one_held_is_the_block(survey: Survey, table: Table) -> Votes:
     outside = [
         p
         for p, c in survey.candidates.items()
-        if c.region is None
-        and c.evidence.convolves
-        and not any(p == q or inside(p, q) for q in claims)
+        if c.region is None and not any(p == q or inside(p, q) for q in claims)
     ]
     if len(classes) != 1 or not any(survey.class_of(p) in classes for p in outside):
         return {}

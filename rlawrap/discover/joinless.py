@@ -43,7 +43,7 @@ def repeated_class_is_block(survey: Survey, table: Table) -> Votes:
 def repeated_place_is_block(survey: Survey, table: Table) -> Votes:
     """Rule 16, `place repeats`: modules at one place, two of whose steps repeat.
 
-        stages[0][0] A ─ stages[0][1] B ─ stages[1][0] C ─ …      with a spatial kernel each
+    stages[0][0] A ─ stages[0][1] B ─ stages[1][0] C ─ …      with a spatial kernel each
     """
     if not _nothing_joins(survey, table):
         return {}

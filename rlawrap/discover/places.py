@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping
 
 from torch import nn
-from torch.nn.utils.parametrize import type_before_parametrizations as class_of
+from torch.nn.utils.parametrize import type_before_parametrizations
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
@@ -17,6 +17,11 @@ CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 ITEM = "*"
 
 Steps = tuple[Hashable, ...]
+
+
+def class_of(module: nn.Module) -> type:
+    """A module's class; a parametrized one (weight norm) has a class of its own otherwise."""
+    return type_before_parametrizations(module)
 
 
 def parent_of(path: str) -> str:

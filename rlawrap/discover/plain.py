@@ -18,7 +18,7 @@ def layer_candidates(
 ) -> Iterator[Candidate]:
     """Each convolution with its norm and activation; a depthwise one with the dense one behind it.
 
-        ─ conv ─ norm ─ relu ─  ─ depthwise ─ norm ─ relu ─ dense ─ norm ─ relu ─
+    ─ conv ─ norm ─ relu ─  ─ depthwise ─ norm ─ relu ─ dense ─ norm ─ relu ─
     """
     taken: set[fx.Node] = set()
     count = 0
@@ -93,6 +93,6 @@ def _candidate(
         path=name if called or path else "",
         cls=cls,
         label=label,
-        evidence=Evidence(convolutions=convs, convolves=True),
+        evidence=Evidence(convolutions=convs),
         region=Region(nodes=tuple(nodes), output=nodes[-1], frame=called),
     )

@@ -26,6 +26,7 @@ from rlawrap.discover.joinless import (
 )
 from rlawrap.discover.siblings import (
     ends_are_stem_and_head,
+    imageless_are_none,
     likes_are_blocks,
     outermost_are_blocks,
     repeated_are_told,
@@ -50,6 +51,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("gatherer", gatherers_are_none),
     ("loop", loops_are_stages),
     # Of the owners that are left the outermost are blocks: chosen once, and no other rule nests.
+    ("no image", imageless_are_none),
     ("outermost", outermost_are_blocks),
     # What these say of the modules around and like them.
     ("ends", ends_are_stem_and_head),

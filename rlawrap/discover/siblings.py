@@ -10,11 +10,21 @@ from rlawrap.discover.survey import Survey
 from rlawrap.discover.verdicts import Reason, Table, Verdict, Votes
 
 
+def imageless_are_none(survey: Survey, table: Table) -> Votes:
+    """Rule 7, `no image`: what returns no image is no block: h could not be updated from it.
+
+    Wrapped [ Backbone [ Block(+), Block(+) ], (cat), pool, fc ] ── logits
+    """
+    return {
+        name: Verdict(Reason.NO_IMAGE) for name in table.blocks if not survey[name].evidence.image
+    }
+
+
 def outermost_are_blocks(survey: Survey, table: Table) -> Votes:
     """Rule 7, `outermost`: owners nest, and the outermost that other rules leave is the block.
 
-        Bottleneck [ conv, SelectiveKernel [ a, b, (+) ], conv, (+) ]
-        └ block           └ part
+    Bottleneck [ conv, SelectiveKernel [ a, b, (+) ], conv, (+) ]
+    └ block           └ part
     """
     blocks = {name: survey[name].path for name in table.blocks}
     votes = {}
@@ -64,7 +74,7 @@ def likes_are_blocks(survey: Survey, table: Table) -> Votes:
     votes: dict[str, Verdict] = {}
     for name, c in survey.candidates.items() if modules else ():
         known = c.evidence
-        if c.region is not None or known.container or not known.convolves:
+        if c.region is not None or known.container or not known.image:
             continue
         if c.cls in classes:
             reason = Reason.SAME_CLASS
@@ -80,8 +90,8 @@ def likes_are_blocks(survey: Survey, table: Table) -> Votes:
 def sequences_are_left_out(survey: Survey, table: Table) -> Votes:
     """Rule 7, `tokens`: a residual module on a sequence of tokens is left out; h is an image.
 
-        (N, C, H, W) ─ blocks ─ flatten, transpose ─ (N, HW, C) ──┬─ attention ─(+)──
-                                                                  └─────────────┘
+    (N, C, H, W) ─ blocks ─ flatten, transpose ─ (N, HW, C) ──┬─ attention ─(+)──
+                                                              └─────────────┘
     """
     taken = [survey[name].path for name in table.blocks]
     owners = outermost(n for n, c in survey.candidates.items() if c.evidence.tokens)
@@ -91,8 +101,8 @@ def sequences_are_left_out(survey: Survey, table: Table) -> Votes:
 def repeated_are_told(survey: Survey, table: Table) -> Votes:
     """Rule 14, `passed over`: other repeated modules of several convolutions are named.
 
-        Double ─ Residual(+) ─ Double ─ Residual(+)
-        └ told   └ block
+    Double ─ Residual(+) ─ Double ─ Residual(+)
+    └ told   └ block
     """
     if not table.blocks:
         return {}
@@ -114,10 +124,10 @@ def repeated_are_told(survey: Survey, table: Table) -> Votes:
 def rest_is_settled(survey: Survey, table: Table) -> Votes:
     """Rule 7, `rest`: what lies in a block is a part of it, whatever else was said of it.
 
-        layer1 [ 0 [ conv1, downsample ], 1 [ … ] ]
-        │        │   └ parts              └ block
-        │        └ block
-        └ holds blocks
+    layer1 [ 0 [ conv1, downsample ], 1 [ … ] ]
+    │        │   └ parts              └ block
+    │        └ block
+    └ holds blocks
     """
     blocks = {survey[name].path: name for name in table.blocks}
     holders = {path[:i] for path in blocks for i, c in enumerate(path) if c == "."}

@@ -11,12 +11,13 @@ from torch import fx
 from rlawrap.capture.trace import Frame
 from rlawrap.discover.candidates import Candidate, Evidence, Kind
 from rlawrap.discover.joins import Join, find_joins
-from rlawrap.discover.plain import layer_candidates
 from rlawrap.discover.measures import gathers, kernel_inside, token_owners, wrapped
 from rlawrap.discover.places import CONTAINERS, Places, class_of, parent_of
+from rlawrap.discover.plain import layer_candidates
 from rlawrap.discover.steps import step_regions
 from rlawrap.flow.dataflow import Flow
 from rlawrap.flow.operations import holds_convolution, is_convolution
+from rlawrap.flow.references import tensors_of
 
 
 class Survey:
@@ -61,6 +62,12 @@ class Survey:
         above = parent_of(path)
         return self.home(above) if above and self.is_container(above) else above
 
+    def result(self, returned: list[fx.Node]) -> fx.Node | None:
+        """Of what a call returns the image with the most above it, if the output reads one."""
+        flow = self.flow
+        images = [n for n in returned if n in flow.data and flow.alive(n) and flow.is_image(n)]
+        return max(images, key=lambda n: flow.above[n].bit_count(), default=None)
+
     def _count(self) -> None:
         """Which modules run on the way to the output, and the convolutions in each."""
         flow = self.flow
@@ -85,15 +92,15 @@ class Survey:
                 self._convolutions.update(first)
 
     def _list(self) -> Iterator[Candidate]:
-        """Every module that runs on the way to the output, and the steps of those that join."""
+        """Every module that convolves on the way to the output, and the steps of those that join."""
         calls = Counter(path for path, _ in self.flow.trace.calls if path in self._alive)
-        calls.pop("", None)
         whole = self._kept_whole()
-        paths = list({**calls, **whole})
+        paths = [p for p in {**calls, **whole} if p and self._convolves(p)]
         classes = Counter(map(self.class_of, paths))
         places = Counter(map(self.places.place, paths))
         owners = {p for p in self._joins_of if p and p in self.conv_paths}
         tokens = token_owners(self.flow, self.conv_paths)
+        images = self._returning_images()
         for path in paths:
             module, cls, place = self.modules[path], self.class_of(path), self.places.place(path)
             around = [path[:i] for i, c in enumerate(path) if c == "."]
@@ -101,7 +108,7 @@ class Survey:
                 joins=tuple(self._joins_of[path]) if path in owners else (),
                 convolutions=self._convolutions[path],
                 spatial=path in self._spatial or (path in whole and kernel_inside(module)),
-                convolves=path in self.conv_paths or holds_convolution(module),
+                image=path in images,
                 container=self.is_container(path),
                 calls=calls[path] or whole[path],
                 of_class=classes[cls],
@@ -119,6 +126,18 @@ class Survey:
             )
         for path in ("", *(p for p in paths if p in owners)):
             yield from self._steps(path)
+
+    def _convolves(self, path: str) -> bool:
+        return path in self.conv_paths or holds_convolution(self.modules[path])
+
+    def _returning_images(self) -> set[str]:
+        """Modules of which a call returns an image on the way to the output."""
+        trace = self.flow.trace
+        found = {p for n, (p, _) in trace.leaf_frames.items() if self.result([n]) is not None}
+        for (path, _), call in trace.calls.items():
+            if path not in found and self.result(tensors_of(call.output)) is not None:
+                found.add(path)
+        return found
 
     def _kept_whole(self) -> Counter[str]:
         """Calls of modules that hold convolutions and were not traced into."""
@@ -142,7 +161,7 @@ class Survey:
         regions = step_regions(self.flow, path, self._joins_of[path])
         for i, region in enumerate(regions):
             convs = sum(self.flow.ops.conv(n) is not None for n in region.nodes)
-            evidence = Evidence(joins=region.joins, convolutions=convs, convolves=True)
+            evidence = Evidence(joins=region.joins, convolutions=convs)
             yield Candidate(
                 name=f"{path}[{i}]",
                 kind=Kind.STEP,

@@ -57,6 +57,7 @@ class Reason(Enum):
     WHOLE_ALONE = Role.NONE, "kept whole, and no block: the only {}", True
     UNLIKE_LAYER = Role.NONE, "no separable convolution, as all blocks are", True
     SEQUENCE = Role.NONE, "works on a sequence of tokens; h is an image", True
+    NO_IMAGE = Role.NONE, "returns no image", False
     HOLDS = Role.NONE, "holds blocks and joins nothing", False
     UNLIKE = Role.NONE, "joins nothing, and is like no block", False
     NO_JOIN = Role.NONE, "makes no join, as the blocks do; blocks= can take it", True

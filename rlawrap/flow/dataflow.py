@@ -25,6 +25,7 @@ class Flow:
         self.position = {node: i for i, node in enumerate(self.nodes)}
         self.rank = len(shapes.inputs[0])
         self._axes: dict[fx.Node, int | None] = {}
+        self._sizes: dict[fx.Node, tuple[tuple[int, ...] | None, ...]] = {}
         self.data = self._find_data()
         self.sources = {n: [s for s in n.all_input_nodes if s in self.data] for n in self.data}
         for node in self.nodes:  # in order, since an axis is carried along
@@ -159,7 +160,10 @@ class Flow:
 
     def resolution(self, node: fx.Node) -> tuple[tuple[int, ...] | None, ...]:
         """Its spatial size at every probe; None where the network refuses that size before it."""
-        return tuple(self.spatial(node, i) for i in range(len(self.shapes.inputs)))
+        if node not in self._sizes:
+            probes = range(len(self.shapes.inputs))
+            self._sizes[node] = tuple(self.spatial(node, i) for i in probes)
+        return self._sizes[node]
 
     def same_size(self, a: fx.Node, b: fx.Node) -> bool:
         """Whether two tensors have one spatial size, at every probe that the network takes so far.
@@ -176,8 +180,7 @@ class Flow:
 
     def is_image(self, node: fx.Node) -> bool:
         """Image-like with more than one pixel at some probe size: a small input may end in one."""
-        sizes = (self.spatial(node, i) for i in range(len(self.shapes.inputs)))
-        return any(size is not None and any(n > 1 for n in size) for size in sizes)
+        return any(size is not None and max(size) > 1 for size in self.resolution(node))
 
 
 def returned(output: fx.Node) -> list[fx.Node]:

@@ -15,6 +15,7 @@ from rlawrap.flow import vocabulary as words
 from rlawrap.flow.windows import Conv, Window, per_axis
 from rlawrap.walks import search
 
+
 def _argument(node: fx.Node, index: int, name: str, default: Any = None) -> Any:
     if len(node.args) > index:
         return node.args[index]
@@ -35,6 +36,13 @@ class Ops:
         self.trace = trace
         self.shapes = shapes
         self._convs: dict[fx.Node, Conv | None] = {}
+        self._leaves: dict[fx.Node, nn.Module | None] = {}
+
+    def leaf(self, node: fx.Node) -> nn.Module | None:
+        """The elementary module that a node calls, or None."""
+        if node not in self._leaves:
+            self._leaves[node] = self.trace.leaf(node)
+        return self._leaves[node]
 
     def _setting(self, node: fx.Node, index: int, name: str, default: Any = None) -> Any:
         """An argument that is a number or a tuple; one that follows the image size is unknown.
@@ -54,7 +62,7 @@ class Ops:
         return self._convs[node]
 
     def _find_conv(self, node: fx.Node) -> Conv | None:
-        module = self.trace.leaf(node)
+        module = self.leaf(node)
         if isinstance(module, _ConvNd):
             padding = module.padding
             if padding == "same":
@@ -116,14 +124,14 @@ class Ops:
 
     def norm(self, node: fx.Node) -> bool:
         """A normalisation, with or without an activation of its own."""
-        module = self.trace.leaf(node)
+        module = self.leaf(node)
         if module is not None:
             return words.is_norm(type(module)) and not holds_convolution(module)
         return node.op == "call_function" and name_of(node) in words.NORMS
 
     def norm_activation(self, node: fx.Node) -> nn.Module | None:
         """The activation that a norm module carries, or None."""
-        module = self.trace.leaf(node)
+        module = self.leaf(node)
         if module is None or not self.norm(node):
             return None
         idle = (nn.Identity, *words.NORM_MODULES)
@@ -134,7 +142,7 @@ class Ops:
 
     def activation(self, node: fx.Node) -> bool:
         """An elementwise nonlinearity, or a norm module that carries one."""
-        module = self.trace.leaf(node)
+        module = self.leaf(node)
         if module is not None:
             if self.norm(node):
                 return self.norm_activation(node) is not None
@@ -143,14 +151,14 @@ class Ops:
 
     def dropout(self, node: fx.Node) -> bool:
         """Drops values or branches in train mode, and does nothing in eval mode."""
-        module = self.trace.leaf(node)
+        module = self.leaf(node)
         if module is not None:
             return words.is_dropout(type(module))
         return _calls(node) and name_of(node) in words.DROPOUTS
 
     def identity(self, node: fx.Node) -> bool:
         """Returns the values that it gets, perhaps in another layout or type."""
-        if isinstance(self.trace.leaf(node), nn.Identity):
+        if isinstance(self.leaf(node), nn.Identity):
             return True
         return node.op == "call_method" and name_of(node) in words.IDENTITIES
 
@@ -166,8 +174,8 @@ class Ops:
             return True
         if self.norm(node):
             return not self.activation(node)
-        if self.trace.leaf(node) is not None:
-            return isinstance(self.trace.leaf(node), words.LINEAR_MODULES)
+        if self.leaf(node) is not None:
+            return isinstance(self.leaf(node), words.LINEAR_MODULES)
         if self.adds(node) or self.cat_operands(node) is not None or self.splits(node):
             return True
         return _calls(node) and name_of(node) in words.LINEAR
@@ -181,7 +189,7 @@ class Ops:
         conv = self.conv(node)
         if conv is not None:
             return None if conv.transposed else conv.window
-        module = self.trace.leaf(node)
+        module = self.leaf(node)
         shape = self.shapes.of(node)
         if shape is None:
             return None
@@ -217,7 +225,7 @@ class Ops:
         return None
 
     def max_pool(self, node: fx.Node) -> bool:
-        module = self.trace.leaf(node)
+        module = self.leaf(node)
         return isinstance(module, (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)) or (
             node.op == "call_function" and name_of(node).startswith("max_pool")
         )
