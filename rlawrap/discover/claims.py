@@ -10,7 +10,7 @@ from rlawrap.discover.verdicts import Reason, Role, Table, Verdict, Votes
 
 
 def owners_of_joins(survey: Survey, table: Table) -> Votes:
-    """Rule 4, `owner`: a join belongs to the innermost module whose forward made it.
+    """Rule 1, `owner`: a join belongs to the innermost module whose forward made it.
 
     Bottleneck.forward:   x ──┬── conv … norm ──(+)── relu
                               └─────────────────┘
@@ -32,3 +32,8 @@ def claimed(survey: Survey, table: Table) -> dict[str, list[Join]]:
         if verdict is not None and verdict.role is Role.BLOCK:
             claims[path].append(join)
     return claims
+
+
+def nothing_joins(survey: Survey, table: Table) -> bool:
+    """No block so far; convolutions before a transformer are its patch embedding, and no blocks."""
+    return not table.blocks and not any(c.evidence.tokens for c in survey.candidates.values())

@@ -47,7 +47,7 @@ def _stride(before: tuple[int, ...] | None, after: tuple[int, ...] | None) -> fl
 
 
 def find_head(flow: Flow, wired: list[Wired]) -> list[fx.Node]:
-    """The first convolutions or linear layers behind the last block on the way out (rule 11)."""
+    """The first convolutions or linear layers behind the last block on the way out."""
     last = wired[-1].output
     if not flow.derives(flow.main_output, last):
         return []

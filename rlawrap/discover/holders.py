@@ -1,4 +1,4 @@
-"""Rules 8 to 10 and 12: modules that join, and hold, gather or fold instead of being blocks."""
+"""Rules 3 to 7 and 11: modules that join, and hold, gather or fold instead of being blocks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Claims = dict[str, list[Join]]
 
 
 def folding_is_no_block(survey: Survey, table: Table) -> Votes:
-    """Rule 12, `folding`: linear branches that are added fold into one convolution.
+    """Rule 3, `folding`: linear branches that are added fold into one convolution.
 
         x ──┬─ conv 3x3 ─ norm ─┐
             ├─ conv 1x1 ─ norm ─(+)── relu
@@ -30,7 +30,7 @@ def folding_is_no_block(survey: Survey, table: Table) -> Votes:
 
 
 def containers_are_parts(survey: Survey, table: Table) -> Votes:
-    """Rule 10, `container`: a container that joins in its own forward joins for a module around it.
+    """Rule 4, `container`: a container that joins in its own forward joins for a module around it.
 
         OsaBlock ── layers (a Sequential that concatenates what its children make)
         └ block     └ part
@@ -54,7 +54,7 @@ def containers_are_parts(survey: Survey, table: Table) -> Votes:
 
 
 def holders_are_stages(survey: Survey, table: Table) -> Votes:
-    """Rule 8, `stage`: what holds a list of owners of one class is a stage, and so is its class.
+    """Rule 5, `stage`: what holds a list of owners of one class is a stage, and so is its class.
 
     CrossStage ──┬─ one ─────────────────┐
                  └─ two ─ blocks[0 … n] ─(cat)──
@@ -93,7 +93,7 @@ def _adds(joins: list[Join]) -> bool:
 
 
 def gatherers_are_none(survey: Survey, table: Table) -> Votes:
-    """Rule 9, `gatherer`: first concatenates only what it is given, and has no spatial kernel.
+    """Rule 6, `gatherer`: first concatenates only what it is given, and has no spatial kernel.
 
     block a ──┐
     block b ─(cat)── conv 1x1 ──      (the root of a tree in DLA)
@@ -106,7 +106,7 @@ def gatherers_are_none(survey: Survey, table: Table) -> Votes:
 
 
 def loops_are_stages(survey: Survey, table: Table) -> Votes:
-    """Rule 8, `loop`: a forward that loops over its layers is a stage, and each step a block.
+    """Rule 7, `loop`: a forward that loops over its layers is a stage, and each step a block.
 
         for conv in self.convs:        x ─┬ conv 0 (+) ─┬ conv 1 (+) ─ …
             x = x + conv(x)               └────────┘    └────────┘
@@ -139,7 +139,7 @@ def _slots(survey: Survey, step: str) -> frozenset[object]:
 
 
 def one_held_is_the_block(survey: Survey, table: Table) -> Votes:
-    """Rule 9, `only part`: what concatenates for the one module in which it convolves is no block,
+    """Rule 11, `only part`: what concatenates for the one module in which it convolves is no block,
     where this module's class convolves elsewhere too (the way up of a UNet).
 
         skip ───────┐

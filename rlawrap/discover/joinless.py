@@ -1,41 +1,43 @@
-"""Rule 16: the blocks of a network in which no module joins. Each rule speaks if none did before."""
+"""Rules 14 to 16 and 18: blocks where no module joins. Each speaks if none did before."""
 
 from __future__ import annotations
 
 from collections import Counter
 
 from rlawrap.discover.candidates import Candidate, Kind
+from rlawrap.discover.claims import nothing_joins
 from rlawrap.discover.places import outermost
 from rlawrap.discover.survey import Survey
 from rlawrap.discover.verdicts import Reason, Table, Verdict, Votes
 
 
 def own_steps_are_blocks(survey: Survey, table: Table) -> Votes:
-    """Rule 16, `own step`: the steps of the network's own forward, two at least.
+    """Rule 14, `own step`: the steps of the network's own forward.
 
         def forward(self, x):
             x = relu(x + self.a(x))      # [0]
             x = relu(x + self.b(x))      # [1]
 
-    Steps that gather the outputs of several modules of a class that repeats are no blocks: these
-    modules are.
+    Not a single one beside a class that repeats, and none that gather the outputs of several
+    modules of such a class: then these modules are the blocks.
     """
+    if not nothing_joins(survey, table):
+        return {}
     steps = [c for c in survey.candidates.values() if c.kind is Kind.STEP and not c.path]
     repeated = _repeated_class(survey)
-    better = repeated and (len(steps) < 2 or _gather(survey, steps, repeated))
-    if better or not _nothing_joins(survey, table):
+    if repeated and (len(steps) < 2 or _gather(survey, steps, repeated)):
         return {}
     return {step.name: Verdict(Reason.OWN_STEP) for step in steps}
 
 
 def repeated_class_is_block(survey: Survey, table: Table) -> Votes:
-    """Rule 16, `class repeats`: a class that convolves and stands in three places or more.
+    """Rule 15, `class repeats`: a class that convolves and stands in three places or more.
 
         Separable ─ Separable ─ Separable ─ Separable ─ …      (MobileNetV1)
 
     Of several classes the one that convolves most, and of nested modules the outermost.
     """
-    if not _nothing_joins(survey, table):
+    if not nothing_joins(survey, table):
         return {}
     return {path: Verdict(Reason.CLASS_REPEATS) for path in _repeated_class(survey)}
 
@@ -45,7 +47,7 @@ def repeated_place_is_block(survey: Survey, table: Table) -> Votes:
 
     stages[0][0] A ─ stages[0][1] B ─ stages[1][0] C ─ …      with a spatial kernel each
     """
-    if not _nothing_joins(survey, table):
+    if not nothing_joins(survey, table):
         return {}
     found = {c.name: c.evidence for c in _convolving(survey) if c.evidence.spatial}
     count = Counter(known.place for known in found.values() if known.repeats >= 2)
@@ -54,12 +56,12 @@ def repeated_place_is_block(survey: Survey, table: Table) -> Votes:
 
 
 def layers_are_blocks(survey: Survey, table: Table) -> Votes:
-    """Rule 16, `layer`: each convolution with its norm and activation (VGG).
+    """Rule 18, `layer`: each convolution with its norm and activation (VGG).
 
     Where some are depthwise and dense ones together, a plain one before or after all of these is
     stem or head.
     """
-    if not _nothing_joins(survey, table):
+    if not nothing_joins(survey, table):
         return {}
     layers = list(survey.layers.values())
     several = [i for i, layer in enumerate(layers) if layer.evidence.convolutions > 1]
@@ -68,11 +70,6 @@ def layers_are_blocks(survey: Survey, table: Table) -> Votes:
         layer.name: Verdict(Reason.LAYER if first <= i <= last else Reason.UNLIKE_LAYER)
         for i, layer in enumerate(layers)
     }
-
-
-def _nothing_joins(survey: Survey, table: Table) -> bool:
-    """No block so far; convolutions before a transformer are its patch embedding, and no blocks."""
-    return not table.blocks and not any(c.evidence.tokens for c in survey.candidates.values())
 
 
 def _convolving(survey: Survey) -> list[Candidate]:

@@ -1,4 +1,4 @@
-"""Joins: where a network adds two images of one shape, or concatenates several (rule 3)."""
+"""Joins: where a network adds two images of one shape, or concatenates several."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _equal_where_added(flow: Flow, add: fx.Node, a: fx.Node, b: fx.Node) -> bool
 
 
 def _folds(flow: Flow, add: fx.Node, mine: int) -> bool:
-    """Whether all between its owner's input and an addition is linear, and convolves (rule 12)."""
+    """Whether all between its owner's input and an addition is linear, and convolves (rule 3)."""
     before = flow.members(flow.above[add] & mine & ~(1 << flow.position[add]))
     convolves = any(flow.ops.conv(n) is not None for n in before)
     return convolves and all(flow.linear(n) for n in before)

@@ -40,7 +40,7 @@ from rlawrap.discover.wrappers import wrappers_are_parts
 
 Rule = Callable[[Survey, Table], Votes]
 
-#: Rules with their names, as docs/discovery.md and `explain=True` have them.
+#: The rules with their names, numbered from 1 as in docs/discovery.md.
 RULES: tuple[tuple[str, Rule], ...] = (
     # Who owns the joins, and which owners are parts, stages and transitions.
     ("owner", owners_of_joins),

@@ -1,4 +1,4 @@
-"""Rules 5, 7 and 13: what the chosen blocks say of the modules around, before and like them."""
+"""Rules 8 to 10, 13 and 19 to 21: the outermost owners, and what they say of other modules."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rlawrap.discover.verdicts import Reason, Table, Verdict, Votes
 
 
 def imageless_are_none(survey: Survey, table: Table) -> Votes:
-    """Rule 7, `no image`: what returns no image is no block: h could not be updated from it.
+    """Rule 8, `no image`: what returns no image is no block: h could not be updated from it.
 
     Wrapped [ Backbone [ Block(+), Block(+) ], (cat), pool, fc ] ── logits
     """
@@ -21,7 +21,7 @@ def imageless_are_none(survey: Survey, table: Table) -> Votes:
 
 
 def outermost_are_blocks(survey: Survey, table: Table) -> Votes:
-    """Rule 7, `outermost`: owners nest, and the outermost that other rules leave is the block.
+    """Rule 9, `outermost`: owners nest, and the outermost that other rules leave is the block.
 
     Bottleneck [ conv, SelectiveKernel [ a, b, (+) ], conv, (+) ]
     └ block           └ part
@@ -36,7 +36,7 @@ def outermost_are_blocks(survey: Survey, table: Table) -> Votes:
 
 
 def ends_are_stem_and_head(survey: Survey, table: Table) -> Votes:
-    """Rule 13, `ends`: a class that occurs once, before or after all that repeat, is stem or head.
+    """Rule 10, `ends`: a class that occurs once, before or after all that repeat, is stem or head.
 
         StemV2 ─ Block ─ Block ─ Reduction ─ Block ─ Block ─ Mixed ─ pool ─ fc
         └ stem                   └ a block                   └ head
@@ -59,7 +59,7 @@ def ends_are_stem_and_head(survey: Survey, table: Table) -> Votes:
 
 
 def likes_are_blocks(survey: Survey, table: Table) -> Votes:
-    """Rule 14, `like`: modules of a block's class, or at its place, are blocks without a join.
+    """Rule 13, `like`: modules of a block's class, or at its place, are blocks without a join.
 
         features ─ Inverted(+) ─ Inverted, stride 2 ─ Inverted(+)      one class
         blocks[0][0] Separable ─ blocks[1][0] Inverted(+)              one place, *.*
@@ -88,7 +88,7 @@ def likes_are_blocks(survey: Survey, table: Table) -> Votes:
 
 
 def sequences_are_left_out(survey: Survey, table: Table) -> Votes:
-    """Rule 7, `tokens`: a residual module on a sequence of tokens is left out; h is an image.
+    """Rule 19, `tokens`: a residual module on a sequence of tokens is left out; h is an image.
 
     (N, C, H, W) ─ blocks ─ flatten, transpose ─ (N, HW, C) ──┬─ attention ─(+)──
                                                               └─────────────┘
@@ -99,7 +99,7 @@ def sequences_are_left_out(survey: Survey, table: Table) -> Votes:
 
 
 def repeated_are_told(survey: Survey, table: Table) -> Votes:
-    """Rule 14, `passed over`: other repeated modules of several convolutions are named.
+    """Rule 20, `passed over`: other repeated modules of several convolutions are named.
 
     Double ─ Residual(+) ─ Double ─ Residual(+)
     └ told   └ block
@@ -122,7 +122,7 @@ def repeated_are_told(survey: Survey, table: Table) -> Votes:
 
 
 def rest_is_settled(survey: Survey, table: Table) -> Votes:
-    """Rule 7, `rest`: what lies in a block is a part of it, whatever else was said of it.
+    """Rule 21, `rest`: what lies in a block is a part of it, whatever else was said of it.
 
     layer1 [ 0 [ conv1, downsample ], 1 [ … ] ]
     │        │   └ parts              └ block

@@ -92,7 +92,7 @@ class Survey:
                 self._convolutions.update(first)
 
     def _list(self) -> Iterator[Candidate]:
-        """Every module that convolves on the way to the output, and the steps of those that join."""
+        """Modules that convolve on the way to the output, and the steps of those that join."""
         calls = Counter(path for path, _ in self.flow.trace.calls if path in self._alive)
         whole = self._kept_whole()
         paths = [p for p in {**calls, **whole} if p and self._convolves(p)]

@@ -1,4 +1,4 @@
-"""Blocks that stay whole because tracing cannot follow them: h reads them and cannot enter."""
+"""Rules 12 and 17: blocks that stay whole, as tracing cannot follow them; h reads them only."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from collections import defaultdict
 from torch import fx
 
 from rlawrap.discover.candidates import Candidate, Kind
+from rlawrap.discover.claims import nothing_joins
 from rlawrap.discover.places import related
 from rlawrap.discover.survey import Survey
 from rlawrap.discover.verdicts import Reason, Table, Verdict, Votes
 
 
 def asked_whole_are_blocks(survey: Survey, table: Table) -> Votes:
-    """Rule 6, `kept whole`: modules of one class that `leaf_modules=` keeps whole are blocks.
+    """Rule 12, `kept whole`: modules of one class that `leaf_modules=` keeps whole are blocks.
 
         Residual(+) ─ [Clipped] ─ [Clipped] ─ Residual(+)      [ ] not traced into
 
@@ -41,8 +42,8 @@ def asked_whole_are_blocks(survey: Survey, table: Table) -> Votes:
 
 
 def any_whole_are_blocks(survey: Survey, table: Table) -> Votes:
-    """Rule 16, `any whole`: where there is no block else, what a library keeps whole and repeats."""
-    if table.blocks or any(c.evidence.tokens for c in survey.candidates.values()):
+    """Rule 17, `any whole`: where no block is found, what is kept whole and repeats."""
+    if not nothing_joins(survey, table):
         return {}
     votes: dict[str, Verdict] = {}
     for whole in _by_class(survey, []).values():

@@ -1,4 +1,4 @@
-"""Rule 8 of the docs, wiring: where h enters a block, and which tensors y, s and x are."""
+"""Wiring: where h enters a block, and which of its tensors are y, the shortcut and x."""
 
 from __future__ import annotations
 
@@ -109,9 +109,9 @@ def _entries(flow: Flow, found: Found, inner: set[fx.Node], main: set[fx.Node]) 
 
 
 def _reached(flow: Flow, found: Found, inner: set[fx.Node]) -> dict[fx.Node, bool]:
-    """The first convolutions behind a block's input: whether only a part of the channels leads there.
+    """The first convolutions behind a block's input, and whether only a part of it leads there.
 
-    A concatenation puts the parts together again.
+    A part is one of the channels; a concatenation puts the parts together again.
     """
 
     def onward(state: tuple[fx.Node, bool]) -> Iterable[tuple[fx.Node, bool]]:

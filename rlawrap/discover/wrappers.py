@@ -1,4 +1,4 @@
-"""Rule 11: generic wrappers such as `Residual(fn)`, which join for the block around them."""
+"""Rule 2: generic wrappers such as `Residual(fn)`, which join for the block around them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rlawrap.discover.verdicts import Reason, Table, Verdict, Votes
 
 
 def wrappers_are_parts(survey: Survey, table: Table) -> Votes:
-    """Rule 11, `wrapper`: `Residual(fn)` around unlike modules is a part of the block it lies in.
+    """Rule 2, `wrapper`: `Residual(fn)` around unlike modules is a part of the block it lies in.
 
         Block ┬ Residual(Mixer)   x ──┬─ mixer ─(+)──┬─ mlp ─(+)──
               └ Residual(Mlp)         └─────────┘    └───────┘
