@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint format docs clean fuzz zoo peers chaos
+.PHONY: demo test lint format docs clean fuzz zoo digest peers chaos
 
 demo: $(VENV)/.installed-train
 	$(BIN)/rlawrap demo
@@ -29,6 +29,10 @@ fuzz: $(VENV)/.installed-test
 # Every CNN of torchvision and timm, one at a time; goes on where it stopped. Hours.
 zoo: $(VENV)/.installed-test
 	$(BIN)/python -m tests.zoo.sweep --report docs/zoo.md
+
+# The plan of every network of the zoo, against the committed digests. An hour.
+digest: $(VENV)/.installed-test
+	$(BIN)/python -m tests.zoo.digest --fresh
 
 # timm's own model tests, fetched, on networks with a hidden state.
 peers: $(VENV)/.installed-test

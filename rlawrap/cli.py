@@ -115,13 +115,18 @@ def inspect(
     leaf: Annotated[
         list[str] | None, typer.Option(help="keep this module whole; may be repeated")
     ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="print every candidate for a block, and why (not)")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show the plan of a network: its blocks and stages, and where the hidden state goes."""
     import rlawrap
     from rlawrap.identity import build_network
 
-    options: dict[str, Any] = {"leaf_modules": tuple(leaf or ())}
+    if explain and as_json:
+        raise ConfigError("inspect: --explain prints a table; leave out --json.")
+    options: dict[str, Any] = {"leaf_modules": tuple(leaf or ()), "explain": explain}
     if blocks:
         options["blocks"] = blocks[0] if len(blocks) == 1 else blocks
     plan = rlawrap.inspect(build_network(name), **options)

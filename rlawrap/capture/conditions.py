@@ -18,6 +18,7 @@ from rlawrap.capture.probes import candidate_inputs, fake_inputs, image_of
 from rlawrap.capture.proxies import NoAnswer
 from rlawrap.capture.shapes import run_node
 from rlawrap.capture.trace import Trace, name_of
+from rlawrap.walks import search
 
 #: Questions about a tensor whose answers hold for good; its device or its gradient may change.
 _LASTING = frozenset(
@@ -94,18 +95,14 @@ class Conditions:
     def _check_lasting(self, node: fx.Node) -> None:
         """Between tensors and this node stand only questions whose answers last."""
         run = self.runs[0] or {}
-        seen: set[fx.Node] = set()
-        stack = [node]
-        while stack:
-            current = stack.pop()
-            if current in seen or isinstance(run.get(current), torch.Tensor):
-                continue
-            seen.add(current)
+
+        def asked(current: fx.Node) -> list[fx.Node]:
+            return [n for n in current.all_input_nodes if not isinstance(run.get(n), torch.Tensor)]
+
+        for current in search([node], asked):
             name = current.args[1] if name_of(current) == "getattr" else name_of(current)
-            asks = any(isinstance(run.get(n), torch.Tensor) for n in current.all_input_nodes)
-            if asks and name not in _LASTING:
+            if name not in _LASTING and len(asked(current)) < len(current.all_input_nodes):
                 raise NoAnswer(f"it asks for {name!r} of a tensor, which may change")
-            stack += current.all_input_nodes
 
     def _advance(self) -> None:
         """Run the nodes added since; a size that the network refuses drops out."""

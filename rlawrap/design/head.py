@@ -17,6 +17,7 @@ from rlawrap.design.layers import (
 )
 from rlawrap.design.paths import Build, Path, PathMaker
 from rlawrap.flow.geometry import route
+from rlawrap.walks import chain, only
 
 
 def head_path(maker: PathMaker, layer: fx.Node, last: fx.Node) -> Path:
@@ -26,10 +27,12 @@ def head_path(maker: PathMaker, layer: fx.Node, last: fx.Node) -> Path:
     if conv is None:
         return Path(layer, problem="it is no convolution or linear layer")
     layers: list[tuple[str, Build]] = []
-    node, chain = flow.sources[layer][0], []
-    while node is not last and len(flow.sources[node]) == 1 and flow.ops.conv(node) is None:
-        chain.append(node)
-        node = flow.sources[node][0]
+
+    def before(n: fx.Node) -> fx.Node | None:
+        followed = n is not last and flow.ops.conv(n) is None
+        return only(flow.sources[n]) if followed else None
+
+    *between, node = chain(flow.sources[layer][0], before)
     if node is not last:  # paths join there (a dense net's last concatenation, a gate)
         steps = route(flow, last, node)
         if steps is None:
@@ -37,7 +40,7 @@ def head_path(maker: PathMaker, layer: fx.Node, last: fx.Node) -> Path:
         layers += maker.steps(steps)
     if flow.channel_axis(node) not in (1, None):
         layers.append(("layout", lambda: ChannelsLast(maker.dims)))
-    for node in reversed(chain):
+    for node in reversed(between):
         part = _step(maker, node)
         if part is None:
             return Path(layer, problem=f"h cannot follow {node.name} before it")

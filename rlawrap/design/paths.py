@@ -26,6 +26,7 @@ from rlawrap.design.layers import (
 from rlawrap.flow.dataflow import Flow
 from rlawrap.flow.geometry import Step, padding_of, pools_for, route
 from rlawrap.flow.windows import Conv, Window
+from rlawrap.walks import chain, first_hits
 
 Build = Callable[[], nn.Module]
 
@@ -55,18 +56,16 @@ def meeting_point(
     flow: Flow, layer: fx.Node, stop: fx.Node | None
 ) -> tuple[fx.Node, list[fx.Node]]:
     """Walk back from a layer to `stop` or to where paths join: that node, and what lies between."""
-    between: list[fx.Node] = []
-    node = flow.sources[layer][0]
-    while node is not stop:
+
+    def before(node: fx.Node) -> fx.Node | None:
         sources = flow.sources[node]
-        conv = flow.ops.conv(node)
-        if len(sources) != 1 or node.op == "placeholder" or conv is not None:
-            break
-        if flow.channel_axis(node) is None or flow.channel_axis(sources[0]) is None:
-            break
-        between.append(node)
-        node = sources[0]
-    return node, between[::-1]
+        if node is stop or len(sources) != 1 or flow.ops.conv(node) is not None:
+            return None
+        images = flow.channel_axis(node) is not None and flow.channel_axis(sources[0]) is not None
+        return sources[0] if images else None
+
+    *between, met = chain(flow.sources[layer][0], before)
+    return met, between[::-1]
 
 
 class PathMaker:
@@ -131,8 +130,8 @@ class PathMaker:
         module = self.flow.trace.leaf(node)
         if ops.norm(node):
             layers = [self.norm()]
-            inner = getattr(module, "act", None)
-            if isinstance(inner, nn.Module) and not isinstance(inner, nn.Identity):
+            inner = ops.norm_activation(node)
+            if inner is not None:
                 layers.append(("act", lambda m=inner: fresh_activation(m)))  # type: ignore[misc]
             return layers
         if ops.activation(node):
@@ -209,44 +208,36 @@ class PathMaker:
     def _next_dense(self, layer: fx.Node, output: fx.Node) -> fx.Node | None:
         """A block's first dense convolution behind a depthwise one that reads its resolution."""
         flow = self.flow
-        seen: set[fx.Node] = set()
-        queue = [layer]
-        hits = []
-        while queue:
-            node = queue.pop(0)
-            for user in node.users if node is not output else ():
-                if user in seen or user not in flow.data:
-                    continue
-                seen.add(user)
-                conv = flow.ops.conv(user)
-                if conv is None:
-                    queue.append(user)
-                elif flow.same_size(flow.sources[user][0], layer):
-                    hits.append(user)
+
+        def onward(node: fx.Node) -> list[fx.Node]:
+            return [user for user in node.users if node is not output and user in flow.data]
+
+        found = first_hits(onward(layer), onward, lambda n: flow.ops.conv(n) is not None)
+        hits = [n for n in found if flow.same_size(flow.sources[n][0], layer)]
         dense = [
             n for n in hits if (c := flow.ops.conv(n)) and not c.depthwise and not c.transposed
         ]
-        return min(dense, key=flow.position.__getitem__) if dense else None
+        return min(dense, key=flow.position.__getitem__, default=None)
 
     def _chain(self, layer: fx.Node, dense: fx.Node) -> list[fx.Node] | None:
         """Nodes between the two; of a gate (x times something of x) h passes the ungated side."""
         flow = self.flow
-        chain: list[fx.Node] = []
-        node = flow.sources[dense][0]
-        while node is not layer:
-            sources = [s for s in flow.sources[node] if flow.derives(s, layer)]
-            if not sources or flow.ops.conv(node) is not None:
+
+        def read(node: fx.Node) -> list[fx.Node]:
+            return [s for s in flow.sources[node] if flow.derives(s, layer)]
+
+        def before(node: fx.Node) -> fx.Node | None:
+            sources = read(node)
+            if node is layer or flow.ops.conv(node) is not None:
                 return None
-            same = [s for s in sources if flow.same_size(s, node)]
-            if len(sources) > 1:
-                if not same:
-                    return None
-                # Past a gate, a join or a concatenation, stay on the shortest side.
-                node = min(same, key=flow.position.__getitem__)
-                continue
-            chain.append(node)
-            node = sources[0]
-        return chain[::-1]
+            if len(sources) > 1:  # past a gate, a join or a concatenation, on the shortest side
+                sources = [s for s in sources if flow.same_size(s, node)]
+            return min(sources, key=flow.position.__getitem__, default=None)
+
+        *between, met = chain(flow.sources[dense][0], before)
+        if met is not layer:
+            return None
+        return [node for node in reversed(between) if len(read(node)) == 1]
 
 
 def max_pool_layer(window: Window) -> nn.Module:

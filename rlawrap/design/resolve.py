@@ -17,6 +17,7 @@ from rlawrap.flow.geometry import Resize, Step, route
 from rlawrap.flow.references import References
 from rlawrap.flow.traced import Traced
 from rlawrap.plan import Block, Plan
+from rlawrap.walks import chain, first_hits, only
 
 
 @dataclass
@@ -211,32 +212,26 @@ def _paths(
 
 def _reads(flow: Flow, layer: fx.Node, start: fx.Node) -> bool:
     """Whether no convolution lies between a layer and the block's input."""
-    node = flow.sources[layer][0]
-    while node is not start:
-        if flow.ops.conv(node) is not None or len(flow.sources[node]) != 1:
-            return False
-        node = flow.sources[node][0]
-    return True
+
+    def before(node: fx.Node) -> fx.Node | None:
+        passes = node is not start and flow.ops.conv(node) is None
+        return only(flow.sources[node]) if passes else None
+
+    return chain(flow.sources[layer][0], before)[-1] is start
 
 
 def _depthwise_after(flow: Flow, entries: list[fx.Node], output: fx.Node) -> list[fx.Node]:
     """A block's first depthwise convolution at or behind its entries (MobileNetV2 as published)."""
-    found: list[fx.Node] = []
-    seen: set[fx.Node] = set()
-    queue = list(entries)
-    while queue:
-        node = queue.pop(0)
+
+    def depthwise(node: fx.Node) -> bool:
         conv = flow.ops.conv(node)
-        if conv is not None and conv.depthwise:
-            found.append(node)
-            continue
-        if node is output or (conv is not None and node not in entries):
-            continue
-        for user in node.users:
-            if user in flow.data and user not in seen:
-                seen.add(user)
-                queue.append(user)
-    return found[:1]
+        return conv is not None and conv.depthwise
+
+    def onward(node: fx.Node) -> list[fx.Node]:
+        ends = node is output or (flow.ops.conv(node) is not None and node not in entries)
+        return [] if ends else [user for user in node.users if user in flow.data]
+
+    return first_hits(entries, onward, depthwise)[:1]
 
 
 def _add_head(design: Design, flow: Flow, refs: References, maker: PathMaker) -> None:

@@ -1,83 +1,98 @@
-"""Blocks of a network in which nothing joins or repeats but the layers themselves (VGG)."""
+"""Layers as blocks, for a network in which nothing joins or repeats but they themselves (VGG)."""
 
 from __future__ import annotations
 
-from torch import fx
+from collections.abc import Iterator, Mapping
 
-from rlawrap.discover.owners import OwnerRules
-from rlawrap.discover.regions import Found
+from torch import fx, nn
+
+from rlawrap.capture.trace import Frame
+from rlawrap.discover.candidates import Candidate, Evidence, Kind, Region
+from rlawrap.discover.places import class_of
+from rlawrap.flow.dataflow import Flow
+from rlawrap.walks import chain, only
 
 
-def plain_steps(rules: OwnerRules, left_out: dict[str, str]) -> list[Found]:
+def layer_candidates(
+    flow: Flow, ran: Mapping[Frame, list[fx.Node]], modules: Mapping[str, nn.Module]
+) -> Iterator[Candidate]:
     """Each convolution with its norm and activation; a depthwise one with the dense one behind it.
 
-    Among separable convolutions a plain one before or after all others is stem or head.
+    ─ conv ─ norm ─ relu ─  ─ depthwise ─ norm ─ relu ─ dense ─ norm ─ relu ─
     """
-    steps: list[list[fx.Node]] = []
     taken: set[fx.Node] = set()
-    for node in rules.flow.nodes:
-        if node in taken or not _starts(rules, node):
+    count = 0
+    for node in flow.nodes:
+        if node in taken or not _starts(flow, node):
             continue
-        nodes = _step(rules, node)
-        if any(rules.flow.ops.activation(n) for n in nodes):
-            steps.append(nodes)
+        nodes = _layer(flow, node)
+        if any(flow.ops.activation(n) for n in nodes):
             taken.update(nodes)
-    found = [_found(rules, nodes, i) for i, nodes in enumerate(steps)]
-    separable = [i for i, nodes in enumerate(steps) if _separable(rules, nodes)]
-    if len(separable) < 2:
-        return found
-    for i, step in enumerate(found):
-        if not separable[0] <= i <= separable[-1]:
-            left_out[step.path] = "no separable convolution, as all blocks are"
-    return found[separable[0] : separable[-1] + 1]
+            yield _candidate(flow, ran, modules, nodes, count)
+            count += 1
 
 
-def _starts(rules: OwnerRules, node: fx.Node) -> bool:
+def _starts(flow: Flow, node: fx.Node) -> bool:
     """A convolution of images on the way to the output."""
-    flow = rules.flow
     conv = flow.ops.conv(node) if node in flow.data else None
-    if conv is None or conv.window is None or conv.transposed or not flow.is_image(node):
+    if conv is None or conv.window is None or conv.transposed:
         return False
-    return bool(flow.above[flow.main_output] >> flow.position[node] & 1)
+    return flow.is_image(node) and flow.alive(node)
 
 
-def _step(rules: OwnerRules, conv: fx.Node) -> list[fx.Node]:
+def _layer(flow: Flow, start: fx.Node) -> list[fx.Node]:
     """A convolution and what follows it alone: norm, dropout, activation."""
-    flow, ops = rules.flow, rules.flow.ops
-    nodes = [conv]
-    joined = False
-    while len(nodes[-1].users) == 1:
-        user = next(iter(nodes[-1].users))
-        layer = ops.norm(user) or ops.activation(user) or ops.dropout(user) or ops.identity(user)
-        if not layer and not joined and _depthwise(rules, conv) and _dense(rules, user):
-            joined = layer = True
-        if not layer or user not in flow.data:
-            break
-        nodes.append(user)
-    return nodes
+    joined = not _depthwise(flow, start)
+
+    def next_one(node: fx.Node) -> fx.Node | None:
+        nonlocal joined
+        user = only(node.users)
+        if user is None or user not in flow.data:
+            return None
+        if flow.ops.norm(user) or flow.ops.elementwise(user):
+            return user
+        if joined or not _starts(flow, user) or _depthwise(flow, user):
+            return None
+        joined = True
+        return user
+
+    return chain(start, next_one)
 
 
-def _depthwise(rules: OwnerRules, node: fx.Node) -> bool:
-    conv = rules.flow.ops.conv(node)
+def _depthwise(flow: Flow, node: fx.Node) -> bool:
+    conv = flow.ops.conv(node)
     return conv is not None and conv.depthwise
 
 
-def _dense(rules: OwnerRules, node: fx.Node) -> bool:
-    return _starts(rules, node) and not _depthwise(rules, node)
-
-
-def _separable(rules: OwnerRules, nodes: list[fx.Node]) -> bool:
-    return sum(rules.flow.ops.conv(n) is not None for n in nodes) > 1
-
-
-def _found(rules: OwnerRules, nodes: list[fx.Node], index: int) -> Found:
-    """The step as the module whose call it is, or by its first layer."""
-    flow = rules.flow
-    for frame in reversed(flow.trace.stacks.get(nodes[0], ())):
-        own = rules.frame_nodes[frame]
-        if frame[0] and own == nodes[: len(own)] and _separable(rules, own):
-            return Found(frame[0], rules.type_of(frame[0]).__name__, frame, own, own[-1])
-    module = flow.trace.leaf(nodes[0])
-    name = type(module).__name__ if module is not None else "convolution"
-    path = str(nodes[0].target) if nodes[0].op == "call_module" else f"[{index}]"
-    return Found(path, name, None, nodes, nodes[-1])
+def _candidate(
+    flow: Flow,
+    ran: Mapping[Frame, list[fx.Node]],
+    modules: Mapping[str, nn.Module],
+    nodes: list[fx.Node],
+    index: int,
+) -> Candidate:
+    """The layer as the module whose call it is, or by its first layer."""
+    convs = sum(flow.ops.conv(n) is not None for n in nodes)
+    first = nodes[0]
+    path, times = flow.trace.leaf_frames.get(first, ("", 0))
+    name = f"{path}#{times}" if times else path or f"[{index}]"
+    cls = class_of(modules[path])
+    label = cls.__name__ if path else "convolution"
+    called: Frame | None = None
+    for frame in reversed(flow.trace.stacks.get(first, ())):
+        own = ran[frame]
+        separable = sum(flow.ops.conv(n) is not None for n in own) > 1
+        if frame[0] and own == nodes[: len(own)] and separable:
+            nodes, called, name = own, frame, frame[0]
+            cls = class_of(modules[name])
+            label = cls.__name__
+            break
+    return Candidate(
+        name=name,
+        kind=Kind.LAYER,
+        path=name if called or path else "",
+        cls=cls,
+        label=label,
+        evidence=Evidence(convolutions=convs),
+        region=Region(nodes=tuple(nodes), output=nodes[-1], frame=called),
+    )

@@ -1,55 +1,73 @@
-"""Blocks that stay whole because tracing cannot follow them: h reads them and cannot enter."""
+"""Rules 12 and 17: blocks that stay whole, as tracing cannot follow them; h reads them only."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 
-from torch import fx, nn
+from torch import fx
 
-from rlawrap.discover.owners import OwnerRules, inside
+from rlawrap.discover.candidates import Candidate, Kind
+from rlawrap.discover.claims import nothing_joins
+from rlawrap.discover.places import related
+from rlawrap.discover.survey import Survey
+from rlawrap.discover.verdicts import Reason, Table, Verdict, Votes
 
 
-def whole_blocks(
-    rules: OwnerRules, taken: list[str], left_out: dict[str, str], *, asked: bool
-) -> dict[str, list[fx.Node]]:
-    """Convolving modules that were kept whole and whose class repeats, with no joins to be seen.
+def asked_whole_are_blocks(survey: Survey, table: Table) -> Votes:
+    """Rule 12, `kept whole`: modules of one class that `leaf_modules=` keeps whole are blocks.
 
-    `asked` takes those of `leaf_modules=` alone; what of them is no block goes to `left_out`.
-    Beside other blocks (`taken`) a class that changes the shape of every image it gets is a
-    transition.
+        Residual(+) ─ [Clipped] ─ [Clipped] ─ Residual(+)      [ ] not traced into
+
+    Beside other blocks, a class that changes the shape of every image it gets is a transition.
     """
-    classes: dict[type, list[fx.Node]] = defaultdict(list)
-    for node, (path, _) in rules.trace.leaf_frames.items():
-        apart = not any(path == t or inside(path, t) or inside(t, path) for t in taken)
-        if apart and _convolves(rules, node) and (not asked or _asked(rules, path)):
-            classes[rules.type_of(path)].append(node)
-    found: dict[str, list[fx.Node]] = {}
-    for cls, nodes in classes.items():
-        paths = list(dict.fromkeys(str(n.target) for n in nodes))
-        if len(nodes) > 1 and (not taken or any(_keeps_shape(rules, n) for n in nodes)):
-            found.update({p: [] for p in paths})
-        elif asked:
-            why = f"the only {cls.__name__}" if len(nodes) == 1 else "changes the shape each time"
-            left_out.update(dict.fromkeys(paths, f"kept whole, and no block: {why}"))
-    return found
-
-
-def _asked(rules: OwnerRules, path: str) -> bool:
-    leaves = rules.trace.user_leaves
+    leaves = survey.flow.trace.user_leaves
     classes = tuple(leaf for leaf in leaves if isinstance(leaf, type))
-    return path in leaves or isinstance(rules.modules[path], classes)
+    taken = [survey[name].path for name in table.blocks]
+    votes: dict[str, Verdict] = {}
+    for cls, whole in _by_class(survey, taken).items():
+        asked = {
+            c.name: nodes
+            for c, nodes in whole
+            if c.path in leaves or isinstance(survey.modules[c.path], classes)
+        }
+        calls = [node for nodes in asked.values() for node in nodes]
+        if len(calls) == 1:
+            verdict = Verdict(Reason.WHOLE_ALONE, cls.__name__)
+        elif taken and not any(_keeps_shape(survey, node) for node in calls):
+            verdict = Verdict(Reason.RESHAPES)
+        else:
+            verdict = Verdict(Reason.KEPT_WHOLE)
+        votes.update(dict.fromkeys(asked, verdict))
+    return votes
 
 
-def _convolves(rules: OwnerRules, node: fx.Node) -> bool:
-    """A leaf on the way to the output that returns an image and holds convolutions."""
-    flow = rules.flow
-    alive = node in flow.data and flow.above[flow.main_output] >> flow.position[node] & 1
-    if not alive or not flow.is_image(node) or flow.ops.conv(node) is not None:
-        return False
-    inner = rules.modules[str(node.target)].modules()
-    return any(isinstance(m, (nn.modules.conv._ConvNd, nn.Linear)) for m in inner)
+def any_whole_are_blocks(survey: Survey, table: Table) -> Votes:
+    """Rule 17, `any whole`: where no block is found, what is kept whole and repeats."""
+    if not nothing_joins(survey, table):
+        return {}
+    votes: dict[str, Verdict] = {}
+    for whole in _by_class(survey, []).values():
+        if sum(len(nodes) for _, nodes in whole) > 1:
+            votes.update({c.name: Verdict(Reason.KEPT_WHOLE) for c, _ in whole})
+    return votes
 
 
-def _keeps_shape(rules: OwnerRules, node: fx.Node) -> bool:
-    shapes = rules.flow.shapes
-    return any(shapes.of(s) == shapes.of(node) for s in rules.flow.sources[node])
+def _by_class(
+    survey: Survey, taken: list[str]
+) -> dict[type, list[tuple[Candidate, list[fx.Node]]]]:
+    """What was kept whole apart from `taken` and returns images, with its calls."""
+    flow = survey.flow
+    calls: dict[str, list[fx.Node]] = defaultdict(list)
+    for node, (path, _) in flow.trace.leaf_frames.items():
+        if node in flow.data and flow.alive(node) and flow.is_image(node):
+            calls[path].append(node)
+    classes: dict[type, list[tuple[Candidate, list[fx.Node]]]] = defaultdict(list)
+    for c in survey.candidates.values():
+        if c.kind is Kind.WHOLE and calls[c.path] and not related(c.path, taken):
+            classes[c.cls].append((c, calls[c.path]))
+    return classes
+
+
+def _keeps_shape(survey: Survey, node: fx.Node) -> bool:
+    shapes = survey.flow.shapes
+    return any(shapes.of(s) == shapes.of(node) for s in survey.flow.sources[node])

@@ -1,16 +1,20 @@
-"""Where the hidden state enters a block, and which of its tensors h is updated from."""
+"""Wiring: where h enters a block, and which of its tensors are y, the shortcut and x."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from torch import fx
 
-from rlawrap.discover.regions import Found
+from rlawrap.capture.trace import name_of
+from rlawrap.discover.found import Found
 from rlawrap.flow.dataflow import Flow
+from rlawrap.walks import chain, first_hits, only, search
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class Wired:
     """A found block with the nodes that matter to the rewrite."""
 
@@ -24,65 +28,46 @@ class Wired:
 
 
 def wire(flow: Flow, found: Found) -> Wired:
-    """Entries, branch y, shortcut s and output x of one block (rules 15, 17 and 19)."""
+    """Entries, branch y, shortcut s and output x of one block."""
     inner = {n for n in found.nodes if n in flow.data}
     bits = flow.bits(inner)
     shortcuts: dict[fx.Node, fx.Node] = {}  # add -> its shortcut operand
     branch: fx.Node | None = None
     shortcut: fx.Node | None = None
     for join in found.joins:
-        pair = flow.ops.add_operands(join)
-        if pair is None:
-            continue
-        branch, shortcut = None, _shortcut_of(flow, pair, bits)
-        if shortcut is not None:
-            branch = pair[0] if shortcut is pair[1] else pair[1]
-            shortcuts[join] = shortcut
-    if found.joins and flow.ops.add_operands(found.joins[-1]) is None:
-        branch, shortcut = None, None  # the last join concatenates: y is the block's output
-    main = _main_path(flow, found.output, inner, shortcuts)
+        branch = shortcut = None  # where the last join concatenates, y is the block's output
+        if join.adds:
+            a, b = join.operands
+            shortcut = _shortcut_of(flow, a, b, bits)
+            if shortcut is not None:
+                branch = a if shortcut is b else b
+                shortcuts[join.node] = shortcut
+    # Nodes that the output derives from by another way than the shortcuts of additions.
+    main = set(
+        search(
+            [found.output] if found.output in inner else [],
+            lambda node: (
+                s for s in flow.sources[node] if s in inner and s is not shortcuts.get(node)
+            ),
+        )
+    )
     entries = _entries(flow, found, inner, main)
-    note = "" if entries else _why_not(flow, found)
+    note = "" if entries else _why_not(found)
     source = _input_of(flow, found, inner, entries)
     if len(entries) > 1:
         # Of several inputs h comes with the latest; what reads only earlier ones is no entry.
-        near = [e for e in entries if _reads(flow, e, source, inner)]
-        entries = near or entries
+        entries = [e for e in entries if source in _read_by(flow, [e], inner)] or entries
     return Wired(found, source, entries, branch, shortcut, found.output, note)
 
 
-def _main_path(
-    flow: Flow, output: fx.Node, inner: set[fx.Node], shortcuts: dict[fx.Node, fx.Node]
-) -> set[fx.Node]:
-    """Nodes of a block that its output derives from by another way than the shortcuts of adds."""
-    main: set[fx.Node] = set()
-    stack = [output]
-    while stack:
-        node = stack.pop()
-        if node in main or node not in inner:
-            continue
-        main.add(node)
-        stack += [s for s in flow.sources[node] if s is not shortcuts.get(node)]
-    return main
+def _read_by(flow: Flow, entries: Iterable[fx.Node], inner: set[fx.Node]) -> set[fx.Node]:
+    """What entries derive from by nodes of the block alone, the first ones outside included."""
+    sources = [s for e in entries for s in flow.sources[e]]
+    return set(search(sources, lambda n: flow.sources[n] if n in inner else ()))
 
 
-def _reads(flow: Flow, entry: fx.Node, source: fx.Node, inner: set[fx.Node]) -> bool:
-    """Whether an entry derives from an outside node by nodes of the block alone."""
-    seen: set[fx.Node] = set()
-    stack = list(flow.sources[entry])
-    while stack:
-        node = stack.pop()
-        if node is source:
-            return True
-        if node in inner and node not in seen:
-            seen.add(node)
-            stack += flow.sources[node]
-    return False
-
-
-def _shortcut_of(flow: Flow, pair: tuple[fx.Node, fx.Node], bits: int) -> fx.Node | None:
+def _shortcut_of(flow: Flow, a: fx.Node, b: fx.Node, bits: int) -> fx.Node | None:
     """The operand of an add that is the shortcut: no activation, or fewer convolutions."""
-    a, b = pair
     only_a = flow.members(flow.above[a] & bits & ~flow.above[b])
     only_b = flow.members(flow.above[b] & bits & ~flow.above[a])
 
@@ -107,20 +92,7 @@ def _shortcut_of(flow: Flow, pair: tuple[fx.Node, fx.Node], bits: int) -> fx.Nod
 
 def _entries(flow: Flow, found: Found, inner: set[fx.Node], main: set[fx.Node]) -> list[fx.Node]:
     """The first convolutions of the block that its input reaches, the shortcut's left out."""
-    reached: dict[fx.Node, bool] = {}  # conv -> whether only a part of the channels leads there
-    seen: dict[fx.Node, bool] = {}
-    starts = [n for n in found.nodes if n in inner and any(s not in inner for s in flow.sources[n])]
-    stack = [(n, False) for n in starts]
-    while stack:
-        node, part = stack.pop()
-        if flow.ops.conv(node) is not None:
-            reached[node] = reached.get(node, True) and part
-            continue
-        part = (part or _takes_part(flow, node)) and not flow.ops.cat_operands(node)
-        if node in seen and (seen[node] is False or part):
-            continue
-        seen[node] = part
-        stack += [(user, part) for user in node.users if user in inner]
+    reached = _reached(flow, found, inner)
     hits = [n for n in reached if n in main and _is_entry(flow, n)]
     if not hits:
         return []
@@ -136,41 +108,49 @@ def _entries(flow: Flow, found: Found, inner: set[fx.Node], main: set[fx.Node]) 
     return _one_per_linear_join(flow, sorted(first, key=flow.position.__getitem__), inner)
 
 
+def _reached(flow: Flow, found: Found, inner: set[fx.Node]) -> dict[fx.Node, bool]:
+    """The first convolutions behind a block's input, and whether only a part of it leads there.
+
+    A part is one of the channels; a concatenation puts the parts together again.
+    """
+
+    def onward(state: tuple[fx.Node, bool]) -> Iterable[tuple[fx.Node, bool]]:
+        node, part = state
+        part = (part or _takes_part(flow, node)) and not flow.ops.cat_operands(node)
+        return ((user, part) for user in node.users if user in inner)
+
+    starts = [n for n in found.nodes if n in inner and any(s not in inner for s in flow.sources[n])]
+    hits = first_hits(
+        [(n, False) for n in starts], onward, lambda state: flow.ops.conv(state[0]) is not None
+    )
+    reached: dict[fx.Node, bool] = {}
+    for node, part in hits:
+        reached[node] = reached.get(node, True) and part
+    return reached
+
+
 def _joinable(
     flow: Flow, entries: list[fx.Node], inner: set[fx.Node], main: set[fx.Node]
 ) -> list[fx.Node]:
     """Beside a depthwise convolution h joins at the next dense one; where another depthwise one
     comes first (a depthwise token mixer before the block's MLP), h enters there instead."""
-    kept: list[fx.Node] = []
-    for entry in entries:
+
+    def instead(entry: fx.Node) -> fx.Node | None:
         conv = flow.ops.conv(entry)
-        while conv is not None and conv.depthwise:
-            behind = [n for n in _next_convs(flow, entry, inner) if n in main]
-            behind = [n for n in behind if flow.same_size(n, entry)]
-            kinds = [flow.ops.conv(n) for n in behind]
-            if any(c and not c.depthwise and not c.transposed for c in kinds) or not behind:
-                break
-            entry = min(behind, key=flow.position.__getitem__)
-            conv = flow.ops.conv(entry)
-        kept.append(entry)
-    return list(dict.fromkeys(kept))
+        if conv is None or not conv.depthwise:
+            return None
+        behind = first_hits(
+            [user for user in entry.users if user in inner],
+            lambda n: (user for user in n.users if user in inner),
+            lambda n: flow.ops.conv(n) is not None,
+        )
+        behind = [n for n in behind if n in main and flow.same_size(n, entry)]
+        kinds = [flow.ops.conv(n) for n in behind]
+        if any(c and not c.depthwise and not c.transposed for c in kinds):
+            return None
+        return min(behind, key=flow.position.__getitem__, default=None)
 
-
-def _next_convs(flow: Flow, entry: fx.Node, inner: set[fx.Node]) -> list[fx.Node]:
-    """The convolutions that read a convolution's output with no other between."""
-    found: list[fx.Node] = []
-    seen: set[fx.Node] = set()
-    stack = list(entry.users)
-    while stack:
-        node = stack.pop()
-        if node in seen or node not in inner:
-            continue
-        seen.add(node)
-        if flow.ops.conv(node) is not None:
-            found.append(node)
-        else:
-            stack += list(node.users)
-    return found
+    return list(dict.fromkeys(chain(entry, instead)[-1] for entry in entries))
 
 
 def _first(flow: Flow, nodes: list[fx.Node]) -> list[fx.Node]:
@@ -182,7 +162,7 @@ def _takes_part(flow: Flow, node: fx.Node) -> bool:
     """chunk, split or a slice of channels: fewer channels come out than went in."""
     if flow.ops.splits(node):
         return True
-    if getattr(node.target, "__name__", "") != "getitem" or not flow.sources[node]:
+    if name_of(node) != "getitem" or not flow.sources[node]:
         return False
     before, after = flow.channels(flow.sources[node][0]), flow.channels(node)
     return before is not None and after is not None and after < before
@@ -201,14 +181,11 @@ def _is_entry(flow: Flow, node: fx.Node) -> bool:
 
 def _area(flow: Flow, node: fx.Node) -> int:
     """Pixels that an entry reads."""
-    total = 1
-    for n in flow.spatial(flow.sources[node][0]) or (0,):
-        total *= n
-    return total
+    return math.prod(flow.spatial(flow.sources[node][0]) or (0,))
 
 
-def _why_not(flow: Flow, found: Found) -> str:
-    if len(found.nodes) == 1 and flow.ops.conv(found.nodes[0]) is None:
+def _why_not(found: Found) -> str:
+    if found.whole:
         return "a leaf module: h reads its output and cannot enter it"
     return "no convolution that reads the block's input: h reads its output only"
 
@@ -223,10 +200,7 @@ def _one_per_linear_join(flow: Flow, entries: list[fx.Node], inner: set[fx.Node]
     groups: dict[fx.Node, list[fx.Node]] = {}
     for entry in entries:
         groups.setdefault(_linear_end(flow, entry, inner), []).append(entry)
-    kept = []
-    for group in groups.values():
-        group.sort(key=lambda n: max(_kernel(flow, n)), reverse=True)
-        kept.append(group[0])
+    kept = [max(group, key=lambda n: max(_kernel(flow, n))) for group in groups.values()]
     return sorted(kept, key=flow.position.__getitem__)
 
 
@@ -237,17 +211,14 @@ def _kernel(flow: Flow, node: fx.Node) -> tuple[int, ...]:
 
 def _linear_end(flow: Flow, entry: fx.Node, inner: set[fx.Node]) -> fx.Node:
     """Follow norms and adds behind a convolution; the last add, or the convolution itself."""
-    node, end = entry, entry
-    while len(node.users) == 1:
-        user = next(iter(node.users))
-        if user not in inner:
-            break
-        if flow.ops.adds(user):
-            end = user
-        elif not flow.ops.norm(user) or flow.ops.activation(user):
-            break
-        node = user
-    return end
+
+    def next_one(node: fx.Node) -> fx.Node | None:
+        user = only(node.users)
+        norm = user is not None and flow.ops.norm(user) and not flow.ops.activation(user)
+        return user if user in inner and (norm or flow.ops.adds(user)) else None
+
+    adds = [node for node in chain(entry, next_one) if flow.ops.adds(node)]
+    return adds[-1] if adds else entry
 
 
 def _input_of(flow: Flow, found: Found, inner: set[fx.Node], entries: list[fx.Node]) -> fx.Node:
@@ -262,9 +233,10 @@ def _input_of(flow: Flow, found: Found, inner: set[fx.Node], entries: list[fx.No
         images = [s for s in outside if flow.channel_axis(s) is not None]
         near = [s for s in images if flow.is_image(s)] or images or [found.output]
         return max(near, key=flow.position.__getitem__)
-    read = [s for s in outside if any(_reads(flow, e, s, inner) for e in entries)]
+    seen = _read_by(flow, entries, inner)
+    read = [s for s in outside if s in seen]
     images = [s for s in read if flow.is_image(s)]
     if not images:
         made = [n for n in inner if flow.is_image(n) and any(s in read for s in flow.sources[n])]
-        images = [n for n in made if any(_reads(flow, e, n, inner) for e in entries)]
+        images = [n for n in made if n in seen]
     return max(images or flow.sources[entries[0]], key=flow.position.__getitem__)

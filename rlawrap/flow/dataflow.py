@@ -11,6 +11,7 @@ from rlawrap.capture.shapes import Shapes
 from rlawrap.capture.trace import Trace
 from rlawrap.errors import PlanError
 from rlawrap.flow.operations import Ops
+from rlawrap.walks import ancestors, chain, dominators
 
 
 class Flow:
@@ -24,15 +25,20 @@ class Flow:
         self.position = {node: i for i, node in enumerate(self.nodes)}
         self.rank = len(shapes.inputs[0])
         self._axes: dict[fx.Node, int | None] = {}
+        self._sizes: dict[fx.Node, tuple[tuple[int, ...] | None, ...]] = {}
         self.data = self._find_data()
         self.sources = {n: [s for s in n.all_input_nodes if s in self.data] for n in self.data}
         for node in self.nodes:  # in order, since an axis is carried along
             if node in self.data:
                 self.channel_axis(node)
-        self.above = self._ancestor_sets()
+        self.above = ancestors(self.nodes, self.sources)
         self.images = [n for n in self.nodes if n.op == "placeholder" and n in self.data]
         self.main_output = self._find_main_output()
-        self.trunk = self._dominators()
+        alive = self.members(self.above[self.main_output])
+        #: The last node before each that every path to it passes.
+        self.passed = dominators(alive, self.sources)
+        #: Nodes that every path from the input to the main output passes, in order.
+        self.trunk = chain(self.main_output, self.passed.get)[::-1]
 
     def _find_data(self) -> set[fx.Node]:
         data: set[fx.Node] = set()
@@ -59,16 +65,9 @@ class Flow:
             for user in node.users
         )
 
-    def _ancestor_sets(self) -> dict[fx.Node, int]:
-        """For each data node, a bit set of the data nodes it derives from, itself included."""
-        above: dict[fx.Node, int] = {}
-        for node in self.nodes:
-            if node in self.data:
-                bits = 1 << self.position[node]
-                for source in self.sources[node]:
-                    bits |= above[source]
-                above[node] = bits
-        return above
+    def alive(self, node: fx.Node) -> bool:
+        """Whether the main output is computed from a node of the data."""
+        return bool(self.above[self.main_output] >> self.position[node] & 1)
 
     def derives(self, node: fx.Node, source: fx.Node) -> bool:
         """Whether `node` is computed from `source` (or is it)."""
@@ -79,6 +78,7 @@ class Flow:
         return frozenset(str(n.target) for n in self.images if self.derives(node, n))
 
     def members(self, bits: int) -> list[fx.Node]:
+        """The nodes of a bit set, in order."""
         found = []
         while bits:
             low = bits & -bits
@@ -101,34 +101,10 @@ class Flow:
         # Of equals the first: an auxiliary output never has more convolutions than the main one.
         return max(outputs, key=lambda n: (self.above[n] & convs).bit_count())
 
-    def _dominators(self) -> list[fx.Node]:
-        """Nodes that every path from the input to the main output passes, in order."""
-        alive = set(self.members(self.above[self.main_output]))
-        idom: dict[fx.Node, fx.Node | None] = {}
-        depth: dict[fx.Node | None, int] = {None: 0}
-        for node in self.nodes:
-            if node not in alive:
-                continue
-            sources = self.sources[node]
-            common: fx.Node | None = sources[0] if sources else None
-            for other in sources[1:]:
-                a: fx.Node | None = common
-                b: fx.Node | None = other
-                while a is not b:
-                    if depth[a] >= depth[b]:
-                        a = idom[a] if a is not None else None
-                    else:
-                        b = idom[b] if b is not None else None
-                common = a
-            idom[node] = common
-            depth[node] = depth[common] + 1
-        self.idom = idom
-        chain: list[fx.Node] = []
-        node_: fx.Node | None = self.main_output
-        while node_ is not None:
-            chain.append(node_)
-            node_ = idom[node_]
-        return chain[::-1]
+    def linear(self, node: fx.Node) -> bool:
+        """Whether a node keeps a chain of convolutions linear; a product does that scales data."""
+        scales = self.ops.product(node) and len(self.sources[node]) == 1
+        return scales or self.ops.linear(node)
 
     def channel_axis(self, node: fx.Node) -> int | None:
         """The axis that holds the channels of an image-like tensor, or None if it is none.
@@ -170,9 +146,8 @@ class Flow:
 
     def _linear_rows(self, node: fx.Node) -> bool:
         """A linear layer's output, whatever its rows are: windows of an image, or a sequence."""
-        while self.ops.dropout(node) and self.sources.get(node):
-            node = self.sources[node][0]
-        conv = self.ops.conv(node)
+        drops = chain(node, lambda n: self.sources[n][0] if self.ops.dropout(n) else None)
+        conv = self.ops.conv(drops[-1])
         return conv is not None and conv.window is None
 
     def spatial(self, node: fx.Node, probe: int = 0) -> tuple[int, ...] | None:
@@ -185,7 +160,10 @@ class Flow:
 
     def resolution(self, node: fx.Node) -> tuple[tuple[int, ...] | None, ...]:
         """Its spatial size at every probe; None where the network refuses that size before it."""
-        return tuple(self.spatial(node, i) for i in range(len(self.shapes.inputs)))
+        if node not in self._sizes:
+            probes = range(len(self.shapes.inputs))
+            self._sizes[node] = tuple(self.spatial(node, i) for i in probes)
+        return self._sizes[node]
 
     def same_size(self, a: fx.Node, b: fx.Node) -> bool:
         """Whether two tensors have one spatial size, at every probe that the network takes so far.
@@ -202,8 +180,7 @@ class Flow:
 
     def is_image(self, node: fx.Node) -> bool:
         """Image-like with more than one pixel at some probe size: a small input may end in one."""
-        sizes = (self.spatial(node, i) for i in range(len(self.shapes.inputs)))
-        return any(size is not None and any(n > 1 for n in size) for size in sizes)
+        return any(size is not None and max(size) > 1 for size in self.resolution(node))
 
 
 def returned(output: fx.Node) -> list[fx.Node]:

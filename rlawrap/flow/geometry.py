@@ -7,16 +7,17 @@ right on odd ones. Any other window is copied, its dilated kernel filled in.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import fx, nn
+from torch import fx
 
 from rlawrap.capture.trace import name_of
 from rlawrap.flow.dataflow import Flow
+from rlawrap.flow.vocabulary import PAD_MODULES
 from rlawrap.flow.windows import Window
+from rlawrap.walks import shortest
 
 Size = tuple[int, ...]
 
@@ -113,21 +114,10 @@ def _shortest(flow: Flow, source: fx.Node, goal: fx.Node) -> list[fx.Node] | Non
     """Nodes behind `source` up to `goal` on the shortest data path, in order."""
     if not flow.derives(goal, source):
         return None
-    towards: dict[fx.Node, fx.Node] = {}
-    queue = deque([goal])
-    while queue:
-        node = queue.popleft()
-        if node is source:
-            path, step = [], source
-            while step is not goal:
-                step = towards[step]
-                path.append(step)
-            return path
-        for before in flow.sources[node]:
-            if before not in towards and flow.derives(before, source):
-                towards[before] = node
-                queue.append(before)
-    return None
+    back = shortest(
+        goal, source, lambda node: (n for n in flow.sources[node] if flow.derives(n, source))
+    )
+    return None if back is None else back[-2::-1]
 
 
 def _along(flow: Flow, path: list[fx.Node]) -> list[Step] | None:
@@ -156,10 +146,7 @@ def padding_of(flow: Flow, node: fx.Node) -> Pad | None:
     dims = flow.rank - 2
     module = flow.trace.leaf(node)
     flat: Any = None
-    if module is not None and isinstance(
-        module, (nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d, nn.ConstantPad1d, nn.ConstantPad2d,
-                 nn.ConstantPad3d, nn.ReflectionPad2d, nn.ReplicationPad2d)
-    ):  # fmt: skip
+    if module is not None and isinstance(module, PAD_MODULES):
         flat = module.padding
     elif node.op == "call_function" and name_of(node) == "pad":
         flat = node.args[1] if len(node.args) > 1 else node.kwargs.get("pad")

@@ -2,40 +2,18 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import fx, nn
-from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
-from torch.nn.modules.dropout import _DropoutNd
 
 from rlawrap.capture.shapes import Shapes
 from rlawrap.capture.trace import Trace, name_of
+from rlawrap.flow import vocabulary as words
 from rlawrap.flow.windows import Conv, Window, per_axis
-
-_ADDS = {operator.add, operator.iadd, torch.add}
-_MULS = {operator.mul, operator.imul, torch.mul}
-_CATS = {torch.cat, torch.concat, torch.concatenate, torch.stack}
-_ACTIVATION_NAMES = frozenset(
-    "relu relu_ relu6 gelu silu silu_ swish hardswish hardswish_ hardsigmoid elu elu_ selu selu_ "
-    "celu celu_ leaky_relu leaky_relu_ prelu rrelu rrelu_ mish softplus softsign hardtanh "
-    "hardtanh_ tanh tanh_ sigmoid sigmoid_ logsigmoid glu threshold threshold_ clamp clamp_ "
-    "clamp_min clamp_min_ hardshrink softshrink tanhshrink".split()
-)
-_NORM_NAMES = frozenset(
-    "batch_norm group_norm layer_norm instance_norm local_response_norm rms_norm".split()
-)
-_POOL_NAMES = frozenset(
-    "max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d lp_pool1d lp_pool2d".split()
-)
-_NORM_MODULES = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm, nn.LocalResponseNorm)
-_POOLS = (
-    nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d,
-    nn.LPPool1d, nn.LPPool2d,
-)  # fmt: skip
+from rlawrap.walks import search
 
 
 def _argument(node: fx.Node, index: int, name: str, default: Any = None) -> Any:
@@ -58,6 +36,13 @@ class Ops:
         self.trace = trace
         self.shapes = shapes
         self._convs: dict[fx.Node, Conv | None] = {}
+        self._leaves: dict[fx.Node, nn.Module | None] = {}
+
+    def leaf(self, node: fx.Node) -> nn.Module | None:
+        """The elementary module that a node calls, or None."""
+        if node not in self._leaves:
+            self._leaves[node] = self.trace.leaf(node)
+        return self._leaves[node]
 
     def _setting(self, node: fx.Node, index: int, name: str, default: Any = None) -> Any:
         """An argument that is a number or a tuple; one that follows the image size is unknown.
@@ -77,7 +62,7 @@ class Ops:
         return self._convs[node]
 
     def _find_conv(self, node: fx.Node) -> Conv | None:
-        module = self.trace.leaf(node)
+        module = self.leaf(node)
         if isinstance(module, _ConvNd):
             padding = module.padding
             if padding == "same":
@@ -126,76 +111,90 @@ class Ops:
         stride = per_axis(self._setting(node, 3, "stride", 1), dims)
         return Window(weight[2:], stride, per_axis(padding, dims), dilation)
 
-    @staticmethod
-    def conv_module(module: nn.Module) -> bool:
-        """Whether a module is an elementary convolution or linear layer."""
-        return isinstance(module, (_ConvNd, nn.Linear))
-
     def _learned(self, node: fx.Node) -> bool:
         """Whether a weight comes from a parameter (a blur filter is a buffer)."""
-        seen, stack = set(), [node]
-        while stack:
-            n = stack.pop()
-            if n in seen:
-                continue
-            seen.add(n)
+        for n in search([node], lambda n: n.all_input_nodes):
             if n.op == "get_attr":
                 value: Any = self.trace.root
                 for atom in str(n.target).split("."):
                     value = getattr(value, atom, None)
                 if isinstance(value, nn.Parameter) or getattr(value, "_is_param", False):
                     return True
-            stack += n.all_input_nodes
         return False
 
     def norm(self, node: fx.Node) -> bool:
-        module = self.trace.leaf(node)
+        """A normalisation, with or without an activation of its own."""
+        module = self.leaf(node)
         if module is not None:
-            return isinstance(module, _NORM_MODULES) or (
-                "Norm" in type(module).__name__ and self.conv(node) is None
-            )
-        return node.op == "call_function" and name_of(node) in _NORM_NAMES
+            return words.is_norm(type(module)) and not holds_convolution(module)
+        return node.op == "call_function" and name_of(node) in words.NORMS
+
+    def norm_activation(self, node: fx.Node) -> nn.Module | None:
+        """The activation that a norm module carries, or None."""
+        module = self.leaf(node)
+        if module is None or not self.norm(node):
+            return None
+        idle = (nn.Identity, *words.NORM_MODULES)
+        for child in module.children():
+            if not isinstance(child, idle) and not words.is_dropout(type(child)):
+                return child
+        return None
 
     def activation(self, node: fx.Node) -> bool:
         """An elementwise nonlinearity, or a norm module that carries one."""
-        module = self.trace.leaf(node)
+        module = self.leaf(node)
         if module is not None:
             if self.norm(node):
-                inner = getattr(module, "act", None)
-                return isinstance(inner, nn.Module) and not isinstance(inner, nn.Identity)
+                return self.norm_activation(node) is not None
             return is_activation_module(module)
-        return node.op in ("call_function", "call_method") and name_of(node) in _ACTIVATION_NAMES
+        return _calls(node) and name_of(node) in words.ACTIVATIONS
 
     def dropout(self, node: fx.Node) -> bool:
-        module = self.trace.leaf(node)
+        """Drops values or branches in train mode, and does nothing in eval mode."""
+        module = self.leaf(node)
         if module is not None:
-            return isinstance(module, _DropoutNd) or type(module).__name__.startswith(
-                ("Drop", "StochasticDepth")
-            )
-        return "dropout" in name_of(node) or "stochastic_depth" in name_of(node)
+            return words.is_dropout(type(module))
+        return _calls(node) and name_of(node) in words.DROPOUTS
 
     def identity(self, node: fx.Node) -> bool:
-        if isinstance(self.trace.leaf(node), nn.Identity):
+        """Returns the values that it gets, perhaps in another layout or type."""
+        if isinstance(self.leaf(node), nn.Identity):
             return True
-        return node.op == "call_method" and name_of(node) in (
-            "contiguous",
-            "to",
-            "clone",
-            "float",
-            "type_as",
-        )
+        return node.op == "call_method" and name_of(node) in words.IDENTITIES
+
+    def elementwise(self, node: fx.Node) -> bool:
+        """An activation (no norm that carries one), dropout or an identity."""
+        if self.norm(node):
+            return False
+        return self.activation(node) or self.dropout(node) or self.identity(node)
+
+    def linear(self, node: fx.Node) -> bool:
+        """Is on the list of what keeps a chain of convolutions linear; anything else may not."""
+        if self.conv(node) is not None or self.dropout(node) or self.identity(node):
+            return True
+        if self.norm(node):
+            return not self.activation(node)
+        if self.leaf(node) is not None:
+            return isinstance(self.leaf(node), words.LINEAR_MODULES)
+        if self.adds(node) or self.cat_operands(node) is not None or self.splits(node):
+            return True
+        return _calls(node) and name_of(node) in words.LINEAR
+
+    def product(self, node: fx.Node) -> bool:
+        """Multiplies or divides, by a tensor or a number."""
+        return _calls(node) and name_of(node) in words.PRODUCTS
 
     def window(self, node: fx.Node) -> Window | None:
         """The sliding window of a convolution or pool, learned or not."""
         conv = self.conv(node)
         if conv is not None:
             return None if conv.transposed else conv.window
-        module = self.trace.leaf(node)
+        module = self.leaf(node)
         shape = self.shapes.of(node)
         if shape is None:
             return None
         dims = len(shape) - 2
-        if isinstance(module, _POOLS):
+        if isinstance(module, words.POOL_MODULES):
             stride = module.stride if module.stride is not None else module.kernel_size
             return Window(
                 per_axis(module.kernel_size, dims),
@@ -205,7 +204,7 @@ class Ops:
                 bool(module.ceil_mode),
             )
         name = name_of(node)
-        if node.op == "call_function" and name in _POOL_NAMES:
+        if node.op == "call_function" and name in words.POOLS:
             lp = name.startswith("lp")
             kernel = self._setting(node, 2 if lp else 1, "kernel_size")
             if kernel is None:
@@ -226,7 +225,7 @@ class Ops:
         return None
 
     def max_pool(self, node: fx.Node) -> bool:
-        module = self.trace.leaf(node)
+        module = self.leaf(node)
         return isinstance(module, (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)) or (
             node.op == "call_function" and name_of(node).startswith("max_pool")
         )
@@ -250,8 +249,8 @@ class Ops:
 
     def adds(self, node: fx.Node) -> bool:
         """An addition, of two tensors or of a tensor and a number (`sum` starts from 0)."""
-        return (node.op == "call_function" and node.target in _ADDS) or (
-            node.op == "call_method" and node.target in ("add", "add_", "__add__", "__iadd__")
+        return (node.op == "call_function" and node.target in words.ADDS) or (
+            node.op == "call_method" and node.target in words.ADD_METHODS
         )
 
     def add_operands(self, node: fx.Node) -> tuple[fx.Node, fx.Node] | None:
@@ -265,15 +264,15 @@ class Ops:
         return None
 
     def gate(self, node: fx.Node) -> bool:
-        """A product of two tensors that both come from the data."""
-        is_mul = (node.op == "call_function" and node.target in _MULS) or (
-            node.op == "call_method" and node.target in ("mul", "mul_", "__mul__")
+        """A product of two tensors, of which one may be a learned scale."""
+        is_mul = (node.op == "call_function" and node.target in words.MULS) or (
+            node.op == "call_method" and node.target in words.MUL_METHODS
         )
         return is_mul and len([a for a in node.args if isinstance(a, fx.Node)]) == 2
 
     def cat_operands(self, node: fx.Node) -> list[fx.Node] | None:
         """The tensors that a node concatenates or stacks, or None."""
-        if node.op != "call_function" or node.target not in _CATS:
+        if node.op != "call_function" or node.target not in words.CATS:
             return None
         items = _argument(node, 0, "tensors")
         if not isinstance(items, (tuple, list)):
@@ -282,14 +281,22 @@ class Ops:
 
     def splits(self, node: fx.Node) -> bool:
         """Takes only part of the channels: chunk, split, narrow or a slice."""
-        return name_of(node) in (
-            "chunk",
-            "split",
-            "narrow",
-            "tensor_split",
-            "unbind",
-            "split_with_sizes",
-        )
+        return _calls(node) and name_of(node) in words.SPLITS
+
+
+def _calls(node: fx.Node) -> bool:
+    """Whether a node calls a function or a method."""
+    return node.op in ("call_function", "call_method")
+
+
+def is_convolution(module: nn.Module) -> bool:
+    """Whether a module is an elementary convolution or linear layer."""
+    return isinstance(module, (_ConvNd, nn.Linear))
+
+
+def holds_convolution(module: nn.Module) -> bool:
+    """Whether a module is, or holds, a convolution or linear layer."""
+    return any(map(is_convolution, module.modules()))
 
 
 def is_activation_module(module: nn.Module) -> bool:

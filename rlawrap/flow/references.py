@@ -93,6 +93,10 @@ class References:
         """The reference of a node."""
         return self._names[node]
 
+    def call(self, frame: Frame) -> str:
+        """The reference of what a module call returns."""
+        return _frame_text(frame)
+
     def node(self, reference: str) -> fx.Node:
         """The node of a reference. Raises `PlanError` with the nearest ones that exist."""
         try:

@@ -6,6 +6,7 @@ from torch import fx
 from torch.utils import _pytree as pytree
 
 from rlawrap.flow.dataflow import Flow, returned
+from rlawrap.flow.operations import holds_convolution
 
 
 def of_several_inputs(flow: Flow) -> list[str]:
@@ -45,14 +46,10 @@ def _towers(flow: Flow) -> dict[str, int]:
     several = {
         path: len(kinds)
         for path, kinds in runs.items()
-        if path and len(kinds) > 1 and _convolves(flow, path)
+        if path and len(kinds) > 1 and holds_convolution(flow.trace.module(path))
     }
     return {
         path: count
         for path, count in several.items()
         if not any(path.startswith(f"{other}.") for other in several)
     }
-
-
-def _convolves(flow: Flow, path: str) -> bool:
-    return any(flow.ops.conv_module(m) for m in flow.trace.module(path).modules())

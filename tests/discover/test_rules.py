@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import FrozenInstanceError
+from pathlib import Path
+
+import pytest
 import torch
 from torch import Tensor, nn
 
 import rlawrap
-from rlawrap.discover.owners import blank_numbers, inside, numbered
+from rlawrap.discover.rules import RULES, decide
+from rlawrap.discover.survey import Survey
+from rlawrap.discover.verdicts import Reason, Table
+from rlawrap.flow.traced import trace_model
 from tests.nets import Small
+
+DOCS = Path(__file__).parents[2] / "docs" / "discovery.md"
 
 
 def conv(inputs: int, outputs: int, stride: int = 1, kernel: int = 3) -> nn.Sequential:
@@ -140,6 +150,10 @@ class Split(nn.ModuleDict):
         return torch.cat([self["0"](a), self["1"](b)], 1)
 
 
+class Split8(Split):
+    """A container that is large enough to be a block."""
+
+
 class Mixed(nn.Module):
     def __init__(self, adds: bool) -> None:
         super().__init__()
@@ -154,12 +168,40 @@ def blocks(model: nn.Module) -> list[str]:
     return [b.path for b in rlawrap.inspect(model, example_input=torch.zeros(2, 3, 16, 16)).blocks]
 
 
-def test_paths() -> None:
-    assert blank_numbers("stages.2.blocks.10") == "stages.*.blocks.*"
-    assert numbered("stages.2.blocks.10") == 2
-    assert numbered("features.conv2_3") == 1
-    assert inside("layer1.0", "layer1") and inside("a", "")
-    assert not inside("layer10", "layer1") and not inside("layer1", "layer1")
+def test_each_rule_is_told_by_number_and_name_in_the_docs_and_where_it_stands() -> None:
+    rows = re.findall(r"^\| (\d+) \| ([\w ]+) \| .{20}", DOCS.read_text(), re.M)
+    assert rows == [(str(i), name) for i, (name, _) in enumerate(RULES, 1)]
+    for i, (name, rule) in enumerate(RULES, 1):
+        assert (rule.__doc__ or "").startswith(f"Rule {i}, `{name}`: ")
+
+
+def test_a_rule_changes_no_table_and_no_evidence() -> None:
+    net = Small(CrossStage(2), Inverted(8, 8), Folding())
+    survey = Survey(trace_model(net, example_input=torch.zeros(2, 3, 16, 16)).flow)
+    before = {name: vars(c.evidence).copy() for name, c in survey.candidates.items()}
+    tables = [Table()]
+    for _, rule in RULES:
+        kept = dict(tables[-1].verdicts)
+        tables.append(tables[-1].after(rule(survey, tables[-1])))
+        assert tables[-2].verdicts == kept
+    assert tables[-1] == decide(survey)
+    assert {name: vars(c.evidence) for name, c in survey.candidates.items()} == before
+    with pytest.raises(FrozenInstanceError):
+        survey["body.1"].evidence.calls = 2  # type: ignore[misc]
+
+
+def test_every_candidate_has_a_verdict() -> None:
+    net = Small(CrossStage(2), Inverted(8, 8), Folding())
+    survey = Survey(trace_model(net, example_input=torch.zeros(2, 3, 16, 16)).flow)
+    table = decide(survey)
+    assert set(table.verdicts) == set(survey.candidates)
+    said = {name: verdict.reason for name, verdict in table.verdicts.items()}
+    assert said["body"] is Reason.HOLDS
+    assert said["body.0"] is Reason.HOLDS_BLOCKS
+    assert said["body.0.blocks.1"] is said["body.1"] is Reason.JOINS
+    assert said["body.0.blocks.1.conv1"] is Reason.LIES_INSIDE
+    assert said["body.0.one"] is Reason.UNLIKE
+    assert said["body.2"] is Reason.FOLDS
 
 
 def test_blocks_that_do_not_add_belong_to_their_class() -> None:
@@ -383,3 +425,75 @@ def test_a_block_whose_residual_output_is_unread_ends_in_its_other_output() -> N
     )
     assert [b.path for b in plan.blocks] == ["body.0", "body.1", "body.2"]
     assert [b.output for b in plan.blocks] == ["body.0:add", "body.1:add", "body.2.skip"]
+
+
+def test_the_addition_of_a_block_found_by_its_place_counts() -> None:
+    class First(Inverted):
+        """The only one of its class, before all others: a stem, but for its place."""
+
+    stages = [nn.Sequential(First(8, 8), Inverted(8, 8)), nn.Sequential(Inverted(8, 8))]
+    net = Small(*stages)
+    plan = rlawrap.inspect(net, example_input=torch.zeros(2, 3, 16, 16))
+    assert [b.path for b in plan.blocks] == ["body.0.0", "body.0.1", "body.1.0"]
+    assert [b.branch for b in plan.blocks] == [f"{b.path}.conv2.2" for b in plan.blocks]
+    assert [b.shortcut for b in plan.blocks] == ["stem", "body.0.0:add", "body.0.1:add"]
+
+
+def test_a_module_that_joins_and_returns_no_image_hides_no_block() -> None:
+    class Whole(nn.Module):
+        """A classifier that concatenates, wrapped in another module."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Conv2d(3, 8, 3, padding=1)
+            self.one, self.two = Inverted(8, 8), Inverted(8, 8)
+            self.fc = nn.Linear(16, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.one(self.stem(x))
+            return self.fc(torch.cat([x, self.two(x)], 1).mean((2, 3)))
+
+    class Lightning(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = Whole()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.net(x)
+
+    assert blocks(Lightning()) == ["net.one", "net.two"]
+
+
+def test_what_is_not_known_to_be_linear_makes_a_block() -> None:
+    class Odd(Folding):
+        """Its branches are added behind a function that nobody listed."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.relu(self.large(torch.erf(x)) + self.small(x))
+
+    class Scaled(Folding):
+        """One branch has a learned scale."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(8, 1, 1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.relu(self.large(x) * self.scale + self.small(x) / 2)
+
+    assert blocks(Small(Odd(), Inverted(8, 8), Odd(), Inverted(8, 8))) == [
+        "body.0", "body.1", "body.2", "body.3",
+    ]  # fmt: skip
+    assert blocks(Small(Scaled(), Inverted(8, 8), Scaled(), Inverted(8, 8))) == ["body.1", "body.3"]
+
+
+def test_joining_attributes_of_a_module_that_occurs_once_are_blocks() -> None:
+    class Backbone(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mixed, self.more = Split8(), Split8()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.relu(self.more(torch.relu(self.mixed(x))))
+
+    assert blocks(Small(Backbone())) == ["body.0.mixed", "body.0.more"]

@@ -1,0 +1,190 @@
+"""Rules 3 to 7 and 11: modules that join, and hold, gather or fold instead of being blocks."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+
+from rlawrap.discover.claims import claimed
+from rlawrap.discover.joins import Join
+from rlawrap.discover.places import inside, outermost, parent_of
+from rlawrap.discover.survey import Survey
+from rlawrap.discover.verdicts import Reason, Table, Verdict, Votes
+
+Claims = dict[str, list[Join]]
+
+
+def folding_is_no_block(survey: Survey, table: Table) -> Votes:
+    """Rule 3, `folding`: linear branches that are added fold into one convolution.
+
+        x ──┬─ conv 3x3 ─ norm ─┐
+            ├─ conv 1x1 ─ norm ─(+)── relu
+            └───────────────────┘
+
+    Unless the network has nothing else (RepVGG).
+    """
+    claims = claimed(survey, table)
+    folds = [path for path, joins in claims.items() if all(join.folds for join in joins)]
+    if len(folds) == len(claims):
+        return {}
+    return {path: Verdict(Reason.FOLDS) for path in folds}
+
+
+def containers_are_parts(survey: Survey, table: Table) -> Votes:
+    """Rule 4, `container`: a container that joins in its own forward joins for a module around it.
+
+        OsaBlock ── layers (a Sequential that concatenates what its children make)
+        └ block     └ part
+
+    Several in a list are blocks of a stage; several attributes of a module whose class repeats are
+    parts of one block.
+    """
+    votes: dict[str, Verdict] = {}
+    by_home: dict[str, list[str]] = defaultdict(list)
+    for path in claimed(survey, table):
+        if survey.is_container(path):
+            by_home[survey.home(path)].append(path)
+    for home, paths in by_home.items():
+        if home not in survey.candidates:
+            continue
+        attributes = all(parent_of(path) == home for path in paths)
+        if len(paths) == 1 or (attributes and survey[home].evidence.of_class > 1):
+            votes[home] = Verdict(Reason.PARTS_JOIN)
+            votes.update({path: Verdict(Reason.CONTAINER, home) for path in paths})
+    return votes
+
+
+def holders_are_stages(survey: Survey, table: Table) -> Votes:
+    """Rule 5, `stage`: what holds a list of owners of one class is a stage, and so is its class.
+
+    CrossStage ──┬─ one ─────────────────┐
+                 └─ two ─ blocks[0 … n] ─(cat)──
+    """
+    votes: dict[str, Verdict] = {}
+    while True:
+        left = {p: joins for p, joins in claimed(survey, table).items() if p not in votes}
+        stages = {survey.class_of(path) for path in left if _holds_blocks(survey, path, left)}
+        found = [path for path in left if survey.class_of(path) in stages]
+        if not found:
+            return votes
+        votes.update({path: Verdict(Reason.HOLDS_BLOCKS) for path in found})
+
+
+def _holds_blocks(survey: Survey, path: str, claims: Claims) -> bool:
+    below = [p for p in claims if inside(p, path)]
+    classes = {survey.class_of(p) for p in below}
+    own = survey.class_of(path)
+    if len(classes) > 1 and own in classes and not survey.is_container(path):
+        return True  # an hourglass: a block holds no other block of its own class
+    if _adds(claims[path]):
+        # A ghost module or a mixed convolution is a part of the residual block around it.
+        below = [p for p in below if _adds(claims[p])]
+    count: Counter[tuple[str, type]] = Counter()
+    for p in outermost(below):
+        holder = parent_of(p)
+        if survey.is_container(holder):
+            count[holder, survey.class_of(p)] += 1
+    # A list that holds nothing but one block is a stage of depth one.
+    lengths = {holder: len(survey.modules[holder]._modules) for holder, _ in count}
+    return any(n >= 2 or n == lengths[holder] for (holder, _), n in count.items())
+
+
+def _adds(joins: list[Join]) -> bool:
+    return any(join.adds for join in joins)
+
+
+def gatherers_are_none(survey: Survey, table: Table) -> Votes:
+    """Rule 6, `gatherer`: first concatenates only what it is given, and has no spatial kernel.
+
+    block a ──┐
+    block b ─(cat)── conv 1x1 ──      (the root of a tree in DLA)
+    """
+    return {
+        path: Verdict(Reason.GATHERS)
+        for path in claimed(survey, table)
+        if survey[path].evidence.gathers
+    }
+
+
+def loops_are_stages(survey: Survey, table: Table) -> Votes:
+    """Rule 7, `loop`: a forward that loops over its layers is a stage, and each step a block.
+
+        for conv in self.convs:        x ─┬ conv 0 (+) ─┬ conv 1 (+) ─ …
+            x = x + conv(x)               └────────┘    └────────┘
+
+    Steps of one loop run layers at the same indices of containers, or the same attributes of what
+    lies there: `convs.3`, not `conv3`. The two halves of a MetaFormer block do not.
+    """
+    votes: dict[str, Verdict] = {}
+    steps: dict[str, list[str]] = defaultdict(list)
+    for name, candidate in survey.candidates.items():
+        if candidate.region is not None:
+            steps[candidate.path].append(name)
+    for path in claimed(survey, table):
+        names = steps[path]
+        slots = [_slots(survey, name) for name in names]
+        most = max(Counter(slots).values(), default=0)
+        if most >= 2 and most * 2 >= len(names) and all(slots):
+            votes[path] = Verdict(Reason.LOOPS)
+            votes.update({name: Verdict(Reason.LOOP_STEP) for name in names})
+        else:
+            votes.update({name: Verdict(Reason.NOT_ALONE) for name in names})
+    return votes
+
+
+def _slots(survey: Survey, step: str) -> frozenset[object]:
+    """Where in the tree the convolutions of a step lie, whatever their index in a container."""
+    region = survey[step].region
+    convs = [n for n in region.nodes if survey.flow.ops.conv(n)] if region else []
+    return frozenset(survey.places.slot(str(n.target)) for n in convs if n.op == "call_module")
+
+
+def one_held_is_the_block(survey: Survey, table: Table) -> Votes:
+    """Rule 11, `only part`: what concatenates for the one module in which it convolves is no block,
+    where this module's class convolves elsewhere too (the way up of a UNet).
+
+        skip ───────┐
+        x ─── up ─(cat)── Double ──      and  … ─ Double ─ pool ─ Double ─ … on the way down
+
+    An owner that adds, that convolves in layers of its own, or that gets images of one size (a
+    dense layer) is a block itself, and then all are.
+    """
+    claims = claimed(survey, table)
+    parts: dict[str, str] = {}
+    for path, joins in claims.items():
+        part = None if _adds(joins) else _only_part(survey, path)
+        if part is None or not _sizes_differ(survey, path):
+            return {}
+        parts[path] = part
+    classes = set(map(survey.class_of, parts.values()))
+    outside = [
+        p
+        for p, c in survey.candidates.items()
+        if c.region is None and not any(p == q or inside(p, q) for q in claims)
+    ]
+    if len(classes) != 1 or not any(survey.class_of(p) in classes for p in outside):
+        return {}
+    holders = {path: Verdict(Reason.HOLDS_ONE) for path in parts}
+    return {**holders, **{part: Verdict(Reason.ONLY_PART) for part in parts.values()}}
+
+
+def _sizes_differ(survey: Survey, path: str) -> bool:
+    """Whether a module gets images of several sizes."""
+    flow, nodes = survey.flow, survey.nodes_of(path)
+    outside = {s for n in nodes for s in flow.sources[n]} - set(nodes)
+    return len({flow.spatial(s) for s in outside if flow.is_image(s)}) > 1
+
+
+def _only_part(survey: Survey, path: str) -> str | None:
+    """The module below `path` in which all of its convolutions run; a transposed one may be apart.
+
+    Of several, one in another, the outermost that is no container.
+    """
+    common: list[str] | None = None
+    for node in survey.nodes_of(path):
+        conv = survey.flow.ops.conv(node)
+        if conv is None or conv.transposed:
+            continue
+        held = [p for p, _ in survey.flow.trace.stacks[node] if inside(p, path)]
+        held = [p for p in held if not survey.is_container(p)]
+        common = held if common is None else [p for p in common if p in held]
+    return common[0] if common else None

@@ -1,0 +1,104 @@
+"""Rules 14 to 16 and 18: blocks where no module joins. Each speaks if none did before."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from rlawrap.discover.candidates import Candidate, Kind
+from rlawrap.discover.claims import nothing_joins
+from rlawrap.discover.places import outermost
+from rlawrap.discover.survey import Survey
+from rlawrap.discover.verdicts import Reason, Table, Verdict, Votes
+
+
+def own_steps_are_blocks(survey: Survey, table: Table) -> Votes:
+    """Rule 14, `own step`: the steps of the network's own forward.
+
+        def forward(self, x):
+            x = relu(x + self.a(x))      # [0]
+            x = relu(x + self.b(x))      # [1]
+
+    Not a single one beside a class that repeats, and none that gather the outputs of several
+    modules of such a class: then these modules are the blocks.
+    """
+    if not nothing_joins(survey, table):
+        return {}
+    steps = [c for c in survey.candidates.values() if c.kind is Kind.STEP and not c.path]
+    repeated = _repeated_class(survey)
+    if repeated and (len(steps) < 2 or _gather(survey, steps, repeated)):
+        return {}
+    return {step.name: Verdict(Reason.OWN_STEP) for step in steps}
+
+
+def repeated_class_is_block(survey: Survey, table: Table) -> Votes:
+    """Rule 15, `class repeats`: a class that convolves and stands in three places or more.
+
+        Separable ─ Separable ─ Separable ─ Separable ─ …      (MobileNetV1)
+
+    Of several classes the one that convolves most, and of nested modules the outermost.
+    """
+    if not nothing_joins(survey, table):
+        return {}
+    return {path: Verdict(Reason.CLASS_REPEATS) for path in _repeated_class(survey)}
+
+
+def repeated_place_is_block(survey: Survey, table: Table) -> Votes:
+    """Rule 16, `place repeats`: modules at one place, two of whose steps repeat.
+
+    stages[0][0] A ─ stages[0][1] B ─ stages[1][0] C ─ …      with a spatial kernel each
+    """
+    if not nothing_joins(survey, table):
+        return {}
+    found = {c.name: c.evidence for c in _convolving(survey) if c.evidence.spatial}
+    count = Counter(known.place for known in found.values() if known.repeats >= 2)
+    hit = outermost(path for path, known in found.items() if count[known.place] >= 2)
+    return {path: Verdict(Reason.PLACE_REPEATS) for path in hit}
+
+
+def layers_are_blocks(survey: Survey, table: Table) -> Votes:
+    """Rule 18, `layer`: each convolution with its norm and activation (VGG).
+
+    Where some are depthwise and dense ones together, a plain one before or after all of these is
+    stem or head.
+    """
+    if not nothing_joins(survey, table):
+        return {}
+    layers = list(survey.layers.values())
+    several = [i for i, layer in enumerate(layers) if layer.evidence.convolutions > 1]
+    first, last = (several[0], several[-1]) if len(several) > 1 else (0, len(layers))
+    return {
+        layer.name: Verdict(Reason.LAYER if first <= i <= last else Reason.UNLIKE_LAYER)
+        for i, layer in enumerate(layers)
+    }
+
+
+def _convolving(survey: Survey) -> list[Candidate]:
+    """Modules that convolve images; a channel gate (ECA) convolves the channels' means."""
+    return [
+        c
+        for c in survey.candidates.values()
+        if c.region is None and c.evidence.convolutions and not c.evidence.container
+    ]
+
+
+def _repeated_class(survey: Survey) -> list[str]:
+    found = _convolving(survey)
+    count = Counter(c.cls for c in found)
+    weight: Counter[type] = Counter()
+    for c in found:
+        if count[c.cls] >= 3:
+            weight[c.cls] += c.evidence.convolutions
+    if not weight:
+        return []
+    ((best, _),) = weight.most_common(1)
+    return outermost(c.path for c in found if c.cls is best)
+
+
+def _gather(survey: Survey, steps: list[Candidate], repeated: list[str]) -> bool:
+    """Whether steps that add nothing gather the outputs of several repeated modules each."""
+    if any(step.evidence.adds for step in steps):
+        return False
+    stacks = survey.flow.trace.stacks
+    regions = [step.region for step in steps if step.region is not None]
+    inside_of = [{path for n in region.nodes for path, _ in stacks[n]} for region in regions]
+    return any(len(called & set(repeated)) > 1 for called in inside_of)
