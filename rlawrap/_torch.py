@@ -16,14 +16,54 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import FakeTensorMode as FakeTensorMode
+from torch._subclasses.fake_tensor import unset_fake_temporarily as unset_fake_temporarily
 from torch.nn.modules import module as _module
+from torch.utils import _pytree as _pytree_module
 from torch.utils.data import DataLoader
 from torch.utils.hooks import BackwardHook as BackwardHook
 
-#: The class of all batch and instance norms, SyncBatchNorm and the lazy ones included: the public
-#: classes have no other parent of their own.
-NORM_BASE: type[nn.Module] = nn.modules.batchnorm._NormBase
+# `FakeTensorMode`: tensors with shapes and no memory, what `torch.compile` and `torch.export` trace
+# with; nothing public makes them. `unset_fake_temporarily`: a real computation among them. Both
+# since 2.0. `pytree`: nested tuples, lists and dicts taken apart; `torch.utils.pytree` is public
+# since 2.8 only.
+
+pytree = _pytree_module
+
+#: Base classes of layers: the public classes (Conv1d … Conv3d, Dropout …) have no other parent of
+#: their own. `_ConvTransposeNd` has been one since 1.6; all batch and instance norms, SyncBatchNorm
+#: and the lazy ones included, are `_NormBase`.
+ConvNd: type[Any] = nn.modules.conv._ConvNd
+ConvTransposeNd: type[Any] = nn.modules.conv._ConvTransposeNd
+NormBase: type[Any] = nn.modules.batchnorm._NormBase
+DropoutNd: type[Any] = nn.modules.dropout._DropoutNd
+
+#: `torch._assert`: an assertion that a graph keeps; a plain `assert` is gone after tracing. Since
+#: 1.8, and what `torch.fx` documents for it.
+ASSERT = torch._assert
+
+#: The logger of what fake tensors refuse. A probe may well be refused, and says so itself.
+FAKE_LOGGER = "torch._subclasses.fake_tensor"
+
+
+# Graphs
+
+
+def root_of(graph: fx.Graph) -> fx.Node:
+    """What stands before the first node of a graph, also of an empty one."""
+    return graph._root
+
+
+def last_node(graph: fx.Graph) -> fx.Node:
+    """The last node of a growing graph; `graph.nodes` would be walked from its start."""
+    return graph._root.prev
+
+
+def forget_tracer(graph: fx.Graph) -> None:
+    """Drop the tracer that made a graph, which holds on to the network and is not pickled."""
+    graph._tracer_cls = None
+    graph._tracer_extras = None
 
 
 # Calls of modules and their hooks
@@ -50,6 +90,34 @@ def forward_hooks(module: nn.Module) -> list[tuple[Any, bool]]:
     own, with_kwargs = module._forward_hooks, module._forward_hooks_with_kwargs
     both = [(hook, False) for hook in _module._global_forward_hooks.values()]
     return both + [(hook, key in with_kwargs) for key, hook in own.items()]
+
+
+def own_pre_hooks(module: nn.Module) -> dict[int, Any]:
+    """The table of a module's forward pre-hooks, to look through and to take some out."""
+    return module._forward_pre_hooks
+
+
+def has_forward_hooks(module: nn.Module) -> bool:
+    """Whether a module has forward hooks or pre-hooks of its own."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
+def clear_hooks(module: nn.Module, *, before: bool = False) -> None:
+    """Take off the forward hooks of a module, and those `before` its forward if asked."""
+    module._forward_hooks.clear()
+    module._forward_hooks_with_kwargs.clear()
+    module._forward_hooks_always_called.clear()
+    if before:
+        module._forward_pre_hooks.clear()
+        module._forward_pre_hooks_with_kwargs.clear()
+
+
+def hooks_source(name: str, ours: int) -> str:
+    """Python text: whether the module in the variable `name` has hooks, `ours` pre-hooks apart."""
+    return (
+        f"{name}._forward_hooks or len({name}._forward_pre_hooks) != {ours} "
+        f"or {name}._backward_hooks or {name}._backward_pre_hooks"
+    )
 
 
 def backward_hooks(module: nn.Module) -> tuple[list[Any], list[Any], list[Any]]:

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from rlawrap._torch import ConvNd
 from rlawrap.errors import CheckpointError, ConfigError, RLAError
 
 CUSTOM: dict[str, Any] = {"source": "custom"}
@@ -168,12 +169,12 @@ def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
 def _candidates(model: nn.Module) -> Iterator[dict[str, Any]]:
     """Identities that the module may have, from its class and the size of its last layer."""
     package = type(model).__module__
-    layers = [m for m in model.modules() if isinstance(m, (nn.Linear, nn.modules.conv._ConvNd))]
+    layers = [m for m in model.modules() if isinstance(m, (nn.Linear, ConvNd))]
     if not layers:
         return
     first, last = layers[0], layers[-1]
     classes = last.out_features if isinstance(last, nn.Linear) else last.out_channels
-    channels = first.in_channels if isinstance(first, nn.modules.conv._ConvNd) else 3
+    channels = first.in_channels if isinstance(first, ConvNd) else 3
 
     if package.startswith("rlawrap.models."):
         from rlawrap.models import list_models

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from torch import fx, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
+from rlawrap._torch import FakeTensorMode
 from rlawrap.capture.generate import compile_graph, compile_source, signature_text
 from rlawrap.capture.shadow import make_shadow
 from rlawrap.capture.trace import Trace

@@ -9,8 +9,8 @@ from functools import partial
 from typing import Any
 
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
+from rlawrap._torch import FakeTensorMode
 from rlawrap.capture.conditions import Conditions
 from rlawrap.capture.leaves import as_leaves
 from rlawrap.capture.overwrites import relink

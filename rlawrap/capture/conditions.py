@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 from torch import fx
-from torch.utils import _pytree as pytree
 
+from rlawrap._torch import pytree, root_of
 from rlawrap.capture.probes import candidate_inputs, fake_inputs, image_of
 from rlawrap.capture.proxies import NoAnswer
 from rlawrap.capture.shapes import run_node
@@ -48,7 +48,7 @@ class Conditions:
                 self.sizes.append((shape[0] + 1, shape[1], *spatial))
         self.inputs = [fake_inputs(self.trace, self.example, s) for s in self.sizes]
         self.runs: list[dict[fx.Node, Any] | None] = [{} for _ in self.sizes]
-        self.last: fx.Node = self.trace.graph._root
+        self.last: fx.Node = root_of(self.trace.graph)
 
     def answer(self, node: fx.Node, read: Callable[[Any], Any]) -> Any:
         """What `read` (bool, len, int) makes of a node at every size. Raises `NoAnswer`.

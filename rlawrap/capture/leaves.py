@@ -8,17 +8,18 @@ from typing import Any
 
 from torch import nn
 
+from rlawrap._torch import ConvNd, DropoutNd, NormBase
 from rlawrap.errors import PlanError
 
 LEAF_BASES: tuple[type, ...] = (
-    nn.modules.conv._ConvNd,
+    ConvNd,
     nn.Linear,
-    nn.modules.batchnorm._NormBase,
+    NormBase,
     nn.GroupNorm,
     nn.LayerNorm,
     nn.RMSNorm,
     nn.LocalResponseNorm,
-    nn.modules.dropout._DropoutNd,
+    DropoutNd,
     nn.ReLU,
     nn.ReLU6,
     nn.GELU,

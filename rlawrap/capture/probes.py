@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from rlawrap._torch import ConvNd
 from rlawrap.capture.shadow import device_and_dtype
 from rlawrap.capture.trace import Trace
 from rlawrap.errors import PlanError
@@ -21,7 +22,7 @@ def first_input_channels(model: nn.Module) -> tuple[int, int]:
     Without convolution modules, the first parameter of a kernel's shape is taken for its weight.
     """
     for module in model.modules():
-        if isinstance(module, nn.modules.conv._ConvNd):
+        if isinstance(module, ConvNd):
             return module.in_channels, len(module.kernel_size)
     for parameter in model.parameters():
         if 3 <= parameter.dim() <= 5:

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
+from rlawrap._torch import FakeTensorMode
 from rlawrap.errors import PlanError
 
 

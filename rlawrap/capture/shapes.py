@@ -11,9 +11,8 @@ from typing import Any
 
 import torch
 from torch import fx, nn
-from torch._subclasses.fake_tensor import unset_fake_temporarily
-from torch.utils import _pytree as pytree
 
+from rlawrap._torch import ASSERT, FAKE_LOGGER, has_forward_hooks, pytree, unset_fake_temporarily
 from rlawrap.capture.probes import Shape, candidate_inputs, fake_inputs, image_of, probes_of
 from rlawrap.capture.trace import Trace
 from rlawrap.errors import PlanError
@@ -40,7 +39,7 @@ class Shapes:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """torch logs a traceback for every size an operator refuses; a probe may well be refused."""
-    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    logger = logging.getLogger(FAKE_LOGGER)
     disabled, logger.disabled = logger.disabled, True
     try:
         yield
@@ -153,7 +152,7 @@ def run_node(
 
 def _asserts_values(node: fx.Node, args: Any) -> bool:
     """An assertion about the values of a tensor, which a fake one has not."""
-    return node.target is torch._assert and isinstance(args[0], torch.Tensor)
+    return node.target is ASSERT and isinstance(args[0], torch.Tensor)
 
 
 _RESHAPES_IN_PLACE = frozenset(
@@ -172,7 +171,7 @@ def _key(node: fx.Node, modules: Mapping[str, nn.Module], args: Any, kwargs: Any
     if node.op == "call_module":
         module = modules[str(node.target)]
         plain = type(module).__module__.startswith("torch.nn.modules.")
-        hooked = module._forward_hooks or module._forward_pre_hooks
+        hooked = has_forward_hooks(module)
         if not plain or hooked or next(module.children(), None) is not None:
             return None
         weight = getattr(module, "weight", None)

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 from torch import fx, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+
+from rlawrap._torch import FakeTensorMode
 
 #: One module call: its path and how many calls of that module came before it.
 Frame = tuple[str, int]

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from rlawrap._torch import ASSERT, last_node
 from rlawrap.capture.effects import Modes, asks_only, random_states
 from rlawrap.capture.factories import packed_sizes
 from rlawrap.capture.leaves import LEAF_BASES, library_functions, library_leaves
@@ -74,7 +75,7 @@ class RLATracer(fx.Tracer):
 
     def last_node(self) -> fx.Node | None:
         """The last node of the graph so far; None while leaves run to answer a question."""
-        return None if self.answering else self.graph._root.prev
+        return None if self.answering else last_node(self.graph)
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         if self.answering:
@@ -111,12 +112,12 @@ class RLATracer(fx.Tracer):
             "this network was traced for inputs of another size or kind, with which its forward "
             "goes another way; give apply an input like this one as example_input="
         )
-        self.create_proxy("call_function", torch._assert, (condition, message), {})
+        self.create_proxy("call_function", ASSERT, (condition, message), {})
 
     def to_bool(self, obj: fx.Proxy) -> bool:
         if _asserted(pyinspect.currentframe()):
             message = "an assertion in the forward of the network"
-            self.create_proxy("call_function", torch._assert, (obj, message), {})
+            self.create_proxy("call_function", ASSERT, (obj, message), {})
             return True
         truth = bool(self.ask(obj, bool))
         value: Any = obj
@@ -187,7 +188,7 @@ class RLATracer(fx.Tracer):
             return proxy
         same = self.create_proxy("call_function", operator.eq, (proxy, default), {})
         message = f"this network was traced with {name}={default!r} and takes no other value"
-        self.create_proxy("call_function", torch._assert, (same, message), {})
+        self.create_proxy("call_function", ASSERT, (same, message), {})
         return default
 
 

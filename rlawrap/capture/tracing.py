@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 import torch
 from torch import fx, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
+from rlawrap._torch import FakeTensorMode
 from rlawrap.capture.effects import Attributes, random_generators_kept
 from rlawrap.capture.method_calls import methods_recorded
 from rlawrap.capture.modes import modes_asked

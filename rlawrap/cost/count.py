@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from rlawrap._torch import FakeTensorMode, clear_hooks
 from rlawrap.capture.shadow import device_and_dtype, make_shadow
 from rlawrap.errors import PlanError
 
@@ -176,9 +176,7 @@ def skeleton_of(model: nn.Module) -> nn.Module:
 
 def _without_hooks(model: nn.Module) -> nn.Module:
     for module in model.modules():
-        module._forward_hooks.clear()
-        module._forward_hooks_with_kwargs.clear()
-        module._forward_hooks_always_called.clear()
+        clear_hooks(module)
     return model
 
 

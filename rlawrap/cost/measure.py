@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from rlawrap._torch import ConvNd
 from rlawrap.cost.count import Call, count_calls, skeleton_of
 from rlawrap.cost.parts import (
     HEAD,
@@ -69,7 +70,7 @@ def input_shape(
     model: nn.Module, size: int | Sequence[int] | None = None, in_channels: int | None = None
 ) -> tuple[int, ...]:
     """(1, channels, *sides) for a network, from its first convolution and the size asked for."""
-    convolution = next((m for m in model.modules() if isinstance(m, nn.modules.conv._ConvNd)), None)
+    convolution = next((m for m in model.modules() if isinstance(m, ConvNd)), None)
     if convolution is None and (in_channels is None or size is None or isinstance(size, int)):
         raise PlanError(
             f"cost: {type(model).__name__} holds no convolution module, so the shape of its input "

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rlawrap._torch import clear_hooks
 from rlawrap.flow.geometry import Pad, Pool, Step
 from rlawrap.flow.windows import Window
 
@@ -193,8 +194,7 @@ def fresh_activation(module: nn.Module) -> nn.Module:
     for part in twin.modules():
         if getattr(part, "inplace", False):
             part.inplace = False  # type: ignore[assignment]
-        part._forward_hooks.clear()
-        part._forward_pre_hooks.clear()
+        clear_hooks(part, before=True)
     return twin
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 from torch import fx, nn
-from torch.nn.modules.conv import _ConvNd
 
+from rlawrap._torch import ConvNd
 from rlawrap.discover.places import CONTAINERS, class_of
 from rlawrap.flow.dataflow import Flow
 
@@ -37,7 +37,7 @@ def gathers(flow: Flow, nodes: list[fx.Node]) -> bool:
 
 def kernel_inside(module: nn.Module) -> bool:
     """Whether a module that is kept whole holds a convolution of more than one pixel."""
-    return any(isinstance(m, _ConvNd) and max(m.kernel_size) > 1 for m in module.modules())
+    return any(isinstance(m, ConvNd) and max(m.kernel_size) > 1 for m in module.modules())
 
 
 def token_owners(flow: Flow, conv_paths: set[str]) -> set[str]:

@@ -6,8 +6,8 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable
 
 from torch import nn
-from torch.nn.modules.conv import _ConvNd
 
+from rlawrap._torch import ConvNd
 from rlawrap.discover.claims import claimed
 from rlawrap.discover.places import parent_of
 from rlawrap.discover.survey import Survey
@@ -89,4 +89,4 @@ def _is_mixer(survey: Survey, parent: str, wrappers: list[str]) -> bool:
         return False
     if sum(parent_of(path) == parent for path in wrappers) != 1:
         return False
-    return any(isinstance(child, _ConvNd) for child in survey.modules[parent].children())
+    return any(isinstance(child, ConvNd) for child in survey.modules[parent].children())

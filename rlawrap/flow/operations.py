@@ -7,8 +7,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import fx, nn
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
+from rlawrap._torch import ConvNd, ConvTransposeNd
 from rlawrap.capture.shapes import Shapes
 from rlawrap.capture.trace import Trace, name_of
 from rlawrap.flow import vocabulary as words
@@ -63,7 +63,7 @@ class Ops:
 
     def _find_conv(self, node: fx.Node) -> Conv | None:
         module = self.leaf(node)
-        if isinstance(module, _ConvNd):
+        if isinstance(module, ConvNd):
             padding = module.padding
             if padding == "same":
                 padding = tuple(
@@ -78,7 +78,7 @@ class Ops:
                 module.out_channels,
                 module.groups,
                 window,
-                isinstance(module, _ConvTransposeNd),
+                isinstance(module, ConvTransposeNd),
             )
         if isinstance(module, nn.Linear):
             return Conv(module.in_features, module.out_features, 1, None)
@@ -291,7 +291,7 @@ def _calls(node: fx.Node) -> bool:
 
 def is_convolution(module: nn.Module) -> bool:
     """Whether a module is an elementary convolution or linear layer."""
-    return isinstance(module, (_ConvNd, nn.Linear))
+    return isinstance(module, (ConvNd, nn.Linear))
 
 
 def holds_convolution(module: nn.Module) -> bool:

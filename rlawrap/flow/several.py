@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from torch import fx
-from torch.utils import _pytree as pytree
 
+from rlawrap._torch import pytree
 from rlawrap.flow.dataflow import Flow, returned
 from rlawrap.flow.operations import holds_convolution
 

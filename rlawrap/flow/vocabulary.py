@@ -7,8 +7,8 @@ import operator
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.modules.dropout import _DropoutNd
+
+from rlawrap._torch import DropoutNd, NormBase
 
 ADDS = frozenset({operator.add, operator.iadd, torch.add})
 ADD_METHODS = frozenset("add add_ __add__ __iadd__".split())
@@ -47,7 +47,7 @@ LINEAR = frozenset(
     "expand_as view_as reshape_as half double type".split()
 )
 
-NORM_MODULES = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm, nn.LocalResponseNorm)
+NORM_MODULES = (NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm, nn.LocalResponseNorm)
 POOL_MODULES = (
     nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d,
     nn.LPPool1d, nn.LPPool2d,
@@ -71,7 +71,7 @@ _DROPS = frozenset(
 
 def is_dropout(cls: type) -> bool:
     """Whether a module class drops values or whole branches, and does nothing in eval mode."""
-    return issubclass(cls, _DropoutNd) or any(base.__name__ in _DROPS for base in cls.__mro__)
+    return issubclass(cls, DropoutNd) or any(base.__name__ in _DROPS for base in cls.__mro__)
 
 
 def is_norm(cls: type) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from rlawrap._torch import ConvNd
 from rlawrap.design.names import ROOT, is_join
 from rlawrap.design.resolve import resolve
 from rlawrap.errors import ConfigError, PlanError
@@ -145,7 +146,7 @@ def _find(model: nn.Module) -> tuple[str | None, str | None]:
     while isinstance(node, fx.Node):
         if node.op == "call_module":
             module = model.get_submodule(str(node.target))
-            if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)):
+            if isinstance(module, (nn.Linear, ConvNd)):
                 return str(node.target), join
         shares = [
             a for a in node.all_input_nodes if a.op == "call_module" and is_join(str(a.target))
@@ -174,7 +175,7 @@ def _resized(layer: nn.Module, outputs: int) -> nn.Module:
     if isinstance(layer, nn.Linear):
         new: nn.Module = nn.Linear(layer.in_features, outputs, bias=bias, **where)
     else:
-        assert isinstance(layer, nn.modules.conv._ConvNd)
+        assert isinstance(layer, ConvNd)
         cls = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[len(layer.kernel_size) - 1]
         new = cls(
             layer.in_channels,

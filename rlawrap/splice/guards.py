@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from rlawrap._torch import own_pre_hooks
 from rlawrap.design.names import ROOT
 from rlawrap.errors import PlanError, RLAWarning
 from rlawrap.splice.hooks import OutsideHook
@@ -76,7 +77,7 @@ def _levels_to_user() -> int:
 
 
 def _has_guard(module: nn.Module) -> bool:
-    return any(isinstance(hook, Guard) for hook in module._forward_pre_hooks.values())
+    return any(isinstance(hook, Guard) for hook in own_pre_hooks(module).values())
 
 
 def guard(model: nn.Module, splice: Splice, paths: Iterable[str]) -> None:
@@ -88,6 +89,6 @@ def guard(model: nn.Module, splice: Splice, paths: Iterable[str]) -> None:
 def remove_guards(model: nn.Module) -> None:
     """Take the guards off all modules."""
     for module in model.modules():
-        hooks = module._forward_pre_hooks
+        hooks = own_pre_hooks(module)
         for key in [k for k, hook in hooks.items() if isinstance(hook, Guard)]:
             del hooks[key]

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import nn
 
+from rlawrap._torch import ConvNd
 from rlawrap.cells import make_norm
 from rlawrap.config import RLAConfig
 from rlawrap.design import names
@@ -111,7 +112,7 @@ def initialise(rla: nn.Module, design: Design, fan_in: dict[str, int]) -> None:
     `fan_in` gives, for each linear layer that h joins, the features the classifier had before.
     """
     for module in rla.modules():
-        if isinstance(module, nn.modules.conv._ConvNd):
+        if isinstance(module, ConvNd):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     for entry in design.head:
         last = last_layer(_at(rla, names.join(entry.name)))
@@ -139,5 +140,5 @@ def _zero(layer: nn.Module) -> None:
 
 def last_layer(path: nn.Module) -> nn.Module:
     """The convolution or linear layer at the end of a path."""
-    layers = [m for m in path.modules() if isinstance(m, (nn.modules.conv._ConvNd, nn.Linear))]
+    layers = [m for m in path.modules() if isinstance(m, (ConvNd, nn.Linear))]
     return layers[-1]

@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import fx, nn
-from torch.utils import _pytree as pytree
 
-from rlawrap._torch import global_hooks
+from rlawrap._torch import global_hooks, hooks_source, pytree
 from rlawrap.capture.generate import compile_source
 from rlawrap.capture.trace import Frame, Trace
 from rlawrap.splice.hooks import enter, leave
@@ -253,11 +252,7 @@ def hook_check(paths: Iterable[str], guarded: set[str]) -> Callable[[nn.Module],
         names[path] = f"m{len(names)}"
         lines.append(f"    {names[path]} = {names[parent]}._modules[{name!r}]")
     for path in dict.fromkeys(paths):
-        m, ours = names[path], int(path in guarded)
-        lines.append(
-            f"    if {m}._forward_hooks or len({m}._forward_pre_hooks) != {ours} "
-            f"or {m}._backward_hooks or {m}._backward_pre_hooks:"
-        )
+        lines.append(f"    if {hooks_source(names[path], int(path in guarded))}:")
         lines.append("        return True")
     lines.append("    return False")
     source = "\n".join(lines) + "\n"

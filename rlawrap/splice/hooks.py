@@ -13,9 +13,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils import _pytree as pytree
 
-from rlawrap._torch import BackwardHook, backward_hooks, forward_hooks, pre_hooks
+from rlawrap._torch import BackwardHook, backward_hooks, forward_hooks, pre_hooks, pytree
 from rlawrap.errors import RLAError
 
 

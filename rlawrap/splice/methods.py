@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 from torch import fx, nn
-from torch.utils import _pytree as pytree
 
+from rlawrap._torch import pytree
 from rlawrap.capture.trace import MethodCall, Trace
 from rlawrap.design.names import is_added
 from rlawrap.errors import PlanError
@@ -42,7 +42,7 @@ def carried_by(tensor: Any, count: int, name: str, before: str) -> tuple[Any, ..
 
 
 def leaf_of(tree: Any, index: int) -> Any:
-    """One leaf of a tree of values, as `torch.utils._pytree` counts them."""
+    """One leaf of a tree of values, as PyTorch counts them."""
     return pytree.tree_leaves(tree)[index]
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import fx, nn
 
+from rlawrap._torch import forget_tracer
 from rlawrap.capture.generate import compile_graph
 from rlawrap.capture.trace import Trace
 from rlawrap.splice.edit import GraphEditor
@@ -95,8 +96,7 @@ def cut_program(program: Program, cut: Callable[[fx.Graph], None]) -> Program:
 
 def portable(graph: fx.Graph) -> fx.Graph:
     """The graph without the tracer it came from and the shadow's values in its metadata."""
-    graph._tracer_cls = None  # type: ignore[assignment]
-    graph._tracer_extras = None  # type: ignore[assignment]
+    forget_tracer(graph)
     for node in graph.nodes:
         node.meta.clear()
     return graph

@@ -24,7 +24,7 @@ import torchmetrics.classification  # noqa: F401 (for the server of forks)
 from torch import Tensor, nn
 
 from rlawrap.errors import RLAError
-from rlawrap.models import registry
+from rlawrap.models import model_registry as registry
 from rlawrap.train import TrainConfig
 from rlawrap.train.data.dataset import SKIPPED
 from rlawrap.train.data.seeding import local_randomness

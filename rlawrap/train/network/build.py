@@ -18,7 +18,7 @@ from rlawrap.train.network.optim import RLA_PREFIX
 from rlawrap.train.store import checkpoint
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_NORMS = (_torch.NORM_BASE, nn.GroupNorm, nn.LayerNorm)
+_NORMS = (_torch.NormBase, nn.GroupNorm, nn.LayerNorm)
 
 
 def build_model(config: TrainConfig, num_classes: int, *, fill: bool = True) -> nn.Module:
