@@ -109,6 +109,30 @@ def test_repeated_modules_that_are_no_blocks_are_named() -> None:
     assert dict(plan.left_out) == {"body.0": reason, "body.2": reason}
 
 
+def test_what_lies_in_a_block_is_not_left_out() -> None:
+    class Folding(nn.Module):
+        """Branches that fold into one convolution."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.large, self.small = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.large(x) + self.small(x)
+
+    class Outer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = Folding()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + F.relu(self.inner(x))
+
+    plan = rlawrap.inspect(Small(Outer(), Folding(), Outer()), example_input=IMAGE)
+    assert [b.path for b in plan.blocks] == ["body.0", "body.2"]
+    assert [path for path, _ in plan.left_out] == ["body.1"]
+
+
 def test_a_plan_that_nothing_reads_says_so() -> None:
     net = nn.Sequential(nn.Conv2d(3, 8, 3), Residual(8, 8), nn.Flatten(2))
     assert "nothing reads h" in str(rlawrap.inspect(net, example_input=IMAGE))
