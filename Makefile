@@ -11,12 +11,13 @@ demo: $(VENV)/.installed-train
 	$(BIN)/rlawrap demo
 
 test: $(VENV)/.installed-test lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: $(VENV)/.installed-test
 	$(BIN)/ruff check --fix .
@@ -52,5 +53,6 @@ clean:
 # .installed-EXTRA: the package in development mode, with that extra of pyproject.toml.
 $(VENV)/.installed-%: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[$*]'
+	@echo "Installing rlawrap[$*] with PyTorch into $(VENV): some GB, a minute or more."
+	$(BIN)/python -m pip install --editable '.[$*]'
 	touch $@
