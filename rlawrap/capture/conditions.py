@@ -14,9 +14,9 @@ import torch
 from torch import fx
 
 from rlawrap._torch import pytree, root_of
+from rlawrap.capture.fake_runs import run_node
 from rlawrap.capture.probes import candidate_inputs, fake_inputs, image_of
 from rlawrap.capture.proxies import NoAnswer
-from rlawrap.capture.shapes import run_node
 from rlawrap.capture.trace import Trace, name_of
 from rlawrap.walks import search
 

@@ -33,16 +33,8 @@ def trace_graph(
     """
     shadow.train(training)
     tracer = RLATracer(leaf_modules)
-    made: list[Answers] = []
-
-    def answer(node: fx.Node, read: Callable[[Any], Any]) -> Any:
-        if not made:
-            begun = Trace(shadow, tracer.graph, tracer.stacks, {}, {}, fake_mode, training)
-            made.append(conditions(begun))  # type: ignore[misc]
-        return made[0].answer(node, read)
-
     if conditions is not None:
-        tracer.answer = answer
+        tracer.answer = _answering(tracer, shadow, fake_mode, conditions)
     before = set(shadow.__dict__)
     attributes = Attributes(shadow)
     try:
@@ -82,6 +74,25 @@ def trace_graph(
         methods=methods,
         user_leaves=tracer.user_leaves,
     )
+
+
+def _answering(
+    tracer: RLATracer,
+    shadow: nn.Module,
+    fake_mode: FakeTensorMode,
+    conditions: Callable[[Trace], Answers],
+) -> Callable[[fx.Node, Callable[[Any], Any]], Any]:
+    """Answers from the graph so far; what gives them is made for the first question."""
+    made: list[Answers] = []
+
+    def answer(node: fx.Node, read: Callable[[Any], Any]) -> Any:
+        if not made:
+            mode = shadow.training
+            begun = Trace(shadow, tracer.graph, tracer.stacks, {}, {}, fake_mode, mode)
+            made.append(conditions(begun))
+        return made[0].answer(node, read)
+
+    return answer
 
 
 def _refuse(tracer: RLATracer, shadow: nn.Module, others: list[tuple[str, str]]) -> None:

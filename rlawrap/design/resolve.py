@@ -3,66 +3,22 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, field
 
 from torch import fx
 
-from rlawrap.cells import Cell, CellSpec, get_cell
+from rlawrap.cells import CellSpec, get_cell
 from rlawrap.config import RLAConfig
+from rlawrap.design.design import BlockDesign, Design, Entry
 from rlawrap.design.head import head_path
-from rlawrap.design.paths import Path, PathMaker
-from rlawrap.errors import ConfigError, PlanError, RLAWarning
+from rlawrap.design.idle import drop_unread, warn_of_idle_options
+from rlawrap.design.paths import PathMaker
+from rlawrap.errors import PlanError, RLAWarning
 from rlawrap.flow.dataflow import Flow
 from rlawrap.flow.geometry import Resize, Step, route
 from rlawrap.flow.references import References
 from rlawrap.flow.traced import Traced
 from rlawrap.plan import Block, Plan
 from rlawrap.walks import chain, first_hits, only
-
-
-@dataclass
-class Entry:
-    """One injection: the layers of its path, and the reference of the layer it adds to."""
-
-    name: str
-    target: str
-    path: Path
-
-
-@dataclass
-class BlockDesign:
-    """One block, resolved: all references, sizes and sharing known."""
-
-    index: int
-    block: Block
-    parent: int | None
-    input: str
-    input_channels_last: bool
-    source: str
-    channels: int
-    channels_last: bool
-    entries: list[Entry]
-    bring: list[Step]
-    down: list[Step]
-    source_steps: list[Step]
-    cell_key: str
-    input_key: str
-    updates: bool = True
-
-
-@dataclass
-class Design:
-    """The whole rewrite as data: `modules` builds it, `edit` writes it into graphs."""
-
-    config: RLAConfig
-    plan: Plan
-    dims: int
-    cell: Cell
-    steps: list[BlockDesign]
-    head: list[Entry] = field(default_factory=list)
-    head_norm: bool = False
-    head_act: str = "none"
-    notes: list[str] = field(default_factory=list)
 
 
 def resolve(traced: Traced, plan: Plan, config: RLAConfig) -> Design:
@@ -79,8 +35,8 @@ def resolve(traced: Traced, plan: Plan, config: RLAConfig) -> Design:
     for i, block in enumerate(plan.blocks):
         design.steps.append(_step(design, flow, refs, maker, i, block, stage_of[i]))
     _add_head(design, flow, refs, maker)
-    _drop_unread(design)
-    _warn_of_idle_options(design)
+    drop_unread(design)
+    warn_of_idle_options(design)
     for text in traced.warnings:
         warnings.warn(f"{text}.", RLAWarning, stacklevel=3)
     return design
@@ -255,54 +211,3 @@ def _add_head(design: Design, flow: Flow, refs: References, maker: PathMaker) ->
         design.head_norm = config.head_norm == "yes" or (config.head_norm == "auto" and auto)
         act = ("relu" if auto else "none") if config.head_act == "auto" else config.head_act
         design.head_act = act
-
-
-def _drop_unread(design: Design) -> None:
-    """Leave out every update of h that nothing reads: its weights would never get a gradient."""
-    needed = [False] * len(design.steps)
-    if design.head:
-        needed[-1] = True
-    for step in reversed(design.steps):
-        reads = bool(step.entries) or needed[step.index]
-        if reads and step.parent is not None:
-            needed[step.parent] = True
-    for step, need in zip(design.steps, needed, strict=True):
-        step.updates = need
-    if not any(needed):
-        raise ConfigError(
-            "nothing reads the hidden state: h enters no block that another precedes, and it does "
-            "not join a classifier. "
-            + ("; ".join(design.notes) or "Change inject=, head= or blocks=.")
-        )
-
-
-def _warn_of_idle_options(design: Design) -> None:
-    config, plan = design.config, design.plan
-    idle = []
-    if config.source == "branch" and all(b.branch is None for b in plan.blocks):
-        idle.append("source='branch': no block has a residual branch, its output is used")
-    if config.source == "input" and all(b.shortcut is None for b in plan.blocks):
-        idle.append("source='input': no block has a shortcut, its input is used")
-    if config.update != "pre" and not design.cell.has_forms:
-        idle.append(f"update={config.update!r}: the cell {config.cell!r} has one form only")
-    if config.head == "concat" and not design.head:
-        idle.append("head='concat': the network has no classifier that h could join")
-    if config.inject == "depthwise" and not any(
-        name == "depthwise" for s in design.steps for e in s.entries for name, _ in e.path.layers
-    ):
-        idle.append("inject='depthwise': no block has a depthwise convolution behind its entry")
-    if config.update == "split" and config.norm == "none":
-        starts: dict[str, bool] = {}
-        for step in design.steps:
-            if step.updates:
-                starts[step.cell_key] = starts.get(step.cell_key, True) and step.parent is None
-        idle += [
-            f"update='split' with norm='none': rla.cell.{key} convolves only h^0 = 0, which is "
-            "nothing; use update='pre', a norm, or share='network'"
-            for key, only in starts.items()
-            if only and design.cell.has_forms
-        ]
-    for text in idle:
-        if text.startswith("head=") and config.head == "concat":
-            continue  # the default; the plan already says that there is no classifier
-        warnings.warn(f"{text}.", RLAWarning, stacklevel=4)

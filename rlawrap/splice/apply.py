@@ -12,7 +12,8 @@ from torch import nn
 from rlawrap.capture.leaves import as_leaves
 from rlawrap.config import RLAConfig
 from rlawrap.design import names
-from rlawrap.design.resolve import Design, resolve
+from rlawrap.design.design import Design
+from rlawrap.design.resolve import resolve
 from rlawrap.discover.blocks import BlockChoice
 from rlawrap.discover.inspect import make_plan
 from rlawrap.discover.stages import StageChoice

@@ -12,7 +12,7 @@ from torch import fx, nn
 
 from rlawrap.capture.trace import Frame, Trace
 from rlawrap.design import names
-from rlawrap.design.resolve import BlockDesign, Design
+from rlawrap.design.design import BlockDesign, Design
 from rlawrap.errors import PlanError
 from rlawrap.flow.geometry import Resize, Step
 from rlawrap.flow.references import References

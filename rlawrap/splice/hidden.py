@@ -11,9 +11,9 @@ from rlawrap._torch import ConvNd
 from rlawrap.cells import make_norm
 from rlawrap.config import RLAConfig
 from rlawrap.design import names
+from rlawrap.design.design import Design
 from rlawrap.design.layers import Resize as ResizeLayer
 from rlawrap.design.layers import named_activation, step_layers
-from rlawrap.design.resolve import Design
 from rlawrap.flow.geometry import Resize, Step
 from rlawrap.plan import Plan
 from rlawrap.splice.record import Maps, Splice

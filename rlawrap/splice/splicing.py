@@ -11,7 +11,7 @@ from torch import nn
 from rlawrap.capture.shadow import device_and_dtype
 from rlawrap.capture.trace import Trace
 from rlawrap.design import names
-from rlawrap.design.resolve import Design
+from rlawrap.design.design import Design
 from rlawrap.flow.traced import Traced
 from rlawrap.splice.classes import make_class
 from rlawrap.splice.edit import GraphEditor

@@ -1,0 +1,56 @@
+"""Design: the whole rewrite as data, every layer and where it is called."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from rlawrap.cells import Cell
+from rlawrap.config import RLAConfig
+from rlawrap.design.paths import Path
+from rlawrap.flow.geometry import Step
+from rlawrap.plan import Block, Plan
+
+
+@dataclass
+class Entry:
+    """One injection: the layers of its path, and the reference of the layer it adds to."""
+
+    name: str
+    target: str
+    path: Path
+
+
+@dataclass
+class BlockDesign:
+    """One block, resolved: all references, sizes and sharing known."""
+
+    index: int
+    block: Block
+    parent: int | None
+    input: str
+    input_channels_last: bool
+    source: str
+    channels: int
+    channels_last: bool
+    entries: list[Entry]
+    bring: list[Step]
+    down: list[Step]
+    source_steps: list[Step]
+    cell_key: str
+    input_key: str
+    updates: bool = True
+
+
+@dataclass
+class Design:
+    """The whole rewrite as data: `modules` builds it, `edit` writes it into graphs."""
+
+    config: RLAConfig
+    plan: Plan
+    dims: int
+    cell: Cell
+    steps: list[BlockDesign]
+    head: list[Entry] = field(default_factory=list)
+    head_norm: bool = False
+    head_act: str = "none"
+    notes: list[str] = field(default_factory=list)
