@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
+from torchvision.models.googlenet import BasicConv2d, GoogLeNetOutputs, Inception, InceptionAux
 
 
 class Residual(nn.Module):
@@ -179,6 +180,43 @@ def relative(a: Tensor, b: Tensor) -> float:
     return float((a - b).detach().norm() / a.detach().norm())
 
 
+class TwoHeads(nn.Module):
+    """GoogLeNet in small: blocks that concatenate, pools that round up, an auxiliary head."""
+
+    def __init__(self, classes: int = 7) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            BasicConv2d(3, 16, kernel_size=3, stride=2, padding=1),
+            nn.MaxPool2d(3, stride=2, ceil_mode=True),
+        )
+        self.a = Inception(16, 4, 4, 8, 2, 4, 4)
+        self.b = Inception(20, 4, 4, 8, 2, 4, 4)
+        self.pool = nn.MaxPool2d(2, stride=2, ceil_mode=True)
+        self.c = Inception(20, 8, 8, 16, 4, 8, 8)
+        self.aux = InceptionAux(20, classes)
+        self.fc = nn.Linear(40, classes)
+
+    def forward(self, x: Tensor) -> Tensor | GoogLeNetOutputs:
+        x = self.b(self.a(self.stem(x)))
+        aux = self.aux(x) if self.training else None
+        x = self.fc(F.adaptive_avg_pool2d(self.c(self.pool(x)), 1).flatten(1))
+        return GoogLeNetOutputs(x, aux, aux) if self.training else x
+
+
+def _small_mobilenet() -> nn.Module:
+    rows = [[1, 8, 1, 1], [6, 16, 2, 2], [6, 24, 2, 2]]
+    return torchvision.models.MobileNetV2(num_classes=7, inverted_residual_setting=rows)
+
+
+def _vgg11_bn() -> nn.Module:
+    """VGG with a classifier that is not most of the network."""
+    net = torchvision.models.vgg11_bn(weights=None)
+    net.classifier = nn.Sequential(
+        nn.Linear(512 * 7 * 7, 32), nn.ReLU(True), nn.Dropout(), nn.Linear(32, 7)
+    )
+    return net
+
+
 def _torchvision(name: str, **kwargs: object) -> Callable[[], nn.Module]:
     return lambda: torchvision.models.get_model(name, weights=None, num_classes=7, **kwargs)
 
@@ -191,10 +229,12 @@ FAMILIES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], list[int]]] 
     "wide_resnet50": (_torchvision("wide_resnet50_2"), (2, 3, 32, 32), [3, 4, 6, 3]),
     "mobilenet_v2": (_torchvision("mobilenet_v2"), (2, 3, 64, 64), [1, 2, 3, 7, 4]),
     "efficientnet_b0": (_torchvision("efficientnet_b0"), (2, 3, 64, 64), [1, 2, 2, 6, 5]),
-    "vgg11_bn": (_torchvision("vgg11_bn"), (2, 3, 32, 32), [1, 1, 2, 2, 2]),
+    "vgg11_bn": (_vgg11_bn, (2, 3, 32, 32), [1, 1, 2, 2, 2]),
     "convnext_tiny": (_torchvision("convnext_tiny"), (2, 3, 64, 64), [3, 3, 9, 3]),
     "googlenet": (_torchvision("googlenet", init_weights=False), (2, 3, 96, 96), [2, 5, 2]),
     "r3d_18": (_torchvision("r3d_18"), (2, 3, 4, 32, 32), [2, 2, 2, 2]),
+    "small_mobilenet": (_small_mobilenet, (2, 3, 64, 64), [1, 2, 2]),
+    "small_googlenet": (TwoHeads, (2, 3, 64, 64), [2, 1]),
     "block_net": (BlockNet, (2, 3, 32, 32), [1, 2]),
     "functional_net": (FunctionalNet, (2, 3, 32, 32), [2]),
     "loop_net": (LoopNet, (2, 3, 32, 32), [3, 2]),

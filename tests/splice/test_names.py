@@ -44,9 +44,13 @@ OURS += ["recompile", "meta", "print_readable", "set_grad_checkpointing", "reset
 KEPT = ["num_classes", "in_channels", "num_features"]
 
 
-@pytest.mark.parametrize("kind", ["module", "parameter", "buffer"])
-@pytest.mark.parametrize("name", OURS + KEPT)
-@pytest.mark.parametrize("twice", [False, True])
+KINDS = ["module", "parameter", "buffer"]
+CASES = [(name, kind, False) for name in OURS + KEPT for kind in KINDS]
+# With two graphs, one for each mode, only what could be told by the graph's own names.
+CASES += [(name, kind, True) for name in ("plan", "graph", "recompile") for kind in KINDS]
+
+
+@pytest.mark.parametrize(("name", "kind", "twice"), CASES)
 def test_the_base_keeps_its_name(name: str, kind: str, twice: bool, tmp_path: Path) -> None:
     base = Named(name, kind, twice)
     model = rlawrap.apply(base, k=4)

@@ -15,7 +15,7 @@ from torchvision.models.feature_extraction import create_feature_extractor
 import rlawrap
 from tests.nets import BlockNet, FunctionalNet, family, random_rla, relative, uneven
 
-NAMES = ["block_net", "functional_net", "mobilenet_v2", "googlenet"]
+NAMES = ["block_net", "functional_net", "small_mobilenet", "small_googlenet"]
 
 
 def build(name: str, **options: object) -> tuple[nn.Module, rlawrap.RLAModel, Tensor, Tensor]:
@@ -82,7 +82,7 @@ def test_deepcopy(case: tuple) -> None:
 
 
 def test_deepcopy_follows_train_mode() -> None:
-    _, model, x, _ = build("googlenet")
+    _, model, x, _ = build("small_googlenet")
     twin = copy.deepcopy(model).train()
     assert type(twin(x)).__name__ == "GoogLeNetOutputs"
     assert isinstance(twin.eval()(x), Tensor)
@@ -186,7 +186,7 @@ def test_compile_full_graph(case: tuple) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", ["block_net", "mobilenet_v2", "convnext_tiny"])
+@pytest.mark.parametrize("name", ["block_net", "small_mobilenet", "convnext_tiny"])
 def test_export_with_dynamic_batch_and_size(name: str) -> None:
     _, model, x, _ = build(name)
     dynamic = torch.export.Dim.DYNAMIC
@@ -210,7 +210,7 @@ def test_second_trace_and_feature_extraction(case: tuple) -> None:
 
 
 def test_a_thousand_toggles_leave_no_growth() -> None:
-    _, model, x, y = build("googlenet")
+    _, model, x, y = build("small_googlenet")
 
     def size() -> list[int]:
         parts = (model.rla.splice.graph.nodes, model.__dict__, vars(type(model)))
@@ -260,7 +260,7 @@ def test_reset_classifier_replaces_the_share_of_h_too() -> None:
 
 
 def test_reset_classifier_of_a_classifier_without_h() -> None:
-    _, model, x, _ = build("mobilenet_v2")
+    _, model, x, _ = build("small_mobilenet")
     before = model.state_dict()["rla.head.join.0.conv.weight"].clone()
     model.reset_classifier(4)
     assert model(x).shape == (2, 4)
