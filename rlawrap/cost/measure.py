@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from torch import nn
@@ -16,11 +15,12 @@ from rlawrap.cost.parts import (
     assign_calls,
     assign_parameters,
     by_child,
-    is_inside,
     stage_name,
 )
 from rlawrap.cost.report import Cost, Count, PartCost
 from rlawrap.cost.thop_count import count_with_thop, thop_available
+from rlawrap.design import names
+from rlawrap.design.names import is_added
 from rlawrap.discover import inspect
 from rlawrap.errors import ConfigError, PlanError, RLAError
 from rlawrap.identity import build_network
@@ -134,14 +134,14 @@ def _parts(model: nn.Module, calls: Sequence[Call]) -> tuple[PartCost, ...]:
     # The pooling before a classifier is not in the paper's count: no convolution comes after it.
     last_convolution = max((i for i, call in enumerate(calls) if call.ops.conv_macs), default=-1)
     for index, (call, part) in enumerate(zip(calls, of_call, strict=True)):
-        side = rla if is_inside(call.path, "rla") else base
+        side = rla if is_added(call.path) else base
         side[part] += Count(
             macs=call.ops.macs,
             norm_elements=call.ops.norm_elements,
             pool_elements=call.ops.pool_elements if index < last_convolution else 0,
         )
     for name, parameter in parameters.items():
-        side = rla if is_inside(name, "rla") else base
+        side = rla if is_added(name) else base
         side[of_owner[owners[name]]] += Count(params=parameter.numel())
     return tuple(
         PartCost(name=name, base=base[name], rla=rla[name])
@@ -158,9 +158,9 @@ def _hidden_parts(model: nn.Module) -> dict[str, str]:
     if not isinstance(model, RLAModel):
         return {}
     stages = [stage_name(i) for i, stage in enumerate(model.rla.plan.stages) for _ in stage.blocks]
-    parts = {"rla.head": HEAD}
+    parts = {names.HEAD: HEAD}
     for path, _ in model.named_modules():
-        numbered = re.match(r"rla\.(?!cell\.|input\.)\w+\.(\d+)", path)
-        if numbered and int(numbered[1]) < len(stages):
-            parts[path] = stages[int(numbered[1])]
+        index = names.block_index(path)
+        if index is not None and index < len(stages):
+            parts[path] = stages[index]
     return parts

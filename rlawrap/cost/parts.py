@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from rlawrap.cost.count import Call
+from rlawrap.design.names import is_added
 
 STEM, HEAD, UNUSED = "stem", "head", "not run"
 
@@ -46,7 +47,7 @@ def assign_calls(
             continue
         if own[index]:
             current = own[index]
-        elif index > last and not is_inside(call.path, "rla"):
+        elif index > last and not is_added(call.path):
             current = HEAD
         parts.append(current)
     return parts

@@ -21,6 +21,11 @@ PARTS = ("input", "cell", "block", "inject", "pool", "down", "scale", "out")
 _NUMBERED = re.compile(rf"{ROOT}\.(?:block|inject|pool|down|scale|out)\.(\d+)(?:_\d+)?(?:\.|$)")
 
 
+def part(name: str) -> str:
+    """One of `PARTS`, which holds a module for each key."""
+    return f"{ROOT}.{name}"
+
+
 def source(key: str) -> str:
     """Conv1x1 from what updates h to its k channels."""
     return f"{ROOT}.input.{key}"

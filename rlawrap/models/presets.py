@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torch import nn
 
+from rlawrap.design import names as hidden_names
 from rlawrap.errors import ConfigError
 from rlawrap.models.bases import build_base
 from rlawrap.models.model_registry import register_model
@@ -141,14 +142,14 @@ def _initialise_jointly(model: RLAModel) -> None:
     for i, reference in enumerate(model.rla.plan.head):
         classifier, share = (
             model.get_submodule(reference),
-            _find(model, f"rla.head.join.{i}.linear"),
+            _find(model, f"{hidden_names.join(str(i))}.linear"),
         )
         if isinstance(classifier, nn.Linear) and isinstance(share, nn.Linear):
             bound = 1 / math.sqrt(classifier.in_features + share.in_features)
             for tensor in (classifier.weight, classifier.bias, share.weight):
                 nn.init.uniform_(tensor, -bound, bound)
     for i, block in enumerate(model.rla.plan.blocks):
-        share = _find(model, f"rla.inject.{i}.depthwise")
+        share = _find(model, f"{hidden_names.inject(str(i))}.depthwise")
         if not isinstance(share, nn.Conv2d):
             continue
         layers = model.get_submodule(block.path).modules()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from rlawrap.design import names
 from rlawrap.errors import CheckpointError
 from rlawrap.plan import Block
 from rlawrap.splice import RLAModel
@@ -120,14 +121,14 @@ class _Writer:
                 self.resnet_block(f"stages.{n}.{m}", block, index)
                 if not shared:
                     place = f"stages.{n}.{m}"
-                    self.put(f"{place}.conv_out.weight", f"rla.input.{index}.weight")
+                    self.put(f"{place}.conv_out.weight", f"{names.source(str(index))}.weight")
                     self.cell(f"{place}.recurrent_conv.", str(index))
-                    self.copy(f"{place}.bn_rla", f"rla.block.{index}.norm")
+                    self.copy(f"{place}.bn_rla", f"{names.block(index)}.norm")
                 index += 1
         if shared:
             self.stage_norms([len(stage.blocks) for stage in self.plan.stages])
-        self.copy("bn2", "rla.head.norm")
-        self.put("fc.weight", "fc.weight", "rla.head.join.0.linear.weight", axis=1)
+        self.copy("bn2", names.HEAD_NORM)
+        self.put("fc.weight", "fc.weight", f"{names.join('0')}.linear.weight", axis=1)
         self.put("fc.bias", "fc.bias")
 
     def resnet_block(self, place: str, block: Block, index: int) -> None:
@@ -135,7 +136,7 @@ class _Writer:
         for rest in self.under(block.path):
             ours = f"{block.path}.{rest}"
             if rest == entry and self.config.inject != "none":
-                self.put(f"{place}.{rest}", ours, f"rla.inject.{index}.conv.weight", axis=1)
+                self.put(f"{place}.{rest}", ours, f"{names.inject(str(index))}.conv.weight", axis=1)
             else:
                 self.put(f"{place}.{rest}", ours)
 
@@ -158,9 +159,9 @@ class _Writer:
             # One module listed once for every resolution.
             self.cell(f"{listed}.{n}.", "0")
         self.stage_norms([len(row) for row in rows])
-        self.put("conv2.0.weight", f"{last}.0.weight", "rla.head.join.0.conv.weight", axis=1)
+        self.put("conv2.0.weight", f"{last}.0.weight", f"{names.join('0')}.conv.weight", axis=1)
         self.copy("conv2.1", f"{last}.1")
-        self.copy("bn2", "rla.head.norm")
+        self.copy("bn2", names.HEAD_NORM)
         self.copy("classifier", "classifier")
 
     def rows(self) -> list[list[Block]]:
@@ -182,7 +183,7 @@ class _Writer:
 
     def mobilenet_block(self, place: str, block: Block, index: int) -> None:
         """[expand], depthwise and project, each behind the other in `conv`; then attention."""
-        path, h = f"{block.path}.conv", f"rla.inject.{index}"
+        path, h = f"{block.path}.conv", names.inject(str(index))
         children = [name for name, _ in self.model.get_submodule(path).named_children()]
         expands = isinstance(self.model.get_submodule(f"{path}.1"), nn.Sequential)
         if expands:
@@ -205,22 +206,22 @@ class _Writer:
     # Both.
 
     def shared_inputs(self) -> None:
-        for n, key in enumerate(self.under("rla.input")):
-            self.put(f"conv_outs.{n}.weight", f"rla.input.{key}")
+        for n, key in enumerate(self.under(names.part("input"))):
+            self.put(f"conv_outs.{n}.weight", names.source(key))
 
     def cell(self, official: str, key: str) -> None:
-        names = _CELL_NAMES.get(self.config.cell)
-        if names is None:
+        spelled = _CELL_NAMES.get(self.config.cell)
+        if spelled is None:
             self.problems.append(f"cell={self.config.cell!r}: it has no such cell")
             return
-        for rest in self.under(f"rla.cell.{key}"):
+        for rest in self.under(names.cell(key)):
             layer, _, parameter = rest.partition(".")
-            theirs = names.get(f"{layer}.", f"{layer}.")
-            self.put(f"{official}{theirs}{parameter}", f"rla.cell.{key}.{rest}")
+            theirs = spelled.get(f"{layer}.", f"{layer}.")
+            self.put(f"{official}{theirs}{parameter}", f"{names.cell(key)}.{rest}")
 
     def stage_norms(self, lengths: list[int]) -> None:
         index = 0
         for n, length in enumerate(lengths):
             for m in range(length):
-                self.copy(f"stage_bns.{n}.{m}", f"rla.block.{index}.norm")
+                self.copy(f"stage_bns.{n}.{m}", f"{names.block(index)}.norm")
                 index += 1

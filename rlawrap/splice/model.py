@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from rlawrap._torch import COMPILED_CALL
+from rlawrap.design.names import ROOT
 from rlawrap.splice.checkpointing import checkpointed
 from rlawrap.splice.classes import copies_itself, dress, plain_copy
 from rlawrap.splice.classifier import replace_classifier
@@ -70,7 +71,7 @@ class RLAModel(nn.Module):
         rla = object.__new__(type(self.rla))
         rla.__dict__.update(self.rla.__dict__)
         rla.splice = self.rla.splice.for_copy()
-        twin._modules["rla"] = rla
+        twin._modules[ROOT] = rla
         twin.rla.splice.watch.find(twin)
         return twin
 

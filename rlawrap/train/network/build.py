@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from rlawrap import _torch
+from rlawrap.design.names import is_added
 from rlawrap.errors import CheckpointError, ConfigError, few
 from rlawrap.train.config.train_config import TrainConfig
 from rlawrap.train.data.seeding import derive_seed
-from rlawrap.train.network.optim import RLA_PREFIX
 from rlawrap.train.store import checkpoint
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -127,7 +127,7 @@ def load_weights(model: nn.Module, path: Path) -> list[str]:
     state = read_weights(path)
     own = model.state_dict()
     unknown = [name for name in state if name not in own]
-    missing = [name for name in own if name not in state and not name.startswith(RLA_PREFIX)]
+    missing = [name for name in own if name not in state and not is_added(name)]
     missing = [name for name in missing if not name.endswith("num_batches_tracked")]
     differing = [n for n, value in state.items() if n in own and own[n].shape != value.shape]
     classifier = [name for name in differing if own[name].shape[1:] == state[name].shape[1:]]
@@ -227,6 +227,6 @@ def _in_last_layer(model: nn.Module, name: str) -> bool:
     linear = [
         n
         for n, module in model.named_modules()
-        if isinstance(module, (nn.Linear, *_CONVOLUTIONS)) and not n.startswith(RLA_PREFIX)
+        if isinstance(module, (nn.Linear, *_CONVOLUTIONS)) and not is_added(n)
     ]
-    return owner.startswith(RLA_PREFIX) or (bool(linear) and owner == linear[-1])
+    return is_added(owner) or (bool(linear) and owner == linear[-1])

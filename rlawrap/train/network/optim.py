@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from rlawrap.design.names import is_added
 from rlawrap.errors import ConfigError
 from rlawrap.train.config.train_config import TrainConfig
 
 #: Everything that rlawrap adds to a network has names that start so.
-RLA_PREFIX = "rla."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ def parameter_groups(model: nn.Module, config: TrainConfig) -> list[Group]:
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        scale = config.rla_lr if name.startswith(RLA_PREFIX) else 1.0
+        scale = config.rla_lr if is_added(name) else 1.0
         decays = config.decay_filter == "all" or parameter.ndim > 1
         key = (scale, config.weight_decay if decays else 0.0)
         groups.setdefault(key, []).append(name)
