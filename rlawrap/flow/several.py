@@ -6,7 +6,7 @@ from torch import fx
 from torch.utils import _pytree as pytree
 
 from rlawrap.flow.dataflow import Flow, returned
-from rlawrap.flow.operations import holds_convolution
+from rlawrap.flow.vocabulary import holds_convolution
 
 
 def of_several_inputs(flow: Flow) -> list[str]:
