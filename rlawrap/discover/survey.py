@@ -16,8 +16,8 @@ from rlawrap.discover.places import CONTAINERS, Places, class_of, parent_of
 from rlawrap.discover.plain import layer_candidates
 from rlawrap.discover.steps import step_regions
 from rlawrap.flow.dataflow import Flow
-from rlawrap.flow.operations import holds_convolution, is_convolution
 from rlawrap.flow.references import tensors_of
+from rlawrap.flow.vocabulary import holds_convolution, is_convolution
 
 
 class Survey:
@@ -30,9 +30,9 @@ class Survey:
         #: The nodes that ran in each call of a module.
         self.ran: Mapping[Frame, list[fx.Node]] = _nodes_of_calls(flow)
         self.joins = find_joins(flow, self.ran)
-        self._joins_of: dict[str, list[Join]] = defaultdict(list)
+        self._joins_of: dict[str, list[Join]] = {}
         for join in self.joins:
-            self._joins_of[join.owner].append(join)
+            self._joins_of.setdefault(join.owner, []).append(join)
         self._count()
         #: Every candidate by name, in the order in which they are called.
         self.candidates: Mapping[str, Candidate] = {c.name: c for c in self._list()}
@@ -155,10 +155,11 @@ class Survey:
 
     def _steps(self, path: str) -> Iterator[Candidate]:
         """The steps that a forward makes one after the other, if it makes several joins."""
-        if path and len(self._joins_of[path]) < 2:
+        joins = self._joins_of.get(path, [])
+        if len(joins) < (2 if path else 1):
             return
         cls = self.class_of(path)
-        regions = step_regions(self.flow, path, self._joins_of[path])
+        regions = step_regions(self.flow, path, joins)
         for i, region in enumerate(regions):
             convs = sum(self.flow.ops.conv(n) is not None for n in region.nodes)
             evidence = Evidence(joins=region.joins, convolutions=convs)

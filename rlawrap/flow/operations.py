@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import fx, nn
 
 from rlawrap._torch import ConvNd, ConvTransposeNd
@@ -126,7 +124,7 @@ class Ops:
         """A normalisation, with or without an activation of its own."""
         module = self.leaf(node)
         if module is not None:
-            return words.is_norm(type(module)) and not holds_convolution(module)
+            return words.is_norm(type(module)) and not words.holds_convolution(module)
         return node.op == "call_function" and name_of(node) in words.NORMS
 
     def norm_activation(self, node: fx.Node) -> nn.Module | None:
@@ -146,7 +144,7 @@ class Ops:
         if module is not None:
             if self.norm(node):
                 return self.norm_activation(node) is not None
-            return is_activation_module(module)
+            return words.is_activation(module)
         return _calls(node) and name_of(node) in words.ACTIVATIONS
 
     def dropout(self, node: fx.Node) -> bool:
@@ -287,30 +285,3 @@ class Ops:
 def _calls(node: fx.Node) -> bool:
     """Whether a node calls a function or a method."""
     return node.op in ("call_function", "call_method")
-
-
-def is_convolution(module: nn.Module) -> bool:
-    """Whether a module is an elementary convolution or linear layer."""
-    return isinstance(module, (ConvNd, nn.Linear))
-
-
-def holds_convolution(module: nn.Module) -> bool:
-    """Whether a module is, or holds, a convolution or linear layer."""
-    return any(map(is_convolution, module.modules()))
-
-
-def is_activation_module(module: nn.Module) -> bool:
-    """Whether a module is an elementwise nonlinearity."""
-    if type(module).__module__ == "torch.nn.modules.activation":
-        return not isinstance(
-            module, (nn.MultiheadAttention, nn.Softmax, nn.Softmax2d, nn.LogSoftmax)
-        )
-    return isinstance(
-        module, (nn.ReLU, nn.ReLU6, nn.GELU, nn.SiLU, nn.Hardswish, nn.Sigmoid, nn.Tanh)
-    )
-
-
-def activation_function(name: str) -> Any:
-    """The out-of-place function for an activation's name, as `torch.nn.functional` spells it."""
-    plain = name.removesuffix("_") if name not in ("hardtanh_",) else "hardtanh"
-    return getattr(F, plain, None) or getattr(torch, plain, None)

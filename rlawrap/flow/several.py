@@ -6,7 +6,7 @@ from torch import fx
 
 from rlawrap._torch import pytree
 from rlawrap.flow.dataflow import Flow, returned
-from rlawrap.flow.operations import holds_convolution
+from rlawrap.flow.vocabulary import holds_convolution
 
 
 def of_several_inputs(flow: Flow) -> list[str]:

@@ -8,7 +8,7 @@ import operator
 import torch
 from torch import nn
 
-from rlawrap._torch import DropoutNd, NormBase
+from rlawrap._torch import ConvNd, DropoutNd, NormBase
 
 ADDS = frozenset({operator.add, operator.iadd, torch.add})
 ADD_METHODS = frozenset("add add_ __add__ __iadd__".split())
@@ -77,3 +77,24 @@ def is_dropout(cls: type) -> bool:
 def is_norm(cls: type) -> bool:
     """Whether a module class normalises: torch's own, and of others what is called a norm."""
     return issubclass(cls, NORM_MODULES) or any("Norm" in base.__name__ for base in cls.__mro__)
+
+
+def is_convolution(module: nn.Module) -> bool:
+    """Whether a module is an elementary convolution or linear layer."""
+    return isinstance(module, (ConvNd, nn.Linear))
+
+
+def holds_convolution(module: nn.Module) -> bool:
+    """Whether a module is, or holds, a convolution or linear layer."""
+    return any(map(is_convolution, module.modules()))
+
+
+def is_activation(module: nn.Module) -> bool:
+    """Whether a module is an elementwise nonlinearity."""
+    if type(module).__module__ == "torch.nn.modules.activation":
+        return not isinstance(
+            module, (nn.MultiheadAttention, nn.Softmax, nn.Softmax2d, nn.LogSoftmax)
+        )
+    return isinstance(
+        module, (nn.ReLU, nn.ReLU6, nn.GELU, nn.SiLU, nn.Hardswish, nn.Sigmoid, nn.Tanh)
+    )
