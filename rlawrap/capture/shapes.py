@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from rlawrap._torch import FAKE_LOGGER
+from rlawrap._torch import FAKE_LOGGER, last_node
 from rlawrap.capture.fake_runs import keeps_shapes, run_node
 from rlawrap.capture.probes import Shape, candidate_inputs, fake_inputs, image_of, probes_of
 from rlawrap.capture.trace import Trace
@@ -117,7 +117,7 @@ def _keeps_images_apart(trace: Trace, env: Mapping[fx.Node, Any], batch: int) ->
 
     `x.view(-1, 8 * 4 * 4)` before a classifier takes any larger image for several.
     """
-    output = next(reversed(trace.graph.nodes))
+    output = last_node(trace.graph)
     returned = [env[n] for n in output.all_input_nodes if isinstance(env.get(n), torch.Tensor)]
     return not returned or any(value.shape[:1] == (batch,) for value in returned)
 
