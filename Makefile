@@ -5,12 +5,22 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint format docs clean fuzz zoo digest peers chaos
+CONSTRAINTS ?=
+
+.PHONY: demo test suite test-oldest lint format docs clean fuzz zoo digest peers chaos
 
 demo: $(VENV)/.installed-train
 	$(BIN)/rlawrap demo
 
-test: $(VENV)/.installed-test lint
+test: lint suite
+
+# The same suite with the lowest Python and the lowest versions that pyproject.toml names.
+PYTHON_OLDEST ?= python3.10
+test-oldest:
+	$(MAKE) VENV=.venv-oldest PYTHON=$(PYTHON_OLDEST) CONSTRAINTS="-c tests/oldest.txt" suite
+
+# The tests alone, without lint and types, which newer tools check.
+suite: $(VENV)/.installed-test
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 lint: $(VENV)/.installed-test
@@ -54,5 +64,5 @@ clean:
 $(VENV)/.installed-%: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing rlawrap[$*] with PyTorch into $(VENV): some GB, a minute or more."
-	$(BIN)/python -m pip install --editable '.[$*]'
+	$(BIN)/python -m pip install $(CONSTRAINTS) --editable '.[$*]'
 	touch $@
