@@ -51,7 +51,7 @@ peers: $(VENV)/.installed-test
 
 # Training processes killed at random moments.
 chaos: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -m chaos tests/chaos
+	$(BIN)/python -m pytest -m chaos tests/chaos tests/train
 
 docs: $(VENV)/.installed-docs
 	$(BIN)/mkdocs build --strict

@@ -243,16 +243,21 @@ def hook_check(paths: Iterable[str], guarded: set[str]) -> Callable[[nn.Module],
     """A function of the network: whether one of the modules at `paths` has hooks to be run.
 
     It runs at every forward, so it is generated: plain dictionary look-ups, each module once.
-    A module in `guarded` has one pre-hook of ours.
+    A module in `guarded` has one pre-hook of ours; one that was taken out (`model.aux1 = None`) has
+    none to run.
     """
     lines = ["def hooked(self):", "    if global_hooks():", "        return True"]
     names = {"": "self"}
     for path in sorted({part for p in paths for part in _prefixes(p)}):
         parent, _, name = path.rpartition(".")
         names[path] = f"m{len(names)}"
-        lines.append(f"    {names[path]} = {names[parent]}._modules[{name!r}]")
+        value = f"{names[parent]}._modules.get({name!r})"
+        if parent:
+            value += f" if {names[parent]} is not None else None"
+        lines.append(f"    {names[path]} = {value}")
     for path in dict.fromkeys(paths):
-        lines.append(f"    if {hooks_source(names[path], int(path in guarded))}:")
+        test = hooks_source(names[path], int(path in guarded))
+        lines.append(f"    if {names[path]} is not None and ({test}):")
         lines.append("        return True")
     lines.append("    return False")
     source = "\n".join(lines) + "\n"

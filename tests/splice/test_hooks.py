@@ -209,6 +209,20 @@ def test_a_backbone_runs_those_of_what_is_left() -> None:
     assert seen == ["layer1.1", "layer1", "layer2.0"]
 
 
+def test_a_module_that_was_taken_out_is_not_missed() -> None:
+    base, x = family("small_googlenet")
+    model = random_rla(rlawrap.apply(base.eval(), k=4))
+    before = model(x)
+    model.aux = None
+    assert torch.equal(model(x), before)
+    del model._modules["aux"]
+    assert torch.equal(model(x), before)
+    seen: list[int] = []
+    model.a.register_forward_hook(lambda m, args, out: seen.append(1))
+    model(x)
+    assert seen == [1]
+
+
 def test_a_hook_that_drops_values_is_told() -> None:
     model = rlawrap.apply(KeywordNet().eval(), k=4)
     model.b.register_forward_hook(lambda m, a, out: out[0])

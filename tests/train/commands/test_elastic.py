@@ -15,7 +15,14 @@ from tests.train.toys import assert_same_run, run_group, toy_config
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="asks Linux about processes")
 
 
-@pytest.mark.parametrize(("static", "rank"), [(False, 1), (True, 0)])
+@pytest.mark.parametrize(
+    ("static", "rank"),
+    [
+        (False, 1),
+        # The other rendezvous, with random kills too, is what `make chaos` is about.
+        pytest.param(True, 0, marks=pytest.mark.chaos),
+    ],
+)
 def test_a_killed_process_costs_nothing_but_time(tmp_path: Path, static: bool, rank: int) -> None:
     text = kill_one_and_finish(tmp_path / "elastic", static=static, rank=rank, steps=4)
     assert "resumed from" in text
