@@ -5,6 +5,7 @@ import pytest
 from rlawrap.cost import cost, paper
 from rlawrap.cost.paper import PUBLISHED, VARIANTS, PublishedRow, printed_flops, printed_params
 from rlawrap.cost.report import Count
+from tests.official.golden import FACTS
 
 # Parameters, MACs of convolutions and linear layers, elements out of batch norms, at 224x224.
 EXACT = {
@@ -43,6 +44,12 @@ def test_variants(name: str) -> None:
     assert [total.params, total.macs, total.norm_elements] == exact
     assert (printed_params(total), printed_flops(total)) == (params, flops)
     assert name in VARIANTS
+
+
+def test_the_exact_counts_are_those_of_the_released_code() -> None:
+    for name, (params, macs, norms, *_) in {**EXACT, **EXACT_VARIANTS}.items():
+        fact = FACTS[name]
+        assert (fact["params"], fact["macs"], fact["norm_elements"]) == (params, macs, norms), name
 
 
 def test_the_table_says_where_it_differs(monkeypatch: pytest.MonkeyPatch) -> None:

