@@ -14,7 +14,7 @@ NAMES = (
     "torchvision/alexnet", "torchvision/resnet18", "torchvision/densenet121",
     "torchvision/googlenet", "torchvision/squeezenet1_1", "torchvision/mobilenet_v3_small",
     "torchvision/mnasnet0_5", "torchvision/shufflenet_v2_x0_5", "torchvision/regnet_y_400mf",
-    "torchvision/segmentation/lraspp_mobilenet_v3_large",
+    "torchvision/video/r3d_18", "torchvision/segmentation/lraspp_mobilenet_v3_large",
     "torchvision/backbone/resnet18_fpn",
     "timm/byoanet/lambda_resnet26t", "timm/byobnet/test_byobnet", "timm/byobnet/mobileone_s0",
     "timm/convnext/test_convnext", "timm/cspnet/cspresnet50", "timm/cspnext/cspnext_tiny",
@@ -29,7 +29,7 @@ NAMES = (
     "timm/resnetv2/resnetv2_18", "timm/rexnet/rexnet_100", "timm/selecsls/selecsls42",
     "timm/resnet/resnet10t", "timm/hardcorenas/hardcorenas_a",
     "timm/sknet/skresnet18", "timm/starnet/starnet_s050", "timm/tresnet/tresnet_m",
-    "timm/vovnet/ese_vovnet19b_slim_dw", "timm/shvit/shvit_s1",
+    "timm/vgg/vgg11_bn", "timm/vovnet/ese_vovnet19b_slim_dw", "timm/shvit/shvit_s1",
 )  # fmt: skip
 
 #: Of these only the plan is checked: running them takes too long for every test run.
@@ -41,7 +41,6 @@ PLANNED = (
     "timm/res2net/res2net50_48w_2s", "timm/senet/legacy_seresnet18",
     "timm/focalnet/focalnet_tiny_srf", "timm/inception_resnet_v2/inception_resnet_v2",
     "timm/inception_v3/inception_v3", "timm/mobilenetv5/mobilenetv5_base",
-    "torchvision/video/r3d_18", "timm/vgg/vgg11_bn",  # run in tests/splice, smaller
     "timm/xception/legacy_xception", "timm/xception_aligned/xception41",
 )  # fmt: skip
 
