@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,15 +19,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode as FakeTensorMode
-from torch._subclasses.fake_tensor import unset_fake_temporarily as unset_fake_temporarily
 from torch.nn.modules import module as _module
 from torch.utils import _pytree as _pytree_module
+from torch.utils._device import _device_constructors
 from torch.utils.data import DataLoader
 from torch.utils.hooks import BackwardHook as BackwardHook
 
-# `FakeTensorMode`: tensors with shapes and no memory, what `torch.compile` and `torch.export` trace
-# with; nothing public makes them. `unset_fake_temporarily`: a real computation among them. Both
-# since 2.0. `pytree`: nested tuples, lists and dicts taken apart; `torch.utils.pytree` is public
+# `FakeTensorMode`: finds a shape where meta tensors have no kernel for it, as `torch.export` does;
+# nothing public does so. Since 2.0. `pytree`: nested tuples, lists and dicts taken apart; `torch.utils.pytree` is public
 # since 2.8 only.
 
 pytree = _pytree_module
@@ -43,8 +43,39 @@ DropoutNd: type[Any] = nn.modules.dropout._DropoutNd
 #: 1.8, and what `torch.fx` documents for it.
 ASSERT = torch._assert
 
-#: The logger of what fake tensors refuse. A probe may well be refused, and says so itself.
-FAKE_LOGGER = "torch._subclasses.fake_tensor"
+#: The functions that make tensors and take a `device`; what `torch.set_default_device` goes by.
+#: Since 2.0.
+CONSTRUCTORS: frozenset[Any] = frozenset(_device_constructors())
+
+#: What an operator of a library is called by (`torch.ops.torchvision.nms`); public by its name,
+#: documented nowhere. Since 1.8.
+OpPacket: type[Any] = torch._ops.OpOverloadPacket
+
+
+def without_modes() -> Any:
+    """A region in which torch's functions do not ask `TorchFunctionMode`s.
+
+    Public is only `DisableTorchFunctionSubclass`, which leaves the modes on. Since 1.7.
+    """
+    return torch._C.DisableTorchFunction()
+
+
+def checkpoint_function() -> Any:
+    """The autograd function of reentrant checkpoints, which a recording looks into. Since 0.4."""
+    from torch.utils import checkpoint
+
+    return checkpoint.CheckpointFunction
+
+
+@contextmanager
+def quiet_fakes() -> Iterator[None]:
+    """Without the logger of fake tensors, which prints a traceback for all that they refuse."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    disabled, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = disabled
 
 
 # Graphs
@@ -100,6 +131,16 @@ def own_pre_hooks(module: nn.Module) -> dict[int, Any]:
 def has_forward_hooks(module: nn.Module) -> bool:
     """Whether a module has forward hooks or pre-hooks of its own."""
     return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
+def hook_tables(module: nn.Module) -> list[dict[int, Any]]:
+    """The tables of the hooks that run around a call of a module."""
+    return [
+        module._forward_pre_hooks,
+        module._forward_hooks,
+        module._backward_hooks,
+        module._backward_pre_hooks,
+    ]
 
 
 def clear_hooks(module: nn.Module, *, before: bool = False) -> None:

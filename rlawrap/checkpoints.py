@@ -6,7 +6,6 @@ the model again: which network the base is, the `RLAConfig` and the plan.
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import tempfile
@@ -20,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from rlawrap.config import RLAConfig
+from rlawrap.copying import deep_copy
 from rlawrap.errors import CheckpointError, RLAError
 from rlawrap.files import put_in_place
 from rlawrap.identity import identify, rebuild
@@ -215,7 +215,7 @@ def _build(header: dict[str, Any], base: nn.Module | None, path: Path) -> nn.Mod
             except RLAError as error:
                 raise CheckpointError(f"{path}: {error}") from error
     elif "config" not in header:
-        return copy.deepcopy(base)
+        return deep_copy(base)
     if "config" not in header:
         return base
     try:

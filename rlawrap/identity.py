@@ -7,7 +7,6 @@ dict's keys and shapes with the module's; a network that equals none of them is 
 
 from __future__ import annotations
 
-import copy
 import difflib
 import importlib.util
 import inspect
@@ -20,6 +19,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from rlawrap._torch import ConvNd
+from rlawrap.copying import deep_copy
 from rlawrap.errors import CheckpointError, ConfigError, RLAError
 
 CUSTOM: dict[str, Any] = {"source": "custom"}
@@ -76,7 +76,7 @@ def _without(model: nn.Module, kinds: tuple[type[nn.Module], ...]) -> nn.Module:
     """A copy of a network without memory and without the modules of these classes."""
     tensors = [*model.parameters(), *model.buffers()]
     memo: dict[int, Any] = {id(tensor): tensor.detach().to("meta") for tensor in tensors}
-    plain = copy.deepcopy(model, memo)
+    plain = deep_copy(model, memo)
     for module in plain.modules():
         for name in [n for n, child in module.named_children() if isinstance(child, kinds)]:
             del module._modules[name]

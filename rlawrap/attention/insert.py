@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
@@ -10,10 +9,11 @@ import torch
 from torch import fx, nn
 
 from rlawrap.attention.gates import ECA, SE, eca_kernel
-from rlawrap.attention.rewrite import optional_arguments, pass_through
-from rlawrap.capture.probes import fake_inputs
+from rlawrap.attention.rewrite import call_of, pass_through
+from rlawrap.capture.arguments import make_arguments
 from rlawrap.capture.shadow import device_and_dtype
 from rlawrap.capture.trace import Trace
+from rlawrap.copying import deep_copy
 from rlawrap.discover.blocks import BlockChoice
 from rlawrap.discover.inspect import make_plan
 from rlawrap.errors import ConfigError, PlanError
@@ -63,12 +63,12 @@ def attend(
         model, leaf_modules=leaf_modules, example_input=example_input, call="attend(model)"
     )
     plan = plan if plan is not None else make_plan(traced, blocks=blocks)
-    base = copy.deepcopy(model)
+    base = deep_copy(model)
     with torch.random.fork_rng(devices=[]):
         done: set[tuple[int, str]] = set()
-        given = _given_arguments(traced, plan)
+        calls = _calls(traced, plan)
         for block in plan.blocks:
-            _attend_block(base, traced.flow, block, kind, make, given, done)
+            _attend_block(base, traced.flow, block, kind, make, calls, done)
     return base
 
 
@@ -102,7 +102,7 @@ def _attend_block(
     block: Block,
     kind: str,
     make: Callable[..., nn.Module],
-    given: dict[str, set[str]],
+    calls: dict[str, dict[str, Any]],
     done: set[tuple[int, str]],
 ) -> None:
     refs = References(flow.trace)
@@ -123,31 +123,33 @@ def _attend_block(
         return
     name = _free_name(owner, kind)
     owner.add_module(name, gate)
-    pass_through(owner, reference, name, given.get(owner_path, ()))
+    pass_through(owner, reference, name, calls[owner_path])
 
 
-def _given_arguments(traced: Traced, plan: Plan) -> dict[str, set[str]]:
-    """By module path, the optional arguments that its callers give, from a run on fake tensors."""
-    root = traced.trace.root.eval()
-    given: dict[str, set[str]] = {}
+def _calls(traced: Traced, plan: Plan) -> dict[str, dict[str, Any]]:
+    """By module path, how its callers call it, from a run on meta tensors."""
+    trace = traced.trace
+    root = trace.root.eval()
+    calls: dict[str, dict[str, Any]] = {}
 
     def note(path: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            given.setdefault(path, set()).update(optional_arguments(module, args, kwargs))
+            calls.setdefault(path, call_of(module, args, kwargs))
 
         return hook
 
-    paths = {frame[0] for frame in traced.trace.calls}
     hooks = [
         root.get_submodule(path).register_forward_pre_hook(note(path), with_kwargs=True)
-        for path in paths
+        for path in {frame[0] for frame in trace.calls}
     ]
-    inputs = fake_inputs(traced.trace, traced.example, traced.flow.shapes.inputs[0])
-    with traced.trace.fake_mode, torch.no_grad():
-        root(**inputs)
+    given = make_arguments(trace.shadow, traced.example, traced.flow.shapes.inputs[0])
+    with trace.on_meta(), torch.no_grad():
+        root(*given.args, **given.kwargs)
     for hook in hooks:
         hook.remove()
-    return given
+    # The network itself is called with the image.
+    calls[""] = call_of(root, given.args, dict(given.kwargs))
+    return calls
 
 
 def _before_drops(flow: Flow, node: fx.Node) -> fx.Node:

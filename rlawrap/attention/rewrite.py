@@ -2,55 +2,70 @@
 
 The class of such a module is a subclass of its old one, with the same name and signature; its
 children keep their names, so state dicts only gain keys. Only this module's forward is rewritten
-(by `torch.fx`, its children being opaque), so everything around it works as before.
+(its children being opaque), so everything around it works as before.
 """
 
 from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from torch import fx, nn
+import torch
+from torch import Tensor, fx, nn
 
-from rlawrap._torch import FakeTensorMode
+from rlawrap._torch import pytree
+from rlawrap.capture.arguments import make_arguments
 from rlawrap.capture.generate import compile_graph, compile_source, signature_text
+from rlawrap.capture.leaves import Leaves
+from rlawrap.capture.recording import ForwardFailed, place_of, record
 from rlawrap.capture.shadow import make_shadow
-from rlawrap.capture.trace import Trace
-from rlawrap.capture.tracing import trace_graph
+from rlawrap.capture.trace import CannotFollow, Trace
 from rlawrap.capture.unify import unify
+from rlawrap.errors import TraceError
 from rlawrap.flow.references import References, name_alike
 
 #: A value of the module's own forward (a reference, as in `rlawrap.plan`) and a child's name.
 Insertion = tuple[str, str]
 
 
-def pass_through(module: nn.Module, reference: str, child: str, given: Iterable[str] = ()) -> None:
+def pass_through(module: nn.Module, reference: str, child: str, call: Mapping[str, Any]) -> None:
     """From now on `module`'s forward replaces a value of its own by `child` of that value.
 
-    `child` is a child of the module that its forward does not call yet; `given` names the optional
-    arguments of the forward that its callers give. Raises `TraceError` where `torch.fx` cannot
-    follow the forward, `PlanError` for a value it does not compute.
+    `child` is a child of the module that its forward does not call yet; `call` is how its callers
+    call it (`call_of`). Raises `TraceError` for a forward that cannot be recorded, `PlanError` for
+    a value it does not compute.
     """
     plain = _plain_class(module)
     insertions = (*module.__dict__.get("_insertions", ()), (reference, child))
-    given = tuple(given)
-    forwards = _forwards(module, plain, insertions, given)
-    module.__dict__.update(_insertions=insertions, _given=given, _forwards=forwards)
+    call = dict(call)
+    forwards = _forwards(module, plain, insertions, call)
+    module.__dict__.update(_insertions=insertions, _call=call, _forwards=forwards)
     module.__class__ = _rewritten_class(plain)
 
 
-def optional_arguments(module: nn.Module, args: tuple[Any, ...], kwargs: Any) -> set[str]:
-    """Names of the forward's arguments with a default that this call gives another value."""
+@dataclass(frozen=True)
+class Like:
+    """A tensor's shape and type."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    def empty(self) -> Tensor:
+        return torch.empty(self.shape, dtype=self.dtype, device="meta")
+
+
+def call_of(module: nn.Module, args: tuple[Any, ...], kwargs: Any) -> dict[str, Any]:
+    """A call of a module: its arguments by name, of tensors what they are like."""
     signature = inspect.signature(type(module).forward)
-    bound = signature.bind(module, *args, **kwargs).arguments
-    named = {name: signature.parameters[name] for name in bound}
-    return {
-        name
-        for name, parameter in named.items()
-        if parameter.default is not parameter.empty and bound[name] is not parameter.default
-    }
+    bound = dict(signature.bind(module, *args, **kwargs).arguments)
+    bound.pop(next(iter(signature.parameters)))
+    like: dict[str, Any] = pytree.tree_map_only(
+        Tensor, lambda t: Like(tuple(t.shape), t.dtype), bound
+    )
+    return like
 
 
 class Rewritten:
@@ -61,7 +76,7 @@ class Rewritten:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         nn.Module.__setstate__(self, state)  # type: ignore[arg-type]
-        made = _forwards(self, _plain_class(self), state["_insertions"], state["_given"])  # type: ignore[arg-type]
+        made = _forwards(self, _plain_class(self), state["_insertions"], state["_call"])  # type: ignore[arg-type]
         self.__dict__["_forwards"] = made
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
@@ -118,16 +133,24 @@ def _forwards(
     module: nn.Module,
     plain: type[nn.Module],
     insertions: tuple[Insertion, ...],
-    given: tuple[str, ...],
+    call: Mapping[str, Any],
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """The rewritten forward for eval and for train mode; one function where one serves both."""
-    fake_mode = FakeTensorMode(allow_non_fake_inputs=True)
-    shadow = make_shadow(module, fake_mode)
-    shadow.__class__ = plain
-    children = tuple(name for name, _ in shadow.named_modules() if name)
-    settings: dict[str, Any] = {"leaf_modules": children, "given": given}
-    evaluated = trace_graph(shadow, fake_mode, training=False, **settings)
-    trained = trace_graph(shadow, fake_mode, training=True, **settings)
+    shadow = make_shadow(module)
+    shadow.root.__class__ = plain
+    leaves = Leaves([name for name, _ in shadow.root.named_modules() if name])
+    example = pytree.tree_map_only(Like, Like.empty, dict(call))
+
+    def recorded(training: bool) -> Trace:
+        arguments = make_arguments(shadow, example, None)
+        try:
+            return record(shadow, arguments, training=training, leaves=leaves)
+        except CannotFollow as reason:
+            raise TraceError(f"{plain.__name__}{place_of(reason)} {reason.what}.") from reason
+        except ForwardFailed as problem:
+            raise TraceError(f"{plain.__name__} does not run: {problem}") from problem
+
+    evaluated, trained = recorded(False), recorded(True)
     if unify(evaluated, trained) is not None:
         forward = _insert(evaluated, insertions)
         return forward, forward

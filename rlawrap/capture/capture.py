@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-from torch import nn
+from torch import fx, nn
 
-from rlawrap._torch import FakeTensorMode
-from rlawrap.capture.conditions import Conditions
-from rlawrap.capture.leaves import as_leaves
+from rlawrap.capture.arguments import image_of, make_arguments
+from rlawrap.capture.compare import confirm, pin
+from rlawrap.capture.leaves import Leaves, as_leaves
 from rlawrap.capture.overwrites import relink
+from rlawrap.capture.probes import Shape, candidate_inputs
+from rlawrap.capture.recording import ForwardFailed, described, place_of, record
 from rlawrap.capture.refusals import refuse_wrapped
-from rlawrap.capture.shadow import make_shadow
-from rlawrap.capture.shapes import Shapes, measure, measure_at
-from rlawrap.capture.trace import Trace
-from rlawrap.capture.tracing import trace_graph
+from rlawrap.capture.shadow import Shadow, make_shadow
+from rlawrap.capture.shapes import (
+    Shapes,
+    keeps_images_apart,
+    measure,
+    propagate,
+    values_at,
+)
+from rlawrap.capture.trace import CannotFollow, Trace
 from rlawrap.capture.unify import unify
-from rlawrap.errors import PlanError
+from rlawrap.errors import PlanError, TraceError
 
 
 @dataclass(frozen=True)
@@ -46,44 +52,159 @@ def capture(
     example_input: Any = None,
     call: str = "inspect(model)",
 ) -> Capture:
-    """Trace a shadow of `model` in both modes and measure every shape; the model is untouched.
+    """Record a shadow of `model` in both modes and measure every shape; the model is untouched.
 
     Raises `PlanError` for a wrapped model or one that runs at no size tried, `TraceError` where
     its forward cannot be followed.
     """
     refuse_wrapped(model, call)
-    leaves = as_leaves(leaf_modules)
-    _check_paths(model, leaves)
-    fake_mode = FakeTensorMode(allow_non_fake_inputs=True)
-    shadow = make_shadow(model, fake_mode)
-    given = list(example_input) if isinstance(example_input, dict) else []
-    settings: dict[str, Any] = {
-        "leaf_modules": leaves,
-        "given": given,
-        "conditions": partial(Conditions, example=example_input),
-    }
-    evaluated = trace_graph(shadow, fake_mode, training=False, **settings)
-    trained = trace_graph(shadow, fake_mode, training=True, **settings)
-    unset = tuple(dict.fromkeys((*evaluated.unset, *trained.unset)))
+    asked = as_leaves(leaf_modules)
+    _check_paths(model, asked)
+    shadow = make_shadow(model)
+    kept: dict[str, CannotFollow] = {}
+    while True:
+        leaves = Leaves(asked, kept)
+        try:
+            found = _at_some_size(shadow, leaves, example_input)
+            break
+        except CannotFollow as reason:
+            if not reason.path or reason.path in kept:
+                raise _refusal(reason, shadow.root, kept) from reason
+            kept[reason.path] = reason
+    return _captured(found, leaves, example_input, kept)
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    """A network recorded in both modes at a size, and what its graph gives there."""
+
+    evaluated: Trace
+    trained: Trace
+    shape: Shape
+    env: dict[fx.Node, Any]
+
+
+def _at_some_size(shadow: Shadow, leaves: Leaves, example: Any) -> _Recorded:
+    """Record at the size of the example, or at the first in common use that the network takes."""
+    if example is not None:
+        tries = [tuple(image_of(example).shape)]
+    else:
+        tries = candidate_inputs(shadow.root)
+    failure = ""
+    folded: _Recorded | None = None
+    first_read = tries[0][1], len(tries[0])
+    while tries:
+        shape = tries.pop(0)
+        try:
+            evaluated = _record(shadow, leaves, example, shape, training=False)
+            trained = _record(shadow, leaves, example, shape, training=True)
+        except ForwardFailed as problem:
+            failure = failure or f"at input {tuple(shape)}: {_told(problem, shadow.root)}"
+            conv = problem.first_convolution
+            if example is None and conv is not None:
+                reads = conv.in_channels, len(conv.kernel_size) + 2
+                if reads != first_read:
+                    tries, first_read = candidate_inputs(shadow.root, conv), reads
+            continue
+        env, error = propagate(evaluated, values_at(evaluated, example, shape))
+        if error is not None:
+            failure = failure or f"at input {tuple(shape)}: {error}"
+            continue
+        found = _Recorded(evaluated, trained, shape, env)
+        if keeps_images_apart(evaluated, env, shape[0]):
+            return found
+        folded = folded or found
+    if folded is not None:
+        return folded
+    raise PlanError(
+        f"{type(shadow.root).__name__} runs at none of the sizes tried; {failure}. "
+        "Pass example_input= with a tensor (or a tuple, or a dict by name) that it accepts."
+    )
+
+
+def _record(shadow: Shadow, leaves: Leaves, example: Any, shape: Shape, *, training: bool) -> Trace:
+    def run(numbers: bool) -> Trace:
+        arguments = make_arguments(shadow, example, shape)
+        return record(shadow, arguments, training=training, leaves=leaves, numbers=numbers)
+
+    try:
+        return run(True)
+    except ForwardFailed as problem:
+        # The names that stand for Python's numbers are no types that torch takes: `dtype=int`.
+        if not isinstance(problem.error, TypeError):
+            raise
+        return run(False)
+
+
+def _captured(
+    found: _Recorded, leaves: Leaves, example: Any, kept: Mapping[str, CannotFollow]
+) -> Capture:
+    """The capture of a recorded network: its sizes confirmed, its modes in one graph or in two."""
+    evaluated, trained, shape = found.evaluated, found.trained, found.shape
+
+    def confirmed(trace: Trace) -> list[int]:
+        def again(other: Shape) -> Trace:
+            return _record(trace.shadow, leaves, example, other, training=trace.training)
+
+        batch, spatial = confirm(trace, shape, again)
+        fixed = [] if batch else [0]
+        return fixed if spatial else [*fixed, *range(2, len(shape))]
+
+    fixed = confirmed(evaluated)
     one = unify(evaluated, trained) is not None
-    relink(evaluated)
+    traces = [evaluated] if one else [evaluated, trained]
     if not one:
-        relink(trained)
-    shapes, notes = measure(evaluated, example_input, also=None if one else trained)
-    training_shapes = None
-    if not one and example_input is None:
-        training_shapes = measure_at(trained, shapes.inputs[0])
-    elif not one:
-        training_shapes = measure(trained, example_input)[0]
+        fixed = sorted({*fixed, *confirmed(trained)})
+    for trace in traces:
+        if fixed:
+            pin(trace, shape, fixed)
+        relink(trace)
+    shapes, notes = measure(evaluated, example, shape, None if fixed else found.env)
+    training_shapes = None if one else measure(trained, example, shape)[0]
+    notes += _fixed_notes(fixed, shape)
+    notes += [f"kept whole: {path}, it {reason.what}" for path, reason in kept.items()]
     return Capture(
         trace=evaluated,
         shapes=shapes,
         training=None if one else trained,
         training_shapes=training_shapes,
         notes=tuple(notes),
-        unset=unset,
-        example=example_input,
+        unset=tuple(dict.fromkeys((*evaluated.unset, *trained.unset))),
+        example=example,
     )
+
+
+def _fixed_notes(fixed: list[int], shape: Shape) -> list[str]:
+    notes = []
+    if 0 in fixed:
+        notes.append(
+            f"the network takes batches of {shape[0]} alone, and so does the rewritten one"
+        )
+    if set(fixed) - {0}:
+        size = "x".join(map(str, shape[2:]))
+        notes.append(
+            f"the network was recorded at {size}, and the rewritten one takes no other size"
+        )
+    return notes
+
+
+def _told(problem: ForwardFailed, root: nn.Module) -> str:
+    lines = str(problem.error).splitlines()
+    message = lines[0] if lines else type(problem.error).__name__
+    mode = "in training mode, " if problem.training else ""
+    return f"{mode}{described(problem.path, root)}: {message}"
+
+
+def _refusal(reason: CannotFollow, root: nn.Module, kept: Mapping[str, CannotFollow]) -> TraceError:
+    """Name the module and the line where recording stopped, and what to call next."""
+    where = described(reason.path, root)
+    advice = (
+        f"keep it whole with leaf_modules=[{reason.path!r}]"
+        if reason.path
+        else "move that part into a module of its own, which is then kept whole, or rewrite the "
+        "part that computes features alone: model.backbone = rlawrap.apply(model.backbone)"
+    )
+    return TraceError(f"{where}{place_of(reason)} {reason.what}: {advice}.")
 
 
 def _check_paths(model: nn.Module, leaves: tuple[type | str, ...]) -> None:

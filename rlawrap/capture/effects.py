@@ -7,29 +7,26 @@ the shadow and to the random generators is undone.
 
 from __future__ import annotations
 
-import operator
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
 import torch
-from torch import fx, nn
-
-from rlawrap.capture.overwrites import writes_in_place
+from torch import nn
 
 
 def random_states() -> tuple[Any, ...]:
-    """The states of the random generators that a forward may draw from outside the graph."""
+    """The states of Python's and NumPy's generators, whose numbers no graph draws again."""
     numpy = sys.modules.get("numpy")
     numbers = None if numpy is None else numpy.random.get_state(legacy=False)
-    if numbers is not None:
+    if numpy is not None and numbers is not None:
         state = {**numbers["state"], "key": numbers["state"].get("key", numpy).tobytes()}
         numbers = {**numbers, "state": state}
-    return torch.get_rng_state().numpy().tobytes(), random.getstate(), numbers
+    return random.getstate(), numbers
 
 
 @contextmanager
@@ -86,13 +83,6 @@ class Modes:
             yield
 
 
-def asks_only(node: fx.Node) -> bool:
-    """Whether a node asks for a shape or a type, which no gradient or autocast mode changes."""
-    if node.target is operator.getitem:
-        return isinstance(node.args[0], fx.Node) and asks_only(node.args[0])
-    return node.target is getattr or node.target in ("size", "dim", "ndimension", "numel")
-
-
 @dataclass(frozen=True)
 class _Kept:
     attributes: dict[str, Any]
@@ -108,11 +98,14 @@ class Attributes:
     def __init__(self, root: nn.Module) -> None:
         self._kept = [(path, module, _keep(module)) for path, module in root.named_modules()]
 
-    def undo(self) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    def undo(
+        self, whole: Collection[str] = ()
+    ) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
         """Put everything back. (module path, name) of plain attributes that were set; of others.
 
         The others are buffers, parameters and modules. A buffer that was overwritten in place
-        (`self.steps += 1`) is neither: the graph does so, too.
+        (`self.steps += 1`) is neither: the graph does so, too. Nor are those of the modules at and
+        below the paths `whole`, which run as they are.
         """
         plain: list[tuple[str, str]] = []
         others: list[tuple[str, str]] = []
@@ -129,27 +122,28 @@ class Attributes:
                 if changed:
                     plain.append((path, name))
                     _set(module, name, before)
-            full = f"{path}." if path else ""
             for kind in ("buffers", "parameters", "modules"):
                 table, was = vars(module)[f"_{kind}"], getattr(kept, kind)
                 for name in {**was, **table}:
                     value = table.get(name, _MISSING)
                     if value is was.get(name, _MISSING):
                         continue
-                    if not _is_overwritten(value, full + name):
-                        others.append((path, name))
+                    others.append((path, name))
                 table.clear()
                 table.update(was)
-        return plain, others
+        return _outside(plain, whole), _outside(others, whole)
+
+
+def _outside(found: list[tuple[str, str]], whole: Collection[str]) -> list[tuple[str, str]]:
+    return [(p, n) for p, n in found if not any(p == w or p.startswith(f"{w}.") for w in whole)]
 
 
 _MISSING = object()
 
 
 def _attributes(module: nn.Module) -> dict[str, Any]:
-    """All but the mode, and the constants that tracing itself adds to the root."""
-    own = vars(module).items()
-    return {k: v for k, v in own if k != "training" and not k.startswith("_tensor_constant")}
+    """All but the mode."""
+    return {k: v for k, v in vars(module).items() if k != "training"}
 
 
 def _keep(module: nn.Module) -> _Kept:
@@ -202,11 +196,3 @@ def _set(module: nn.Module, name: str, value: Any) -> None:
         del vars(module)[name]
     else:
         vars(module)[name] = value
-
-
-def _is_overwritten(value: Any, name: str) -> bool:
-    """Whether a proxy stands for the very buffer of that name, overwritten in place."""
-    node = value.node if isinstance(value, fx.Proxy) else None
-    while node is not None and node.op != "get_attr":
-        node = writes_in_place(None, node)
-    return node is not None and node.target == name

@@ -1,49 +1,18 @@
-"""Running one node of a graph on fake tensors, each operation once for each set of shapes."""
+"""Running one node of a graph on meta tensors, each operation once for each set of shapes."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import fx, nn
 
-from rlawrap._torch import ASSERT, has_forward_hooks, pytree, unset_fake_temporarily
+from rlawrap._torch import ASSERT, has_forward_hooks
+from rlawrap.capture.meta import empty_like
 from rlawrap.capture.trace import Trace
-from rlawrap.errors import PlanError
-
-
-def _call_leaf(trace: Trace, leaf: nn.Module, args: Any, kwargs: Any) -> Any:
-    """Call a leaf on fake tensors; one whose code asks for values runs on real ones.
-
-    Only a module that was kept whole because tracing could not follow it comes to that.
-    """
-    try:
-        return leaf(*args, **kwargs)
-    except Exception:
-        if type(leaf).__module__.startswith("torch.nn."):
-            raise
-
-        def real(value: Any) -> Any:
-            if not isinstance(value, torch.Tensor):
-                return value
-            random = value.is_floating_point()
-            return (torch.rand if random else torch.zeros)(
-                tuple(value.shape), dtype=value.dtype, device=value.device
-            )
-
-        with unset_fake_temporarily(), torch.random.fork_rng(devices=[]):
-            tensors = [*leaf.named_parameters(), *leaf.named_buffers()]
-            memo = {
-                id(t): nn.Parameter(real(t), t.requires_grad)
-                if isinstance(t, nn.Parameter)
-                else real(t)
-                for _, t in tensors
-            }
-            twin = copy.deepcopy(leaf, memo)
-            out = twin(*pytree.tree_map(real, args), **pytree.tree_map(real, kwargs))
-        return pytree.tree_map_only(torch.Tensor, trace.fake_mode.from_tensor, out)
+from rlawrap.capture.values import item_of, list_of, values_of
+from rlawrap.capture.whole import run_whole
 
 
 def run_node(
@@ -54,28 +23,32 @@ def run_node(
     values: Mapping[str, Any],
     known: dict[Any, Any] | None,
 ) -> Any:
-    """What one node returns on fake tensors; `known` keeps results by operation and shapes."""
+    """What one node returns on meta tensors; `known` keeps results by operation and shapes."""
     if node.op == "placeholder":
         if node.target in values:
             return values[str(node.target)]
-        if node.args:
-            return node.args[0]
-        raise PlanError(f"the input {node.target!r} has no value; pass example_input=")
+        star = str(node.target).partition(str(node.target).lstrip("*"))[0]
+        return {"*": (), "**": {}}[star] if star else node.args[0]
     if node.op == "get_attr":
+        if node.target in trace.constants:
+            return empty_like(trace.constants[str(node.target)])
         value: Any = trace.root
         for atom in str(node.target).split("."):
             value = getattr(value, atom)
         return value
-    args = fx.node.map_arg(node.args, env.__getitem__)
-    kwargs = fx.node.map_arg(node.kwargs, env.__getitem__)
+    args, kwargs = _plain(fx.node.map_arg((node.args, node.kwargs), env.__getitem__))
     if node.op == "output" or _asserts_values(node, args):
         return None
     key = None if known is None else _key(node, modules, args, kwargs)
     if key is not None and known is not None and key in known:
         return known[key]
     result: Any
-    if node.op == "call_module":
-        result = _call_leaf(trace, modules[str(node.target)], args, kwargs)
+    if node.target in (item_of, list_of):
+        numbers = {n: v for n, v in env.items() if not _holds_tensor(v)}
+        value, _ = values_of(node.args[0], trace.constants, numbers, RuntimeError)  # type: ignore[arg-type]
+        result = node.target(value)  # type: ignore[operator]
+    elif node.op == "call_module":
+        result = run_whole(modules[str(node.target)], args, kwargs, trace.shadow.device)
     elif node.op == "call_method":
         result = getattr(args[0], str(node.target))(*args[1:], **kwargs)
     else:
@@ -83,6 +56,23 @@ def run_node(
     if key is not None and known is not None:
         known[key] = result
     return result
+
+
+def _plain(value: Any) -> Any:
+    """Plain lists and dicts, which what is called may change, in the place of those of `fx`."""
+    if isinstance(value, tuple) and not hasattr(value, "_fields"):
+        return tuple(map(_plain, value)) if type(value) is tuple else value
+    if isinstance(value, list):
+        return list(map(_plain, value))
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return value
+
+
+def _holds_tensor(value: Any) -> bool:
+    if isinstance(value, (tuple, list)):
+        return any(map(_holds_tensor, value))
+    return isinstance(value, torch.Tensor)
 
 
 def _asserts_values(node: fx.Node, args: Any) -> bool:

@@ -62,6 +62,25 @@ def library_functions() -> tuple[Callable[..., Any], ...]:
     return tuple(f for f in layers.get_notrace_functions() if callable(f))
 
 
+class Leaves:
+    """Says of a module whether it is kept whole: an elementary layer, or one that was asked for."""
+
+    def __init__(
+        self, asked_for: Iterable[type | str] = (), unfollowed: Iterable[str] = ()
+    ) -> None:
+        self.asked_for = (*asked_for, *unfollowed)
+        self._classes, self._untraced = library_leaves()
+
+    def keeps(self, module: nn.Module, path: str) -> bool:
+        for leaf in self.asked_for:
+            if leaf == path or (isinstance(leaf, type) and isinstance(module, leaf)):
+                return True
+        if isinstance(module, (*LEAF_BASES, *self._classes)) or self._untraced(type(module)):
+            return True
+        torch_own = type(module).__module__.startswith(("torch.nn.", "torch.ao.nn."))
+        return torch_own and not isinstance(module, nn.Sequential)
+
+
 def as_leaves(leaf_modules: Any) -> tuple[type | str, ...]:
     """`leaf_modules=` as a tuple; a single class or path will do. Raises `PlanError`."""
     if isinstance(leaf_modules, (str, type)):

@@ -11,7 +11,6 @@ from typing import Any
 
 from torch import fx, nn
 
-from rlawrap.capture.proxies import nodes_of
 from rlawrap.capture.trace import MethodCall
 
 
@@ -29,11 +28,12 @@ def own_methods(cls: type) -> dict[str, FunctionType]:
 
 @contextmanager
 def methods_recorded(
-    root: nn.Module, now: Callable[[], fx.Node | None]
+    root: nn.Module, now: Callable[[], fx.Node | None], nodes_of: Callable[[Any], Any]
 ) -> Iterator[list[MethodCall]]:
     """Collects the calls of the root's own methods, in the order they return.
 
-    `now()` is the last node of the graph so far; calls where it is None are left out.
+    `now()` is the last node of the graph so far; calls where it is None are left out. `nodes_of`
+    puts nodes in the place of a value's tensors.
     """
     calls: list[MethodCall] = []
 
@@ -41,13 +41,15 @@ def methods_recorded(
         @functools.wraps(method)
         def recorded(*args: Any, **kwargs: Any) -> Any:
             began = now()
+            if began is None:
+                return method(root, *args, **kwargs)
+            bound = pyinspect.signature(method).bind(root, *args, **kwargs)
+            bound.apply_defaults()
+            arguments = nodes_of(dict(list(bound.arguments.items())[1:]))
             out = method(root, *args, **kwargs)
             ended = now()
-            if began is not None and ended is not None:
-                bound = pyinspect.signature(method).bind(root, *args, **kwargs)
-                bound.apply_defaults()
-                arguments = dict(list(bound.arguments.items())[1:])
-                calls.append(MethodCall(name, nodes_of(arguments), nodes_of(out), began, ended))
+            if ended is not None:
+                calls.append(MethodCall(name, arguments, nodes_of(out), began, ended))
             return out
 
         return recorded

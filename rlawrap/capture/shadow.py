@@ -1,33 +1,96 @@
 """A shadow of the user's model: the same modules and attributes on tensors without memory.
 
-The user's model is never traced itself. Of its shadow every parameter and buffer is a fake tensor,
-so that tracing allocates nothing, computes nothing, and leaves the model's mode, buffers and hooks
-as they were.
+The user's model is never run itself. Of its shadow every tensor is a meta tensor, so that running
+it allocates nothing, computes nothing, and leaves the model's mode, buffers and hooks as they were.
 """
 
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-from rlawrap._torch import FakeTensorMode
+from rlawrap._torch import hook_tables
+from rlawrap.capture.meta import OnMeta, empty_like
 from rlawrap.errors import PlanError
 
 
-def make_shadow(model: nn.Module, fake_mode: FakeTensorMode) -> nn.Module:
-    """A copy of `model` whose parameters and buffers are fake tensors (no memory)."""
+@dataclass(frozen=True)
+class Shadow:
+    """The shadow of a network, and where the network lies."""
+
+    root: nn.Module
+    device: torch.device
+    dtype: torch.dtype
+    #: By id of a tensor of the shadow that is no parameter or buffer: the network's own tensor.
+    originals: Mapping[int, Tensor]
+
+    def on_meta(self) -> OnMeta:
+        """The mode in which the shadow runs."""
+        return OnMeta(self.device)
+
+
+class _Copying(TorchFunctionMode):
+    """Tensors are copied as meta tensors; those that a forward left behind can be copied, too."""
+
+    def __init__(self, originals: dict[int, Tensor]) -> None:
+        super().__init__()
+        self.originals = originals
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is not Tensor.__deepcopy__:
+            return func(*args, **(kwargs or {}))
+        tensor, memo = args
+        if id(tensor) not in memo:
+            twin = empty_like(tensor)
+            self.originals[id(twin)] = tensor.detach()
+            memo[id(tensor)] = twin
+        return memo[id(tensor)]
+
+
+def make_shadow(model: nn.Module) -> Shadow:
+    """A copy of `model` without memory; without hooks, but for those that compute its weights.
+
+    Raises `PlanError` for a lazy model and for one that cannot be copied.
+    """
     memo: dict[int, Any] = {}
-    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+    tensors: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
+    tensors.update(model.named_buffers(remove_duplicate=False))
+    for name, tensor in tensors.items():
         if torch.nn.parameter.is_lazy(tensor):
             raise PlanError(f"{name!r} is lazy and has no shape yet; run the model once first.")
-        memo[id(tensor)] = fake_mode.from_tensor(tensor)
+        if id(tensor) not in memo:
+            memo[id(tensor)] = _twin(tensor)
+    for module in model.modules():
+        for table in hook_tables(module):
+            kept = {key: hook for key, hook in table.items() if _computes_weights(hook)}
+            memo[id(table)] = OrderedDict((k, copy.deepcopy(h)) for k, h in kept.items())
+    originals: dict[int, Tensor] = {}
     try:
-        return copy.deepcopy(model, memo)
+        with _Copying(originals):
+            root = copy.deepcopy(model, memo)
     except Exception as error:
         raise PlanError(f"the model cannot be copied: {type(error).__name__}: {error}") from error
+    device, dtype = device_and_dtype(model)
+    return Shadow(root, device, dtype, originals)
+
+
+def _twin(tensor: Tensor) -> Tensor:
+    twin = empty_like(tensor.detach())
+    if isinstance(tensor, nn.Parameter):
+        twin = nn.Parameter(twin, requires_grad=tensor.requires_grad)
+    return twin
+
+
+def _computes_weights(hook: Any) -> bool:
+    """Whether a hook is one of `torch.nn.utils`: weight norm, spectral norm, pruning."""
+    return type(hook).__module__.startswith("torch.nn.utils.")
 
 
 def device_and_dtype(*networks: nn.Module) -> tuple[torch.device, torch.dtype]:

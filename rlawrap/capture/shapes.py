@@ -1,19 +1,18 @@
-"""Shapes of every node at several input sizes, on fake tensors: no memory, no arithmetic."""
+"""Shapes of every node at several input sizes, on meta tensors: no memory, no arithmetic."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import fx
 
-from rlawrap._torch import FAKE_LOGGER, last_node
+from rlawrap._torch import last_node
+from rlawrap.capture.arguments import make_arguments, placeholder_values
 from rlawrap.capture.fake_runs import keeps_shapes, run_node
-from rlawrap.capture.probes import Shape, candidate_inputs, fake_inputs, image_of, probes_of
+from rlawrap.capture.probes import Shape, probes_of
 from rlawrap.capture.trace import Trace
 from rlawrap.errors import PlanError
 
@@ -36,26 +35,20 @@ class Shapes:
         return self.table.get(node, (None,) * len(self.inputs))
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """torch logs a traceback for every size an operator refuses; a probe may well be refused."""
-    logger = logging.getLogger(FAKE_LOGGER)
-    disabled, logger.disabled = logger.disabled, True
-    try:
-        yield
-    finally:
-        logger.disabled = disabled
+def values_at(trace: Trace, example: Any, shape: Shape) -> dict[str, Any]:
+    """What the placeholders of a trace are given for images of a shape."""
+    return placeholder_values(make_arguments(trace.shadow, example, shape))
 
 
 def propagate(trace: Trace, values: Mapping[str, Any]) -> tuple[dict[fx.Node, Any], str | None]:
-    """Run the graph on fake tensors; what follows a failure is left out. Also the first error."""
+    """Run the graph on meta tensors; what follows a failure is left out. Also the first error."""
     env: dict[fx.Node, Any] = {}
     modules = dict(trace.root.named_modules(remove_duplicate=False))
     known: dict[Any, Any] | None = trace.known if keeps_shapes(trace) else None
     error: str | None = None
     lost: set[fx.Node] = set()
     trace.root.eval()
-    with trace.fake_mode, torch.no_grad(), _quiet():
+    with trace.on_meta(), torch.no_grad():
         for node in trace.graph.nodes:
             if any(source in lost for source in node.all_input_nodes):
                 lost.add(node)
@@ -79,40 +72,7 @@ def _place(trace: Trace, node: fx.Node) -> str:
     return f"{getattr(node.target, '__name__', node.target)} in {owner}"
 
 
-def measure(
-    trace: Trace, example: Any = None, also: Trace | None = None
-) -> tuple[Shapes, list[str]]:
-    """Shapes at the network's own size and at probe sizes; notes on the sizes it refused.
-
-    `also` is the trace in training mode, where it differs: an auxiliary head may need more pixels.
-    Raises `PlanError` if no size can be run, with the network's own error for the likeliest one.
-    """
-    if example is not None:
-        first = image_of(example)
-        tries = [tuple(first.shape)]
-    else:
-        tries = candidate_inputs(trace.root)
-    failure = ""
-    folded = None
-    for shape in tries:
-        env, error = propagate(trace, fake_inputs(trace, example, shape))
-        if error is None and also is not None:
-            error = propagate(also, fake_inputs(also, example, shape))[1]
-            error = error and f"in training mode, {error}"
-        if error is None and _keeps_images_apart(trace, env, shape[0]):
-            return _probe(trace, example, shape, env)
-        if error is None:
-            folded = folded or (shape, env)
-        failure = failure or f"at input {tuple(shape)}: {error}"
-    if folded is not None:
-        return _probe(trace, example, *folded)
-    raise PlanError(
-        f"{type(trace.root).__name__} runs at none of the sizes tried; {failure}. "
-        "Pass example_input= with a tensor (or a tuple, or a dict by name) that it accepts."
-    )
-
-
-def _keeps_images_apart(trace: Trace, env: Mapping[fx.Node, Any], batch: int) -> bool:
+def keeps_images_apart(trace: Trace, env: Mapping[fx.Node, Any], batch: int) -> bool:
     """Whether some tensor returned has a row for each image.
 
     `x.view(-1, 8 * 4 * 4)` before a classifier takes any larger image for several.
@@ -122,24 +82,24 @@ def _keeps_images_apart(trace: Trace, env: Mapping[fx.Node, Any], batch: int) ->
     return not returned or any(value.shape[:1] == (batch,) for value in returned)
 
 
-def measure_at(trace: Trace, shape: Shape) -> Shapes:
-    """Shapes at a size that is known to run, and at its probes."""
-    env, error = propagate(trace, fake_inputs(trace, None, shape))
-    if error is not None:
-        raise PlanError(f"{type(trace.root).__name__} fails in training mode: {error}")
-    return _probe(trace, None, shape, env)[0]
-
-
-def _probe(
-    trace: Trace, example: Any, shape: Shape, env: dict[fx.Node, Any]
+def measure(
+    trace: Trace, example: Any, shape: Shape, env: dict[fx.Node, Any] | None = None
 ) -> tuple[Shapes, list[str]]:
+    """Shapes at a size that runs and at its probes, and notes on the sizes that it refuses.
+
+    `env` is what `propagate` finds at the size itself, where that is known.
+    """
+    if env is None:
+        env, error = propagate(trace, values_at(trace, example, shape))
+        if error is not None:
+            raise PlanError(f"{type(trace.root).__name__} fails at {tuple(shape)}: {error}")
     runs, inputs, notes = [env], [shape], []
-    apart = _keeps_images_apart(trace, env, shape[0])
+    apart = keeps_images_apart(trace, env, shape[0])
     for other in probes_of(shape)[1:]:
-        run, error = propagate(trace, fake_inputs(trace, example, other))
+        run, error = propagate(trace, values_at(trace, example, other))
         if error is not None:
             notes.append(f"the network itself refuses {'x'.join(map(str, other[2:]))} ({error})")
-        elif apart and not _keeps_images_apart(trace, run, other[0]):
+        elif apart and not keeps_images_apart(trace, run, other[0]):
             _drop_folded(trace, env, run, other[0])
             notes.append(f"at {'x'.join(map(str, other[2:]))} the network takes one image for more")
         runs.append(run)

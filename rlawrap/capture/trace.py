@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from rlawrap._torch import FakeTensorMode
+from rlawrap.capture.meta import OnMeta
+from rlawrap.capture.shadow import Shadow
+from rlawrap.capture.terms import Guard
 
 #: One module call: its path and how many calls of that module came before it.
 Frame = tuple[str, int]
@@ -43,12 +45,11 @@ class MethodCall:
 class Trace:
     """One traced graph, the module calls of its nodes, and the shadow it was traced on."""
 
-    root: nn.Module
+    shadow: Shadow
     graph: fx.Graph
     stacks: dict[fx.Node, tuple[Frame, ...]]
     calls: dict[Frame, Call]
     leaf_frames: dict[fx.Node, Frame]
-    fake_mode: FakeTensorMode
     training: bool
     #: File and line of the network's code that made a node.
     places: dict[fx.Node, tuple[str, int]] = field(default_factory=dict)
@@ -56,7 +57,7 @@ class Trace:
     names: dict[fx.Node, str] | None = None
     #: Modules below the root that `forward` asked for their mode, and what they answered.
     modes: dict[str, bool] = field(default_factory=dict)
-    #: Tensors that `forward` made while tracing; the graph reads them as attributes of the root.
+    #: Tensors that lie in no attribute of a module; the graph reads them as the root's.
     constants: dict[str, torch.Tensor] = field(default_factory=dict)
     #: Attributes that `forward` set while tracing, in words; the graph does not set them.
     unset: tuple[str, ...] = ()
@@ -66,8 +67,25 @@ class Trace:
     writers: dict[fx.Node, list[fx.Node]] = field(default_factory=dict)
     #: Classes and paths of modules that the user kept whole.
     user_leaves: tuple[type | str, ...] = ()
-    #: Results on fake tensors by what their shape depends on; see `rlawrap.capture.shapes`.
+    #: Conditions on sizes that forward asked for; the graph checks them.
+    guards: list[Guard] = field(default_factory=list)
+    #: The tensors among the inputs, with what a person calls them.
+    images: dict[fx.Node, str] = field(default_factory=dict)
+    #: How many nodes take the inputs apart and check them.
+    inputs: int = 0
+    #: The input that is taken for the image.
+    image: fx.Node | None = None
+    #: Results on meta tensors by what their shape depends on; see `rlawrap.capture.shapes`.
     known: dict[Any, Any] = field(default_factory=dict)
+
+    @property
+    def root(self) -> nn.Module:
+        """The shadow of the network."""
+        return self.shadow.root
+
+    def on_meta(self) -> OnMeta:
+        """The mode in which the shadow runs."""
+        return self.shadow.on_meta()
 
     def owner(self, node: fx.Node) -> Frame:
         """The innermost traced call that a node ran in; `("", 0)` is the network itself."""
@@ -80,6 +98,14 @@ class Trace:
     def leaf(self, node: fx.Node) -> nn.Module | None:
         """The elementary module that a node calls, or None."""
         return self.root.get_submodule(str(node.target)) if node.op == "call_module" else None
+
+
+class CannotFollow(Exception):
+    """A forward does what no graph does; `path` is the innermost module that does."""
+
+    def __init__(self, path: str, what: str) -> None:
+        super().__init__(what)
+        self.path, self.what = path, what
 
 
 def name_of(node: fx.Node) -> str:

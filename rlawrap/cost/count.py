@@ -7,7 +7,6 @@ convolutions and matrix products; what the paper's count needs besides is given 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -17,8 +16,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from rlawrap._torch import FakeTensorMode, clear_hooks
-from rlawrap.capture.shadow import device_and_dtype, make_shadow
+from rlawrap._torch import clear_hooks
+from rlawrap.capture.shadow import Shadow, make_shadow
+from rlawrap.copying import deep_copy
 from rlawrap.errors import PlanError
 
 aten = torch.ops.aten
@@ -157,21 +157,18 @@ class _Recorder:
         self.stack.pop()
 
 
-def shadow_of(model: nn.Module) -> tuple[nn.Module, FakeTensorMode]:
-    """A copy of `model` in eval mode on fake tensors, without the hooks that read activations.
-
-    Hooks before a forward stay, as some compute the weight that the forward uses. Hooks after it
-    belong to someone who waits for real values.
-    """
-    fake_mode = FakeTensorMode(allow_non_fake_inputs=True)
-    return _without_hooks(make_shadow(model, fake_mode).eval()), fake_mode
+def shadow_of(model: nn.Module) -> Shadow:
+    """The shadow of `model` in eval mode: on meta tensors, without hooks that read activations."""
+    shadow = make_shadow(model)
+    shadow.root.eval()
+    return shadow
 
 
 def skeleton_of(model: nn.Module) -> nn.Module:
     """A copy of `model` on the meta device, without the hooks that read activations."""
     memo: dict[int, Any] = {id(p): nn.Parameter(p.to("meta")) for p in model.parameters()}
     memo |= {id(b): b.to("meta") for b in model.buffers()}
-    return _without_hooks(copy.deepcopy(model, memo))
+    return _without_hooks(deep_copy(model, memo))
 
 
 def _without_hooks(model: nn.Module) -> nn.Module:
@@ -180,11 +177,9 @@ def _without_hooks(model: nn.Module) -> nn.Module:
     return model
 
 
-def fake_input(model: nn.Module, fake_mode: FakeTensorMode, shape: Sequence[int]) -> torch.Tensor:
-    """A fake tensor of this shape, with the type and on the device of the model's parameters."""
-    device, dtype = device_and_dtype(model)
-    with fake_mode:
-        return torch.empty(tuple(shape), dtype=dtype, device=device)
+def input_of(shadow: Shadow, shape: Sequence[int]) -> torch.Tensor:
+    """A meta tensor of this shape, with the type of the model's parameters."""
+    return torch.empty(tuple(shape), dtype=shadow.dtype, device="meta")
 
 
 def count_calls(model: nn.Module, shape: Sequence[int]) -> list[Call]:
@@ -194,19 +189,19 @@ def count_calls(model: nn.Module, shape: Sequence[int]) -> list[Call]:
 
     Raises `PlanError` where the model does not run at that shape.
     """
-    shadow, fake_mode = shadow_of(model)
-    x = fake_input(model, fake_mode, shape)
+    shadow = shadow_of(model)
+    x = input_of(shadow, shape)
     formulas = {**dict.fromkeys(_BATCH_NORMS, _first_output_elements), **_POOLS}
     counter = FlopCounterMode(display=False, custom_mapping=formulas)
     recorder = _Recorder(counter)
-    for path, module in shadow.named_modules():
+    for path, module in shadow.root.named_modules():
         if path:
             # Ours come first in and last out, so that a hook of the model's own is inside.
             module.register_forward_pre_hook(recorder.enter(path), prepend=True)
             module.register_forward_hook(recorder.leave)
     try:
-        with torch.no_grad(), fake_mode, counter:
-            shadow(x)
+        with torch.no_grad(), shadow.on_meta(), counter:
+            shadow.root(x)
             recorder.flush()
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from rlawrap.cost.count import fake_input, shadow_of
+from rlawrap.cost.count import input_of, shadow_of
 
 
 def thop_available() -> bool:
@@ -25,9 +25,9 @@ def count_with_thop(model: nn.Module, shape: Sequence[int]) -> int | None:
         return None
     from thop import profile
 
-    shadow, fake_mode = shadow_of(model)
-    x = fake_input(model, fake_mode, shape)
-    # Outside the fake mode, so that thop's own counters are real numbers.
+    shadow = shadow_of(model)
+    x = input_of(shadow, shape)
+    # Outside the shadow's mode, so that thop's own counters are real numbers.
     with torch.no_grad():
-        operations, _ = profile(shadow, inputs=(x,), verbose=False)
+        operations, _ = profile(shadow.root, inputs=(x,), verbose=False)
     return int(operations)

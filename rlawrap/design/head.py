@@ -114,12 +114,12 @@ def _step(maker: PathMaker, node: fx.Node) -> list[tuple[str, Build]] | None:
 def _run(
     maker: PathMaker, layers: list[tuple[str, Build]], last: fx.Node, probe: int
 ) -> torch.Tensor | None:
-    """h's shape after the layers, on fake tensors."""
+    """h's shape after the layers, on meta tensors."""
     size = maker.flow.spatial(last, probe)
     if size is None:
         return None
     try:
-        with maker.flow.trace.fake_mode, torch.no_grad():
+        with torch.device("meta"), torch.no_grad():
             x = torch.empty((2, maker.k, *size))
             for _, make in layers:
                 x = make().eval()(x)

@@ -32,7 +32,7 @@ class Flow:
             if node in self.data:
                 self.channel_axis(node)
         self.above = ancestors(self.nodes, self.sources)
-        self.images = [n for n in self.nodes if n.op == "placeholder" and n in self.data]
+        self.images = [n for n in trace.images if n in self.data]
         self.main_output = self._find_main_output()
         alive = self.members(self.above[self.main_output])
         #: The last node before each that every path to it passes.
@@ -43,7 +43,7 @@ class Flow:
     def _find_data(self) -> set[fx.Node]:
         data: set[fx.Node] = set()
         for node in self.nodes:
-            if node.op == "placeholder":
+            if node in self.trace.images:
                 if self.shapes.of(node) is not None and node.users:
                     data.add(node)
             elif (
@@ -75,7 +75,8 @@ class Flow:
 
     def inputs(self, node: fx.Node) -> frozenset[str]:
         """Names of the network's inputs that a data node derives from."""
-        return frozenset(str(n.target) for n in self.images if self.derives(node, n))
+        images = self.trace.images
+        return frozenset(images[n] for n in self.images if self.derives(node, n))
 
     def members(self, bits: int) -> list[fx.Node]:
         """The nodes of a bit set, in order."""
@@ -190,7 +191,7 @@ def returned(output: fx.Node) -> list[fx.Node]:
     def visit(value: Any) -> None:
         if isinstance(value, fx.Node):
             made = value.op == "call_function" and (
-                isinstance(value.target, type) or value.target in (tuple, list, dict)
+                isinstance(value.target, type) or hasattr(value.target, "makes_output")
             )
             if made:
                 visit(value.args)

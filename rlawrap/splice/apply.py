@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import nn
 
 from rlawrap.capture.leaves import as_leaves
 from rlawrap.config import RLAConfig
+from rlawrap.copying import deep_copy
 from rlawrap.design import names
 from rlawrap.design.design import Design
 from rlawrap.design.resolve import resolve
@@ -84,7 +84,7 @@ def apply(
 
 
 def _rewrite(model: nn.Module, traced: Traced, design: Design, settings: Settings) -> RLAModel:
-    base = copy.deepcopy(model)
+    base = deep_copy(model)
     rla = hidden_part(base, design)
     cls = write(base, rla, traced, design, settings, RLAModel, rebuild)
     made: RLAModel = dress(base, rla, cls)

@@ -6,7 +6,6 @@ is made once and never changed; copies of a model share it.
 
 from __future__ import annotations
 
-import copy
 import functools
 import inspect as pyinspect
 import types
@@ -17,6 +16,7 @@ import torch
 from torch import fx, nn
 
 from rlawrap.capture.generate import compile_source, signature_text
+from rlawrap.copying import deep_copy
 from rlawrap.design.names import ROOT
 from rlawrap.errors import PlanError
 from rlawrap.splice.containers import container_methods
@@ -160,7 +160,7 @@ def bare(model: nn.Module) -> nn.Module:
 
 def plain_copy(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
     """A deep copy of the base of a rewritten network, as the base's own class copies itself."""
-    twin: nn.Module = copy.deepcopy(bare(model), memo)
+    twin: nn.Module = deep_copy(bare(model), memo)
     remove_guards(twin)
     return twin
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from rlawrap._torch import COMPILED_CALL
+from rlawrap.copying import deep_copy
 from rlawrap.design.names import ROOT
 from rlawrap.splice.checkpointing import checkpointed
 from rlawrap.splice.classes import copies_itself, dress, plain_copy
@@ -77,13 +77,13 @@ class RLAModel(nn.Module):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         if copies_itself(self.rla.splice.base_class):
-            twin = dress(plain_copy(self, memo), copy.deepcopy(self.rla, memo), type(self))
+            twin = dress(plain_copy(self, memo), deep_copy(self.rla, memo), type(self))
             memo[id(self)] = twin
             return twin
         twin = object.__new__(type(self))
         memo[id(self)] = twin
         state = {n: v for n, v in self.__dict__.items() if n != COMPILED_CALL}
-        twin.__dict__.update(copy.deepcopy(state, memo))
+        twin.__dict__.update(deep_copy(state, memo))
         twin.rla.splice.watch.find(twin)
         return twin
 

@@ -1,0 +1,132 @@
+"""Two recordings of one network at two sizes: are they one graph, and for which sizes?
+
+A size that escaped the record (through NumPy, `range(batch)`, a cache) is a constant in the graph,
+and a wrong one at every other size. Recorded at two sizes, the two constants differ. An axis for
+which two recordings do not agree is held at its size by an assertion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from torch import Tensor, fx
+
+from rlawrap._torch import ASSERT
+from rlawrap.capture.trace import CannotFollow, Trace
+
+Shape = tuple[int, ...]
+
+
+def alike(a: Trace, b: Trace) -> bool:
+    """Whether two recordings are one graph: the same calls with the same constants."""
+    first, second = list(a.graph.nodes), list(b.graph.nodes)
+    if len(first) != len(second):
+        return False
+    twin = dict(zip(first, second, strict=True))
+    if not all(_same_node(n, m, twin) for n, m in twin.items()):
+        return False
+    return all(same_constant(a.constants[n], b.constants.get(n)) for n in a.constants)
+
+
+def _same_node(a: fx.Node, b: fx.Node, twin: dict[fx.Node, fx.Node]) -> bool:
+    if (a.op, a.target) != (b.op, b.target):
+        return False
+    return same_value((a.args, a.kwargs), (b.args, b.kwargs), twin)
+
+
+def same_value(a: Any, b: Any, twin: dict[fx.Node, fx.Node]) -> bool:
+    """Whether two arguments are alike, where `twin` has the node of `b` for one of `a`."""
+    if isinstance(a, fx.Node) or isinstance(b, fx.Node):
+        return isinstance(a, fx.Node) and twin.get(a) is b
+    if isinstance(a, (tuple, list)):
+        return (
+            isinstance(b, (tuple, list))
+            and len(a) == len(b)
+            and all(same_value(x, y, twin) for x, y in zip(a, b, strict=True))
+        )
+    if isinstance(a, dict):
+        return (
+            isinstance(b, dict)
+            and a.keys() == b.keys()
+            and all(same_value(a[k], b[k], twin) for k in a)
+        )
+    if isinstance(a, slice):
+        return isinstance(b, slice) and same_value(
+            (a.start, a.stop, a.step), (b.start, b.stop, b.step), twin
+        )
+    return same_constant(a, b)
+
+
+def same_constant(a: Any, b: Any) -> bool:
+    """Whether two constants are alike; what is not a number is its own like."""
+    if isinstance(a, Tensor):
+        return (
+            isinstance(b, Tensor)
+            and a.shape == b.shape
+            and a.dtype == b.dtype
+            and bool((a == b).all())
+        )
+    return type(a) is type(b) and (bool(a == b) or (a != a and b != b))
+
+
+def other_sizes(shape: Shape) -> Iterator[Shape]:
+    """Sizes to record a network at besides its own: of unlike sides, and another batch."""
+    batch, spatial = shape[0] + 1, shape[2:]
+    step = 32 if min(spatial) >= 64 or len(spatial) == 1 else 8
+    for steps in (range(1, 9), range(8, 80, 8), range(3, 30, 3)):
+        grown = [n + step * k for n, k in zip(spatial, steps, strict=False)]
+        yield (batch, shape[1], *grown)
+    yield (batch, shape[1], *(2 * n for n in spatial))
+
+
+def confirm(trace: Trace, shape: Shape, again: Callable[[Shape], Trace]) -> tuple[bool, bool]:
+    """Whether a recording at `shape` holds for other batches, and for other spatial sizes.
+
+    `again` records at another size, and raises an error where the network does not run there.
+    """
+
+    def agrees(other: Shape) -> bool | None:
+        try:
+            return alike(trace, again(other))
+        except CannotFollow:
+            return False
+        except Exception:
+            return None
+
+    others = list(other_sizes(shape))
+    if agrees(others[0]):
+        return True, True
+    batch = agrees((shape[0] + 1, *shape[1:]))
+    spatial = None
+    for other in others if batch else [(shape[0], *o[1:]) for o in others]:
+        spatial = agrees(other)
+        if spatial:
+            break
+    return bool(batch), bool(spatial)
+
+
+def pin(trace: Trace, shape: Shape, axes: list[int]) -> None:
+    """Let the graph check that an input has the sizes that it was recorded at."""
+    graph = trace.graph
+    behind = list(graph.nodes)[trace.inputs - 1]
+    names = {0: "batch size", **dict.fromkeys(range(2, len(shape)), "image size")}
+    what = "batch size" if axes == [0] else " and ".join(dict.fromkeys(names[i] for i in axes))
+    message = (
+        f"this network was traced for the {what} of {tuple(shape)} and computes with it as a fixed "
+        "number; give apply an input like this one as example_input="
+    )
+    before = set(graph.nodes)
+    with graph.inserting_before(behind.next):
+        held = graph.call_function(getattr, (trace.image, "shape"))
+        for axis in axes:
+            condition = graph.call_function(has_size, (held, axis, shape[axis]))
+            graph.call_function(ASSERT, (condition, message))
+    for node in graph.nodes:
+        if node not in before:
+            trace.stacks[node] = ()
+
+
+def has_size(shape: Any, axis: int, size: int) -> bool:
+    """Whether a tensor has a size along an axis."""
+    return bool(shape[axis] == size)

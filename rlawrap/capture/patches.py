@@ -1,0 +1,249 @@
+"""What is put in place of Python's and PyTorch's own for as long as a call is recorded.
+
+Calls of modules and of custom autograd functions pass by the recorder. In the modules of code that
+the network comes from, `int`, `float`, `min`, `max` and `len` keep what a number was made of,
+cached functions are not cached, and functions that are kept whole are written down.
+
+The patches are process-wide and there is one set of them: a lock lets one thread record at a time,
+and what other threads call meanwhile does what it always did.
+"""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, Protocol
+from unittest import mock
+
+import torch
+from torch import Tensor, nn
+
+from rlawrap._torch import OpPacket, checkpoint_function
+from rlawrap.capture.leaves import library_functions
+from rlawrap.capture.sizes import (
+    SizeFloat,
+    SizeInt,
+    as_float,
+    as_int,
+    computed,
+    largest,
+    smallest,
+)
+
+_LOCK = threading.RLock()
+
+
+class Recording(Protocol):
+    """Whom the patches tell; not of what runs while it is paused."""
+
+    paused: int
+
+    def call_module(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
+        """What a call of a module gives."""
+
+    def call_whole(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """What a function gives that is written down as one operation."""
+
+
+@contextmanager
+def patched(recording: Recording, root: nn.Module, *, numbers: bool) -> Iterator[None]:
+    """Let calls pass by `recording`; with `numbers`, also the arithmetic of the network's code."""
+    thread = threading.get_ident()
+
+    def here() -> bool:
+        return threading.get_ident() == thread
+
+    with _LOCK, ExitStack() as stack:
+        stack.enter_context(_module_calls(recording, here))
+        stack.enter_context(_whole_calls(recording, here))
+        for space, names in _replacements(recording, root, here, numbers):
+            stack.enter_context(_named(space, names))
+        yield
+
+
+@contextmanager
+def _named(space: dict[str, Any], names: dict[str, Any]) -> Iterator[None]:
+    """Other values under some names. `mock.patch.dict` would empty the module for a moment."""
+    before = {name: space[name] for name in names if name in space}
+    space.update(names)
+    try:
+        yield
+    finally:
+        for name in names:
+            if name in before:
+                space[name] = before[name]
+            else:
+                space.pop(name, None)
+
+
+@contextmanager
+def _module_calls(recording: Recording, here: Callable[[], bool]) -> Iterator[None]:
+    original = nn.Module.__call__
+
+    @functools.wraps(original)
+    def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        if not here():
+            return original(module, *args, **kwargs)
+        return recording.call_module(module, args, kwargs)
+
+    with mock.patch.object(nn.Module, "__call__", call):
+        yield
+
+
+@contextmanager
+def _whole_calls(recording: Recording, here: Callable[[], bool]) -> Iterator[None]:
+    """Custom autograd functions and operators of libraries: nothing else tells of their calls."""
+    own = vars(torch.autograd.Function)["apply"]
+
+    def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        return own.__get__(None, cls)(*args, **kwargs)
+
+    operate = OpPacket.__call__
+
+    def applied(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        if not here() or recording.paused:
+            return apply(cls, *args, **kwargs)
+        if cls is checkpoint_function():
+            return args[0](*args[2:])
+        return recording.call_whole(_apply_of(cls), args, kwargs)
+
+    def operated(packet: Any, /, *args: Any, **kwargs: Any) -> Any:
+        if not here() or recording.paused:
+            return operate(packet, *args, **kwargs)
+        return recording.call_whole(packet, args, kwargs)
+
+    with (
+        mock.patch.object(torch.autograd.Function, "apply", classmethod(applied)),
+        mock.patch.object(OpPacket, "__call__", operated),
+    ):
+        yield
+
+
+@functools.cache
+def _apply_of(cls: Any) -> Callable[..., Any]:
+    """`cls.apply` as a plain function, which a graph can name."""
+
+    def apply(*args: Any) -> Any:
+        return cls.apply(*args)
+
+    apply.__name__ = apply.__qualname__ = cls.__name__
+    apply.__module__ = cls.__module__
+    return apply
+
+
+def _replacements(
+    recording: Recording, root: nn.Module, here: Callable[[], bool], numbers: bool
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """For each Python module that the network's code lies in, what its names become."""
+    whole = {id(f) for f in library_functions()}
+    for module in _code_of(root):
+        space = vars(module)
+        names: dict[str, Any] = {}
+        if numbers:
+            names = {n: v for n, v in _NUMBERS.items() if n not in space}
+        for name, value in list(space.items()):
+            if isinstance(value, functools._lru_cache_wrapper):
+                names[name] = value.__wrapped__
+            elif id(value) in whole or isinstance(value, torch.jit.ScriptFunction):
+                names[name] = _written_down(recording, value, here)
+        if names:
+            yield space, names
+
+
+def _written_down(
+    recording: Recording, function: Callable[..., Any], here: Callable[[], bool]
+) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if not here() or recording.paused:
+            return function(*args, **kwargs)
+        return recording.call_whole(function, args, kwargs)
+
+    return functools.update_wrapper(call, function, updated=())
+
+
+_NOT_THEIRS = frozenset(("torch", "builtins", "numpy", "functools", "collections"))
+
+
+def _code_of(root: nn.Module) -> list[Any]:
+    """The loaded Python modules of the packages that the classes of a network come from."""
+    names = {cls.__module__ for module in root.modules() for cls in type(module).__mro__}
+    packages = {name.partition(".")[0] for name in names} - _NOT_THEIRS
+    return [
+        module
+        for name, module in list(sys.modules.items())
+        if name.partition(".")[0] in packages
+        and not name.startswith("rlawrap.capture")
+        and hasattr(module, "__dict__")
+    ]
+
+
+class _Builtin(type):
+    """Classes that stand for a builtin one: in `isinstance` and `==` they are that one."""
+
+    stands_for: type
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return isinstance(instance, cls.stands_for)
+
+    def __subclasscheck__(cls, subclass: type) -> bool:
+        return issubclass(subclass, cls.stands_for)
+
+    def __eq__(cls, other: object) -> bool:
+        return other is cls.stands_for or other is cls
+
+    def __hash__(cls) -> int:
+        return hash(cls.stands_for)
+
+
+class _Int(int, metaclass=_Builtin):
+    stands_for = int
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:  # type: ignore[misc]
+        if len(args) == 1 and isinstance(args[0], (SizeInt, SizeFloat)):
+            return computed(as_int, args[0])
+        if len(args) == 1 and isinstance(args[0], Tensor):
+            return _Int(args[0].item())
+        return builtins.int(*args, **kwargs)
+
+
+class _Float(float, metaclass=_Builtin):
+    stands_for = float
+
+    def __new__(cls, *args: Any) -> Any:  # type: ignore[misc]
+        if len(args) == 1 and isinstance(args[0], (SizeInt, SizeFloat)):
+            return computed(as_float, args[0])
+        if len(args) == 1 and isinstance(args[0], Tensor):
+            return _Float(args[0].item())
+        return builtins.float(*args)
+
+
+def _extreme(function: Callable[..., Any], kept: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        values = tuple(args[0]) if len(args) == 1 and not kwargs else args
+        if kwargs or not any(isinstance(v, (SizeInt, SizeFloat)) for v in values):
+            return (
+                function(values, **kwargs)
+                if len(args) == 1 and not kwargs
+                else function(*args, **kwargs)
+            )
+        return computed(kept, *values)
+
+    return call
+
+
+def _len(value: Any, /) -> Any:
+    return value.shape[0] if isinstance(value, Tensor) and value.dim() else builtins.len(value)
+
+
+_NUMBERS: dict[str, Any] = {
+    "int": _Int,
+    "float": _Float,
+    "min": _extreme(builtins.min, smallest),
+    "max": _extreme(builtins.max, largest),
+    "len": _len,
+}

@@ -1,0 +1,131 @@
+"""Shadow -> Trace: one call recorded, and what its forward did that no graph does again."""
+
+from __future__ import annotations
+
+import traceback
+
+import torch
+from torch import nn
+
+from rlawrap.capture.arguments import Arguments, Inputs, image_of
+from rlawrap.capture.effects import Attributes, random_generators_kept, random_states
+from rlawrap.capture.leaves import Leaves
+from rlawrap.capture.method_calls import methods_recorded
+from rlawrap.capture.modes import modes_asked
+from rlawrap.capture.outputs import output_of
+from rlawrap.capture.patches import patched
+from rlawrap.capture.recorder import DRAWS, Recorder
+from rlawrap.capture.shadow import Shadow
+from rlawrap.capture.trace import CannotFollow, Trace
+
+
+class ForwardFailed(Exception):
+    """The network itself raised an error; `path` is the innermost module that ran."""
+
+    def __init__(self, recorder: Recorder, error: Exception) -> None:
+        super().__init__(str(error))
+        self.path, self.error = recorder.path, error
+        self.training = recorder.shadow.root.training
+        #: The convolution that ran first.
+        self.first_convolution = recorder.first_convolution
+
+
+def record(
+    shadow: Shadow, arguments: Arguments, *, training: bool, leaves: Leaves, numbers: bool = True
+) -> Trace:
+    """Record a call of `shadow` in one mode; the shadow is left as it was.
+
+    Without `numbers` the network's code computes with sizes as plain numbers.
+    Raises `CannotFollow` for what no graph does, `ForwardFailed` for the network's own errors.
+    """
+    root = shadow.root
+    root.train(training)
+    recorder = Recorder(shadow, leaves)
+    attributes = Attributes(root)
+    inputs = Inputs(recorder.graph, recorder.made, recorder.tensors.know)
+    recorder.terms.inputs = inputs.write(arguments)
+    try:
+        with (
+            random_generators_kept(),
+            torch.enable_grad(),
+            patched(recorder, root, numbers=numbers),
+            modes_asked(lambda: not recorder.paused) as asked,
+            methods_recorded(root, recorder.last_node, recorder.nodes_of) as methods,
+        ):
+            _run(recorder, root, arguments)
+    finally:
+        plain, others = attributes.undo(whole=recorder.whole_paths())
+    if others:
+        path, name = others[0]
+        raise CannotFollow(
+            path,
+            f"gives its buffer, parameter or module {name!r} another value, which a traced graph "
+            "does not do (write into it: copy_, add_, +=)",
+        )
+    unset = tuple(
+        f"{described(path, root)} sets its attribute {name!r}, which the rewritten network leaves "
+        "as it was when it was rewritten"
+        for path, name in plain
+    )
+    return Trace(
+        shadow,
+        recorder.graph,
+        recorder.stacks,
+        recorder.calls,
+        recorder.leaf_frames,
+        training,
+        recorder.places,
+        modes={p: asked[id(m)] for p, m in root.named_modules() if p and id(m) in asked},
+        constants=recorder.tensors.constants,
+        unset=unset,
+        methods=methods,
+        user_leaves=leaves.asked_for,
+        guards=recorder.terms.guards,
+        images=inputs.images,
+        inputs=len(recorder.terms.inputs),
+        image=recorder.tensors.node(image_of((arguments.args, arguments.kwargs))),
+    )
+
+
+def _run(recorder: Recorder, root: nn.Module, arguments: Arguments) -> None:
+    states = random_states()
+    recorder.begin()
+    try:
+        with recorder:
+            out = type(root).forward(root, *arguments.args, **arguments.kwargs)
+        if random_states() != states:
+            raise CannotFollow("", DRAWS)
+        result = output_of(out, recorder.arg, recorder.function, recorder.lost)
+    except CannotFollow:
+        raise
+    except Exception as error:
+        inner = _cannot_follow(error)
+        if inner is not None:
+            raise inner from error
+        raise ForwardFailed(recorder, error) from error
+    recorder.graph.output(result)
+
+
+def _cannot_follow(error: BaseException | None) -> CannotFollow | None:
+    """The reason behind an error: forward may have caught one and raised another."""
+    while error is not None:
+        if isinstance(error, CannotFollow):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def described(path: str, root: nn.Module) -> str:
+    """A module in words."""
+    owner = type(root.get_submodule(path)).__name__
+    return f"module {path!r} ({owner})" if path else f"the forward of {owner}"
+
+
+def place_of(error: BaseException) -> str:
+    """The line of the network's own code that an error comes from, in words."""
+    frames = traceback.extract_tb(error.__traceback__)
+    outside = [f for f in frames if "/torch/" not in f.filename and "rlawrap" not in f.filename]
+    if not outside:
+        return ""
+    line = f" (`{outside[-1].line}`)" if outside[-1].line else ""
+    return f" at {outside[-1].filename}:{outside[-1].lineno}{line}"

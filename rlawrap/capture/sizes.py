@@ -1,0 +1,169 @@
+"""Numbers that know how they follow from the sizes of tensors.
+
+While a call is recorded, `x.shape` and `x.size(0)` hold such numbers. Arithmetic keeps what it
+does as a `Term`; a comparison answers with a plain bool and tells `Ask` of it, since the way that
+forward takes from there holds only as long as the answer does.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import fx
+
+
+@dataclass(frozen=True, eq=False)
+class Term:
+    """A number as a function of terms, nodes and plain numbers, and what it is in this call."""
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    value: Any = None
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What two terms of one meaning have in common."""
+        return (self.function, *(_key(a) for a in self.args))
+
+    def roots(self) -> list[fx.Node]:
+        """The nodes that the term reads."""
+        found: list[fx.Node] = []
+        for a in self.args:
+            if isinstance(a, fx.Node):
+                found.append(a)
+            elif isinstance(a, Term):
+                found += a.roots()
+        return found
+
+
+def _key(value: Any) -> Any:
+    return value.key if isinstance(value, Term) else (type(value), value)
+
+
+def size(value: Any, axis: int) -> Any:
+    """The size of a tensor along an axis, as the root of a term."""
+    return value.shape[axis]
+
+
+#: Called with the term of a condition and its answer.
+Ask = Callable[[Term, bool], None]
+
+
+class _Number:
+    """Of both kinds of numbers: what they are made of, and whom a comparison tells."""
+
+    term: Term
+    ask: Ask
+
+    def __copy__(self) -> Any:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        value = plain(self)
+        return type(value), (value,)
+
+
+class SizeInt(_Number, int):
+    """An integer that follows from sizes."""
+
+    __hash__ = int.__hash__
+
+
+class SizeFloat(_Number, float):
+    """A float that follows from sizes."""
+
+    __hash__ = float.__hash__
+
+
+def plain(value: Any) -> Any:
+    """The number without what it is made of; other values as they are."""
+    if isinstance(value, SizeInt):
+        return int.__add__(value, 0)
+    if isinstance(value, SizeFloat):
+        return float.__add__(value, 0.0)
+    return value
+
+
+def term_of(value: Any) -> Any:
+    return value.term if isinstance(value, _Number) else value
+
+
+def number(value: Any, term: Term, ask: Ask) -> Any:
+    """A plain number with the term that it is the value of; a bool is told of and stays plain."""
+    if isinstance(value, bool):
+        ask(term, value)
+        return value
+    if isinstance(value, (tuple, list)):
+        items = [number(v, Term(operator.getitem, (term, i), v), ask) for i, v in enumerate(value)]
+        return type(value)(items)
+    if not isinstance(value, (int, float)):
+        return value
+    made: Any = SizeInt(value) if isinstance(value, int) else SizeFloat(value)
+    made.term, made.ask = term, ask
+    return made
+
+
+def computed(function: Callable[..., Any], *args: Any) -> Any:
+    """`function` of numbers, which keeps what it was made of if one of them does."""
+    asking = next((a.ask for a in args if isinstance(a, _Number)), None)
+    value = function(*map(plain, args))
+    if asking is None or value is NotImplemented:
+        return value
+    return number(value, Term(function, tuple(map(term_of, args)), value), asking)
+
+
+def as_int(value: Any) -> int:
+    """`int`, of one number, as a function that a graph can call."""
+    return int(value)
+
+
+def as_float(value: Any) -> float:
+    """`float`, of one number, as a function that a graph can call."""
+    return float(value)
+
+
+def smallest(*values: Any) -> Any:
+    """`min` of some numbers."""
+    return min(values)
+
+
+def largest(*values: Any) -> Any:
+    """`max` of some numbers."""
+    return max(values)
+
+
+def _method(function: Callable[..., Any], reflected: bool = False) -> Callable[..., Any]:
+    def method(self: Any, *others: Any) -> Any:
+        if not all(isinstance(o, (int, float, type(None))) for o in others):
+            return NotImplemented
+        return computed(function, *(*others, self) if reflected else (self, *others))
+
+    return method
+
+
+_BINARY = "add sub mul truediv floordiv mod pow lshift rshift and_ or_ xor"
+_COMPARE = "eq ne lt le gt ge"
+_UNARY = {"neg": operator.neg, "pos": operator.pos, "abs": operator.abs}
+_ROUNDING = {"round": round, "floor": math.floor, "ceil": math.ceil, "trunc": math.trunc}
+
+for _class in (SizeInt, SizeFloat):
+    for _name in _BINARY.split():
+        if _class is SizeFloat and _name in ("lshift", "rshift", "and_", "or_", "xor"):
+            continue
+        _function, _dunder = getattr(operator, _name), _name.rstrip("_")
+        setattr(_class, f"__{_dunder}__", _method(_function))
+        setattr(_class, f"__r{_dunder}__", _method(_function, reflected=True))
+    for _name in _COMPARE.split():
+        setattr(_class, f"__{_name}__", _method(getattr(operator, _name)))
+    for _name, _function in {**_UNARY, **_ROUNDING}.items():
+        setattr(_class, f"__{_name}__", _method(_function))
+    _class.__divmod__ = _method(divmod)
+    _class.__rdivmod__ = _method(divmod, reflected=True)
+    _class.__bool__ = _method(operator.truth)

@@ -1,0 +1,191 @@
+"""The tensors of a recorded call, and which nodes they come from."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, fx
+
+from rlawrap._torch import pytree
+from rlawrap.capture.shadow import Shadow
+
+#: One step into the value of a node: a function of the node and a key, such as `getitem`.
+Step = tuple[Callable[..., Any], Any]
+
+
+@dataclass
+class _Known:
+    """A tensor, the node it comes from, and the steps from that node's value to it."""
+
+    tensor: Tensor
+    node: fx.Node
+    steps: tuple[Step, ...] = ()
+    #: How often the memory had been written to when the node was made.
+    writes: int = 0
+
+
+@dataclass
+class _Memory:
+    """Memory that tensors may share: how often it was written to, and by whom last."""
+
+    base: Tensor
+    writes: int = 0
+    writer: fx.Node | None = None
+    last: Tensor | None = None
+
+
+def assign(tensor: Tensor, index: Any, value: Any) -> Tensor:
+    """`tensor[index] = value`, and the tensor: who reads it depends on what was written."""
+    tensor[index] = value
+    return tensor
+
+
+def written(tensor: Tensor, other: Any) -> Tensor:
+    """A tensor as it is after another one, which shares its memory, was written to."""
+    return tensor
+
+
+class Tensors:
+    """Which node every tensor comes from; parameters, buffers and attributes are nodes, too."""
+
+    def __init__(
+        self,
+        shadow: Shadow,
+        graph: fx.Graph,
+        made: Callable[[fx.Node], fx.Node],
+        lost: Callable[[str], Exception],
+    ) -> None:
+        self.shadow, self.graph, self.made, self.lost = shadow, graph, made, lost
+        #: Tensors that lie in no attribute: the values that the network had for them.
+        self.constants: dict[str, Tensor] = {}
+        self._known: dict[int, _Known] = {}
+        self._memory: dict[int, _Memory] = {}
+        self._names = _names_of(shadow)
+
+    def is_constant(self, tensor: Tensor) -> bool:
+        """Whether a tensor is the network's own, and no value of the call."""
+        return id(tensor) in self._names or id(tensor) not in self._known
+
+    def node(self, tensor: Tensor) -> fx.Node:
+        """The node of a tensor. Raises what `lost` makes for one that nothing recorded made."""
+        known = self._known.get(id(tensor))
+        if known is None:
+            known = self._known[id(tensor)] = _Known(tensor, self._constant(tensor))
+        for function, key in known.steps:
+            known.node = self.made(self.graph.call_function(function, (known.node, key)))
+        known.steps = ()
+        memory = self._memory.get(id(_base(tensor)))
+        if memory is not None and memory.writes > known.writes and memory.last is not None:
+            if memory.writer is not known.node and _overlap(tensor, memory.last):
+                args = (known.node, memory.writer)
+                known.node = self.made(self.graph.call_function(written, args))
+            known.writes = memory.writes
+        return known.node
+
+    def _constant(self, tensor: Tensor) -> fx.Node:
+        name = self._names.get(id(tensor))
+        if name is not None:
+            return self.made(self.graph.get_attr(name))
+        value = self.shadow.originals.get(id(tensor))
+        if value is None and tensor.device.type == "meta":
+            raise self.lost("uses a tensor that was made by what no graph sees")
+        name = f"_tensor_constant{len(self.constants)}"
+        self.constants[name] = tensor.detach() if value is None else value
+        return self.made(self.graph.get_attr(name))
+
+    def versions(self, values: Any) -> dict[int, tuple[Tensor, int]]:
+        """How often each tensor among some values was written to."""
+        tensors = (v for v in pytree.tree_leaves(values) if isinstance(v, Tensor))
+        return {id(t): (t, -1 if t.is_inference() else t._version) for t in tensors}
+
+    def bind(self, node: fx.Node, out: Any, before: dict[int, tuple[Tensor, int]]) -> Any:
+        """Let the tensors in a node's value come from it; what `out` becomes for forward.
+
+        A tensor that was written to comes from the node from now on. One that is handed back as it
+        was gets another name, since the next call may hand back a copy.
+        """
+        changed = {key: t for key, (t, version) in before.items() if t._version != version}
+        for tensor in changed.values():
+            self._write(tensor, node, isinstance(out, Tensor) and out is tensor)
+        if isinstance(out, Tensor):
+            if id(out) in changed:
+                return out
+            out = out.view_as(out) if id(out) in before or id(out) in self._known else out
+            self.know(out, node, ())
+            return out
+        return self._bind_all(out, node, (), set(before))
+
+    def _bind_all(self, value: Any, node: fx.Node, steps: tuple[Step, ...], given: set[int]) -> Any:
+        if isinstance(value, Tensor):
+            value = value.view_as(value) if id(value) in given else value
+            self.know(value, node, steps)
+            return value
+        if isinstance(value, (tuple, list)):
+            items = [
+                self._bind_all(v, node, (*steps, (operator.getitem, i)), given)
+                for i, v in enumerate(value)
+            ]
+            if all(a is b for a, b in zip(items, value, strict=True)):
+                return value
+            named = isinstance(value, tuple) and hasattr(value, "_fields")
+            return type(value)(*items) if named else type(value)(items)
+        if isinstance(value, dict):
+            for key, item in value.items():
+                value[key] = self._bind_all(item, node, (*steps, (operator.getitem, key)), given)
+        elif hasattr(value, "__dict__") and not isinstance(value, type):
+            for key, item in vars(value).items():
+                if isinstance(item, (Tensor, tuple, list, dict)):
+                    vars(value)[key] = self._bind_all(item, node, (*steps, (getattr, key)), given)
+        return value
+
+    def know(self, tensor: Tensor, node: fx.Node, steps: tuple[Step, ...] = ()) -> None:
+        """Note that a tensor is the value of a node, or what some steps into it find."""
+        memory = self._memory.get(id(_base(tensor)))
+        writes = 0 if memory is None else memory.writes
+        self._known[id(tensor)] = _Known(tensor, node, steps, writes)
+
+    def _write(self, tensor: Tensor, node: fx.Node, returned: bool) -> None:
+        """Note that a node wrote to a tensor; who reads it later reads the node."""
+        base = _base(tensor)
+        memory = self._memory.setdefault(id(base), _Memory(base))
+        memory.writes += 1
+        memory.writer, memory.last = node, tensor
+        if returned:
+            self._known[id(tensor)] = _Known(tensor, node, (), memory.writes)
+
+
+def _names_of(shadow: Shadow) -> dict[int, str]:
+    """The path of every tensor that is an attribute of a module, by its id."""
+    root = shadow.root
+    names: dict[int, str] = {}
+    for path, module in root.named_modules():
+        tables = (vars(module), module._parameters, module._buffers)
+        for name, value in (item for table in tables for item in table.items()):
+            if isinstance(value, Tensor):
+                names.setdefault(id(value), f"{path}.{name}" if path else name)
+    return names
+
+
+def _base(tensor: Tensor) -> Tensor:
+    return tensor if tensor._base is None else tensor._base
+
+
+def _overlap(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors on the same memory may have an element in common."""
+    if a.dim() != b.dim() or a.stride() != b.stride():
+        return True
+    offset = b.storage_offset() - a.storage_offset()
+    axes = sorted(range(a.dim()), key=lambda i: -a.stride(i))
+    first = a if offset >= 0 else b
+    offset = abs(offset)
+    for axis in axes:
+        stride = first.stride(axis)
+        if stride == 0:
+            continue
+        if offset // stride >= first.shape[axis]:
+            return False
+        offset %= stride
+    return True
