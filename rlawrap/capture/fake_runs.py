@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from rlawrap._torch import ASSERT, has_forward_hooks
+from rlawrap._torch import ASSERT
 from rlawrap.capture.meta import empty_like
+from rlawrap.capture.results import key_of_function, key_of_module
 from rlawrap.capture.trace import Trace
 from rlawrap.capture.values import item_of, list_of, values_of
 from rlawrap.capture.whole import run_whole
@@ -48,7 +49,10 @@ def run_node(
         value, _ = values_of(node.args[0], trace.constants, numbers, RuntimeError)  # type: ignore[arg-type]
         result = node.target(value)  # type: ignore[operator]
     elif node.op == "call_module":
-        result = run_whole(modules[str(node.target)], args, kwargs, trace.shadow.device)
+        module, device = modules[str(node.target)], trace.shadow.device
+        result = trace.shadow.results.call_module(
+            module, lambda: run_whole(module, args, kwargs, device), args, kwargs
+        )
     elif node.op == "call_method":
         result = getattr(args[0], str(node.target))(*args[1:], **kwargs)
     else:
@@ -92,38 +96,7 @@ def keeps_shapes(trace: Trace) -> bool:
 
 
 def _key(node: fx.Node, modules: Mapping[str, nn.Module], args: Any, kwargs: Any) -> Any:
-    """What the shape of a result depends on, or None: a deep network repeats its operations."""
+    """What the shape of a node's result depends on, or None."""
     if node.op == "call_module":
-        module = modules[str(node.target)]
-        plain = type(module).__module__.startswith("torch.nn.modules.")
-        hooked = has_forward_hooks(module)
-        if not plain or hooked or next(module.children(), None) is not None:
-            return None
-        weight = getattr(module, "weight", None)
-        dtype = weight.dtype if isinstance(weight, torch.Tensor) else None
-        called: Any = (type(module), module.extra_repr(), module.training, dtype)
-    elif node.op == "call_method" or getattr(node.target, "__module__", "") in _PURE_MODULES:
-        called = node.target
-    else:
-        return None
-    try:
-        key = (called, _signature(args), _signature(kwargs))
-        hash(key)
-    except TypeError:
-        return None
-    return key
-
-
-_PURE_MODULES = (None, "_operator", "torch", "torch.nn.functional", "torch._C._nn")
-
-
-def _signature(value: Any) -> Any:
-    if isinstance(value, torch.Tensor):
-        return (value.shape, value.stride(), value.dtype, value.device)
-    if isinstance(value, (tuple, list)):
-        return tuple(_signature(item) for item in value)
-    if isinstance(value, dict):
-        return tuple((name, _signature(item)) for name, item in value.items())
-    if isinstance(value, slice):
-        return ("slice", value.start, value.stop, value.step)
-    return (type(value), value)
+        return key_of_module(modules[str(node.target)], args, kwargs)
+    return key_of_function(node.target, args, kwargs)

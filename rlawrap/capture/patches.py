@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import builtins
 import functools
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -23,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from rlawrap._torch import OpPacket, checkpoint_function
-from rlawrap.capture.leaves import library_functions
+from rlawrap.capture.code import Code
 from rlawrap.capture.sizes import (
     SizeFloat,
     SizeInt,
@@ -41,6 +40,7 @@ class Recording(Protocol):
     """Whom the patches tell; not of what runs while it is paused."""
 
     paused: int
+    code: tuple[Code, ...]
 
     def call_module(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
         """What a call of a module gives."""
@@ -50,7 +50,7 @@ class Recording(Protocol):
 
 
 @contextmanager
-def patched(recording: Recording, root: nn.Module, *, numbers: bool) -> Iterator[None]:
+def patched(recording: Recording, *, numbers: bool) -> Iterator[None]:
     """Let calls pass by `recording`; with `numbers`, also the arithmetic of the network's code."""
     thread = threading.get_ident()
 
@@ -60,7 +60,7 @@ def patched(recording: Recording, root: nn.Module, *, numbers: bool) -> Iterator
     with _LOCK, ExitStack() as stack:
         stack.enter_context(_module_calls(recording, here))
         stack.enter_context(_whole_calls(recording, here))
-        for space, names in _replacements(recording, root, here, numbers):
+        for space, names in _replacements(recording, here, numbers):
             stack.enter_context(_named(space, names))
         yield
 
@@ -136,22 +136,17 @@ def _apply_of(cls: Any) -> Callable[..., Any]:
 
 
 def _replacements(
-    recording: Recording, root: nn.Module, here: Callable[[], bool], numbers: bool
+    recording: Recording, here: Callable[[], bool], numbers: bool
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """For each Python module that the network's code lies in, what its names become."""
-    whole = {id(f) for f in library_functions()}
-    for module in _code_of(root):
-        space = vars(module)
-        names: dict[str, Any] = {}
+    for code in recording.code:
+        names: dict[str, Any] = {name: value.__wrapped__ for name, value in code.cached.items()}
         if numbers:
-            names = {n: v for n, v in _NUMBERS.items() if n not in space}
-        for name, value in list(space.items()):
-            if isinstance(value, functools._lru_cache_wrapper):
-                names[name] = value.__wrapped__
-            elif id(value) in whole or isinstance(value, torch.jit.ScriptFunction):
-                names[name] = _written_down(recording, value, here)
+            names.update({n: v for n, v in _NUMBERS.items() if n not in code.space})
+        for name, function in code.whole.items():
+            names[name] = _written_down(recording, function, here)
         if names:
-            yield space, names
+            yield code.space, names
 
 
 def _written_down(
@@ -163,22 +158,6 @@ def _written_down(
         return recording.call_whole(function, args, kwargs)
 
     return functools.update_wrapper(call, function, updated=())
-
-
-_NOT_THEIRS = frozenset(("torch", "builtins", "numpy", "functools", "collections"))
-
-
-def _code_of(root: nn.Module) -> list[Any]:
-    """The loaded Python modules of the packages that the classes of a network come from."""
-    names = {cls.__module__ for module in root.modules() for cls in type(module).__mro__}
-    packages = {name.partition(".")[0] for name in names} - _NOT_THEIRS
-    return [
-        module
-        for name, module in list(sys.modules.items())
-        if name.partition(".")[0] in packages
-        and not name.startswith("rlawrap.capture")
-        and hasattr(module, "__dict__")
-    ]
 
 
 class _Builtin(type):

@@ -22,6 +22,7 @@ from rlawrap.capture.leaves import Leaves
 from rlawrap.capture.meta import OnMeta, attribute_name
 from rlawrap.capture.opcodes import as_operator, asserted, frame_of_network
 from rlawrap.capture.questions import UNKNOWN, VALUES, refused_attribute
+from rlawrap.capture.results import key_of_function
 from rlawrap.capture.shadow import Shadow
 from rlawrap.capture.sizes import SizeFloat, SizeInt, Term, number, plain, size, term_of
 from rlawrap.capture.tensors import Tensors, assign
@@ -46,7 +47,7 @@ class Recorder(OnMeta):
 
     def __init__(self, shadow: Shadow, leaves: Leaves) -> None:
         super().__init__(shadow.device)
-        self.shadow, self.leaves = shadow, leaves
+        self.shadow, self.leaves, self.code = shadow, leaves, shadow.code
         self.graph = fx.Graph()
         self.terms = Terms(self.graph, self.made)
         self.tensors = Tensors(shadow, self.graph, self.made, self.lost)
@@ -121,7 +122,7 @@ class Recorder(OnMeta):
     def _function(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
         given = (self.arg(args), self.arg(kwargs))
         before = self.tensors.versions((args, kwargs))
-        out = self.on_meta(func, _plain(args), _plain(kwargs))
+        out = self._call(func, _plain(args), _plain(kwargs))
         if not _holds_tensor(out):
             if out is None and name not in _SILENT:
                 raise self.lost(f"calls {name}(), which changes more than what it computes")
@@ -138,6 +139,10 @@ class Recorder(OnMeta):
         if found is not None:
             return self._finish(self.graph.call_function(*found), out, before)
         return self._finish(self.graph.call_method(name, *given), out, before)
+
+    def _call(self, func: Any, args: Any, kwargs: Any) -> Any:
+        key = key_of_function(func, args, kwargs)
+        return self.shadow.results.call(key, lambda: self.on_meta(func, args, kwargs), args, kwargs)
 
     def _finish(self, node: fx.Node, out: Any, before: dict[int, Any]) -> Any:
         return self.tensors.bind(self.made(node), out, before)
@@ -273,7 +278,10 @@ class Recorder(OnMeta):
     def _whole(self, called: Any, args: Any, kwargs: Any) -> Any:
         self.paused += 1
         try:
-            return run_whole(called, _plain(args), _plain(kwargs), self.device)
+            args, kwargs = _plain(args), _plain(kwargs)
+            return self.shadow.results.call_module(
+                called, lambda: run_whole(called, args, kwargs, self.device), args, kwargs
+            )
         finally:
             self.paused -= 1
 

@@ -48,7 +48,7 @@ def record(
         with (
             random_generators_kept(),
             torch.enable_grad(),
-            patched(recorder, root, numbers=numbers),
+            patched(recorder, numbers=numbers),
             modes_asked(lambda: not recorder.paused) as asked,
             methods_recorded(root, recorder.last_node, recorder.nodes_of) as methods,
         ):

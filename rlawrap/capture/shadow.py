@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from rlawrap._torch import hook_tables
+from rlawrap.capture.code import Code, code_of
 from rlawrap.capture.meta import OnMeta, empty_like
+from rlawrap.capture.results import Results
 from rlawrap.errors import PlanError
 
 
@@ -30,6 +32,10 @@ class Shadow:
     dtype: torch.dtype
     #: By id of a tensor of the shadow that is no parameter or buffer: the network's own tensor.
     originals: Mapping[int, Tensor]
+    #: The Python modules that the network's code lies in.
+    code: tuple[Code, ...]
+    #: What calls returned, for all recordings of the network.
+    results: Results = field(default_factory=Results)
 
     def on_meta(self) -> OnMeta:
         """The mode in which the shadow runs."""
@@ -78,7 +84,7 @@ def make_shadow(model: nn.Module) -> Shadow:
     except Exception as error:
         raise PlanError(f"the model cannot be copied: {type(error).__name__}: {error}") from error
     device, dtype = device_and_dtype(model)
-    return Shadow(root, device, dtype, originals)
+    return Shadow(root, device, dtype, originals, code_of(model))
 
 
 def _twin(tensor: Tensor) -> Tensor:
