@@ -77,7 +77,8 @@ def other_sizes(shape: Shape) -> Iterator[Shape]:
     for steps in (range(1, 9), range(8, 80, 8), range(3, 30, 3)):
         grown = [n + step * k for n, k in zip(spatial, steps, strict=False)]
         yield (batch, shape[1], *grown)
-    yield (batch, shape[1], *(2 * n for n in spatial))
+    for change in (spatial, [1] * len(spatial), [-1] * len(spatial)):
+        yield (batch, shape[1], *(n + more for n, more in zip(spatial, change, strict=True)))
 
 
 def confirm(trace: Trace, shape: Shape, again: Callable[[Shape], Trace]) -> tuple[bool, bool]:

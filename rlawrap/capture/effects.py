@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import sys
+import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -67,13 +68,14 @@ class Modes:
     def counting(self) -> Iterator[None]:
         """Count the autocast regions that are entered: one may leave the global state as it was."""
         enter, leave = torch.autocast.__enter__, torch.autocast.__exit__
+        thread = threading.get_ident()
 
         def entered(region: Any) -> Any:
-            self._autocasts += 1
+            self._autocasts += threading.get_ident() == thread
             return enter(region)
 
         def left(region: Any, *error: Any) -> Any:
-            self._autocasts -= 1
+            self._autocasts -= threading.get_ident() == thread
             return leave(region, *error)
 
         with (

@@ -33,8 +33,8 @@ from rlawrap.capture.whole import run_whole
 
 _CALL = nn.Module.__call__
 DRAWS = (
-    "draws random numbers of Python or NumPy (random.random, numpy.random), and tracing would "
-    "freeze them; draw them with torch.rand(x.size(0)), torch.rand_like(x) or the like, or"
+    "draws random numbers of Python or NumPy, which a graph would freeze (those of torch, such as "
+    "torch.rand(x.size(0)), are drawn anew)"
 )
 _NO_GRAPH = ", which a traced graph does not do again"
 #: Functions of torch that return nothing and are no part of what forward computes.
@@ -109,6 +109,8 @@ class Recorder(OnMeta):
         if asked is not None:
             return self._attribute(func, asked, args[0])
         name = getattr(func, "__name__", "")
+        if name in ("dim", "ndimension"):
+            return self._rank(args[0])
         if name in ("size", "numel", "nelement", "stride") and isinstance(args[0], Tensor):
             return self._size(name, func, args, kwargs)
         if name in VALUES:
@@ -141,8 +143,15 @@ class Recorder(OnMeta):
         return self._finish(self.graph.call_method(name, *given), out, before)
 
     def _call(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """What a function of torch returns; what it calls in its turn is not written down."""
         key = key_of_function(func, args, kwargs)
-        return self.shadow.results.call(key, lambda: self.on_meta(func, args, kwargs), args, kwargs)
+        self.paused += 1
+        try:
+            return self.shadow.results.call(
+                key, lambda: self.on_meta(func, args, kwargs), args, kwargs
+            )
+        finally:
+            self.paused -= 1
 
     def _finish(self, node: fx.Node, out: Any, before: dict[int, Any]) -> Any:
         return self.tensors.bind(self.made(node), out, before)
@@ -150,7 +159,7 @@ class Recorder(OnMeta):
     def _assign(self, tensor: Tensor, index: Any, value: Any) -> None:
         given = self.arg((tensor, index, value))
         before = self.tensors.versions((tensor,))
-        self.on_meta(Tensor.__setitem__, _plain((tensor, index, value)), {})
+        self._call(Tensor.__setitem__, _plain((tensor, index, value)), {})
         self._check_modes()
         self._finish(self.graph.call_function(assign, given), tensor, before)
 
@@ -164,6 +173,8 @@ class Recorder(OnMeta):
     def _attribute(self, func: Any, name: str, tensor: Tensor) -> Any:
         if name == "shape":
             return self._shape(tensor)
+        if name == "ndim":
+            return self._rank(tensor)
         if name == "device":
             made = torch.device(str(self.device))
             if not self.tensors.is_constant(tensor):
@@ -177,7 +188,7 @@ class Recorder(OnMeta):
         if refused_attribute(name, sys._getframe(2)):
             raise self.lost(f"asks for {name!r} of a tensor, which may change")
         before = self.tensors.versions((tensor,))
-        out = self.on_meta(func, (tensor,), {})
+        out = self._call(func, (tensor,), {})
         if not isinstance(out, Tensor) or name == "grad":
             return out
         node = self.graph.call_function(getattr, (self.tensors.node(tensor), name))
@@ -191,6 +202,12 @@ class Recorder(OnMeta):
         return torch.Size(
             number(n, Term(size, (node, i), n), self._ask) for i, n in enumerate(tensor.shape)
         )
+
+    def _rank(self, tensor: Tensor) -> int:
+        """The number of axes, a plain number that the graph checks."""
+        if not self.tensors.is_constant(tensor):
+            self.terms.hold_rank(self.tensors.node(tensor), tensor.dim())
+        return tensor.dim()
 
     def _size(self, name: str, func: Any, args: Any, kwargs: Any) -> Any:
         tensor = args[0]

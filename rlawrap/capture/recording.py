@@ -91,7 +91,7 @@ def _run(recorder: Recorder, root: nn.Module, arguments: Arguments) -> None:
     states = random_states()
     recorder.begin()
     try:
-        with recorder:
+        with recorder.modes.counting(), recorder:
             out = type(root).forward(root, *arguments.args, **arguments.kwargs)
         if random_states() != states:
             raise CannotFollow("", DRAWS)

@@ -13,6 +13,7 @@ from rlawrap._torch import last_node
 from rlawrap.capture.arguments import make_arguments, placeholder_values
 from rlawrap.capture.fake_runs import keeps_shapes, run_node
 from rlawrap.capture.probes import Shape, probes_of
+from rlawrap.capture.terms import ANOTHER_WAY
 from rlawrap.capture.trace import Trace
 from rlawrap.errors import PlanError
 
@@ -97,7 +98,13 @@ def measure(
     apart = keeps_images_apart(trace, env, shape[0])
     for other in probes_of(shape)[1:]:
         run, error = propagate(trace, values_at(trace, example, other))
-        if error is not None:
+        if error is not None and ANOTHER_WAY in error:
+            size = "x".join(map(str, other[2:]))
+            notes.append(
+                f"at {size} its forward goes another way, and the rewritten network refuses it: it "
+                "has the way of one size (example_input= chooses it)"
+            )
+        elif error is not None:
             notes.append(f"the network itself refuses {'x'.join(map(str, other[2:]))} ({error})")
         elif apart and not keeps_images_apart(trace, run, other[0]):
             _drop_folded(trace, env, run, other[0])

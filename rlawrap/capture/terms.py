@@ -7,16 +7,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from torch import fx
+from torch import Tensor, fx
 
 from rlawrap._torch import ASSERT
 from rlawrap.capture.sizes import Term, size
 
-_ANOTHER_WAY = (
+ANOTHER_WAY = (
     "this network was traced for inputs of another size or kind, with which its forward goes "
     "another way; give apply an input like this one as example_input="
 )
 _ASSERTED = "an assertion in the forward of the network"
+
+
+def has_rank(tensor: Tensor, rank: int) -> bool:
+    """Whether a tensor has so many axes."""
+    return tensor.dim() == rank
 
 
 @dataclass(frozen=True)
@@ -90,11 +95,27 @@ class Terms:
             return
         self._known.add(key)
         self.guards.append(guard)
-        message = _ASSERTED if guard.asserted else _ANOTHER_WAY
+        message = _ASSERTED if guard.asserted else ANOTHER_WAY
         if all(root in self.inputs for root in guard.term.roots()):
             self.at_front(lambda: self._check(guard, message, self._front))
         else:
             self._check(guard, message, self.nodes)
+
+    def hold_rank(self, source: fx.Node, rank: int) -> None:
+        """Let the graph check the number of axes of a tensor."""
+        key = ("rank", source)
+        if key in self._known:
+            return
+        self._known.add(key)
+
+        def check() -> None:
+            condition = self.made(self.graph.call_function(has_rank, (source, rank)))
+            self.made(self.graph.call_function(ASSERT, (condition, ANOTHER_WAY)))
+
+        if source in self.inputs:
+            self.at_front(check)
+        else:
+            check()
 
     def at_front(self, make: Callable[[], Any]) -> None:
         """Let `make` add nodes behind the inputs and what was added there before."""

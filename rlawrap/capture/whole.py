@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from rlawrap._torch import pytree, without_modes
+from rlawrap.capture.effects import random_generators_kept
 from rlawrap.capture.meta import OnMeta, empty_like
 from rlawrap.copying import deep_copy
 
@@ -17,17 +18,20 @@ def run_whole(module: Any, args: Any, kwargs: Any, device: torch.device) -> Any:
 
     Raises what the module itself raises where it does not take these tensors.
     """
-    try:
+    if type(module).__module__.startswith("torch.nn.modules."):
         with without_modes():
             return module(*args, **kwargs)
-    except Exception:
-        if type(module).__module__.startswith("torch.nn.modules."):
-            raise
-    try:
-        with without_modes(), OnMeta(device):
+    with random_generators_kept(), without_modes():
+        try:
             return module(*args, **kwargs)
-    except Exception:
-        return _run_real(module, args, kwargs)
+        except Exception:
+            pass
+    with random_generators_kept():
+        try:
+            with without_modes(), OnMeta(device):
+                return module(*args, **kwargs)
+        except Exception:
+            return _run_real(module, args, kwargs)
 
 
 def _run_real(module: Any, args: Any, kwargs: Any) -> Any:

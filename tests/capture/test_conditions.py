@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -67,11 +69,17 @@ class Odd(Block):
         return F.relu(x + self.body(x))
 
 
-def test_a_branch_on_the_size_needs_an_example() -> None:
+def test_a_branch_on_the_size_has_one_way() -> None:
     net = net_of(Odd).eval()
-    with pytest.raises(rlawrap.TraceError, match=r"x\.shape\[-1\] % 2.*example_input= settles"):
-        rlawrap.apply(net, k=4)
-    x = torch.randn(2, 3, 30, 30)
+    net[0].stride = (1, 1)
+    model = rlawrap.apply(net, k=4)
+    assert any("at 261x263 its forward goes another way" in note for note in model.plan.notes)
+    for size in (32, 60):
+        x = torch.randn(3, 3, size, size)
+        torch.testing.assert_close(model(x), net(x))
+    with pytest.raises(AssertionError, match="another size"):
+        model(torch.randn(2, 3, 30, 31))
+    x = torch.randn(2, 3, 30, 31)
     model = rlawrap.apply(net, k=4, example_input=x)
     torch.testing.assert_close(model(x), net(x))
     with pytest.raises(AssertionError, match="another size"):
@@ -82,13 +90,6 @@ class Values(Block):
     def forward(self, x: Tensor) -> Tensor:
         if x.sum() > 0:
             x = x * 2
-        return F.relu(x + self.body(x))
-
-
-class Device(Block):
-    def forward(self, x: Tensor) -> Tensor:
-        if x.is_cuda:
-            x = x.contiguous()
         return F.relu(x + self.body(x))
 
 
@@ -106,22 +107,48 @@ class Chance(Block):
         return F.relu(x + self.body(x))
 
 
-@pytest.mark.parametrize(
-    ("block", "reason"),
-    [
-        (Values, "depends on the values of a tensor"),
-        (Device, "'is_cuda' of a tensor, which may change"),
-        (Gradient, "'requires_grad' of a tensor, which may change"),
-        (Chance, "draws random numbers"),
-    ],
-)
-def test_refused_and_kept_whole(block: type[nn.Module], reason: str) -> None:
-    net = net_of(block).eval()
+KEPT_WHOLE = [
+    (Values, "asks for a tensor's value"),
+    (Gradient, "asks for 'requires_grad' of a tensor, which may change"),
+    (Chance, "draws random numbers and goes on with their values"),
+]
+
+
+@pytest.mark.parametrize(("block", "reason"), KEPT_WHOLE)
+@pytest.mark.parametrize("training", [False, True])
+def test_kept_whole(block: type[nn.Module], reason: str, training: bool) -> None:
+    net = net_of(block).train(training)
     state = torch.get_rng_state()
-    with pytest.raises(rlawrap.TraceError, match=reason) as caught:
-        rlawrap.apply(net, k=4)
-    assert "leaf_modules=['1']" in str(caught.value)
-    model = rlawrap.apply(net, k=4, leaf_modules=[block], blocks=block)
+    model = rlawrap.apply(net, k=4)
     assert torch.equal(torch.get_rng_state(), state)
+    assert [b.path for b in model.plan.blocks] == ["1", "2"]
+    for path in ("1", "2"):
+        assert any(note.startswith(f"kept whole: {path}, it {reason}") for note in model.plan.notes)
+    asked = rlawrap.apply(net, k=4, leaf_modules=[block])
+    assert not any("kept whole" in note for note in asked.plan.notes)
+    for i in range(4):
+        x = torch.randn(2, 3, 16, 16) + i - 2
+        torch.manual_seed(i)
+        expected = copy.deepcopy(net)(x)
+        torch.manual_seed(i)
+        torch.testing.assert_close(model(x), expected)
+
+
+class AllInOne(nn.Module):
+    """Asks for a value where no module could be kept whole."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = net_of(Rank)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x * 2 if x.mean() > 0 else x)
+
+
+def test_the_forward_of_the_root_is_refused_by_line() -> None:
+    net = AllInOne().eval()
+    with pytest.raises(rlawrap.TraceError, match=r"the forward of AllInOne.*x\.mean\(\) > 0"):
+        rlawrap.apply(net, k=4)
+    net.net = rlawrap.apply(net.net, k=4)
     x = torch.randn(2, 3, 16, 16)
-    torch.testing.assert_close(model(x), net(x))
+    torch.testing.assert_close(net(x), rlawrap.unwrap(net.net)(x * 2 if x.mean() > 0 else x))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -34,11 +33,12 @@ class Reduced(Clipped):
         super().__init__(8, 8, 2)
 
 
-def test_the_call_that_a_trace_error_advises_works() -> None:
+def test_blocks_that_cannot_be_followed_are_kept_whole() -> None:
     net = Small(Clipped(), Clipped(8, 8, 2), Clipped()).eval()
-    with pytest.raises(rlawrap.TraceError, match=r"leaf_modules=\[Clipped\]"):
-        rlawrap.inspect(net)
+    found = rlawrap.inspect(net)
+    assert sum("kept whole: body." in note for note in found.notes) == 3
     plan = rlawrap.inspect(net, leaf_modules=[Clipped])
+    assert plan.blocks == found.blocks
     assert [b.path for b in plan.blocks] == ["body.0", "body.1", "body.2"]
     assert [b.entries for b in plan.blocks] == [(), (), ()]
     assert {b.note for b in plan.blocks} == {

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rlawrap.capture.probes import fake_inputs, probes_of
-from rlawrap.capture.shapes import propagate
+from rlawrap.capture.probes import probes_of
+from rlawrap.capture.shapes import propagate, values_at
 from rlawrap.flow.dataflow import Flow
 from rlawrap.flow.references import References
 from rlawrap.flow.traced import trace_model
@@ -123,7 +123,7 @@ def test_results_that_are_shared_have_the_shapes_of_those_that_are_not() -> None
     other = [nn.Conv2d(4, 4, 3, 2, 1), nn.Conv2d(4, 4, 3, 1, 0), nn.MaxPool2d(2), nn.MaxPool2d(3)]
     net = nn.Sequential(nn.Conv2d(3, 4, 1), *body, *other)
     trace = trace_model(net, example_input=torch.zeros(2, 3, 40, 40)).trace
-    values = fake_inputs(trace, torch.zeros(2, 3, 37, 40), (2, 3, 37, 40))
+    values = values_at(trace, torch.zeros(2, 3, 37, 40), (2, 3, 37, 40))
     shared, error = propagate(trace, values)
     assert error is None
     x = torch.zeros(2, 3, 37, 40)
