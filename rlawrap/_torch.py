@@ -26,8 +26,8 @@ from torch.utils.data import DataLoader
 from torch.utils.hooks import BackwardHook as BackwardHook
 
 # `FakeTensorMode`: finds a shape where meta tensors have no kernel for it, as `torch.export` does;
-# nothing public does so. Since 2.0. `pytree`: nested tuples, lists and dicts taken apart; `torch.utils.pytree` is public
-# since 2.8 only.
+# nothing public does so. Since 2.0. `pytree`: nested tuples, lists and dicts taken apart;
+# `torch.utils.pytree` is public since 2.8 only.
 
 pytree = _pytree_module
 

@@ -96,7 +96,8 @@ def _describe_input(value: Any) -> Any:
     if isinstance(value, Tensor):
         return {"shape": list(value.shape), "dtype": str(value.dtype).removeprefix("torch.")}
     if isinstance(value, (tuple, list)):
-        return {"items": [_describe_input(item) for item in value]}
+        kind = "list" if isinstance(value, list) else "items"
+        return {kind: [_describe_input(item) for item in value]}
     if isinstance(value, dict):
         return {"named": {name: _describe_input(item) for name, item in value.items()}}
     return {"value": value} if isinstance(value, (bool, int, float, str)) else None
@@ -110,6 +111,8 @@ def _make_input(description: Any) -> Any:
         return torch.zeros(description["shape"], dtype=getattr(torch, description["dtype"]))
     if "items" in description:
         return tuple(_make_input(item) for item in description["items"])
+    if "list" in description:
+        return [_make_input(item) for item in description["list"]]
     if "named" in description:
         return {name: _make_input(item) for name, item in description["named"].items()}
     return description["value"]

@@ -19,6 +19,13 @@ Shape = tuple[int, ...]
 _KINDS = pyinspect.Parameter
 
 
+def _star(parameter: pyinspect.Parameter) -> str:
+    """What stands before a parameter's name in a `def`."""
+    if parameter.kind is _KINDS.VAR_POSITIONAL:
+        return "*"
+    return "**" if parameter.kind is _KINDS.VAR_KEYWORD else ""
+
+
 @dataclass(frozen=True)
 class Arguments:
     """One call: how it is made, and what each parameter of forward gets that was given one."""
@@ -77,9 +84,8 @@ def _bound(
     parameters: tuple[pyinspect.Parameter, ...], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> dict[str, Any]:
     names = [p.name for p in parameters]
-    positional = [
-        p for p in parameters if p.kind in (_KINDS.POSITIONAL_ONLY, _KINDS.POSITIONAL_OR_KEYWORD)
-    ]
+    ordered = (_KINDS.POSITIONAL_ONLY, _KINDS.POSITIONAL_OR_KEYWORD)
+    positional = [p for p in parameters if p.kind in ordered]
     starred = any(p.kind is _KINDS.VAR_POSITIONAL for p in parameters)
     if len(args) > len(positional) and not starred:
         raise PlanError(f"example_input= has {len(args)} values, the network takes {names}.")
@@ -136,9 +142,8 @@ def image_of(example: Any) -> Tensor:
 
 def placeholder_values(arguments: Arguments) -> dict[str, Any]:
     """By the target of a placeholder, what this call gives it."""
-    stars = {_KINDS.VAR_POSITIONAL: "*", _KINDS.VAR_KEYWORD: "**"}
     return {
-        stars.get(p.kind, "") + p.name: arguments.given[p.name]
+        _star(p) + p.name: arguments.given[p.name]
         for p in arguments.parameters
         if p.name in arguments.given
     }
@@ -176,10 +181,8 @@ class Inputs:
         before = len(self.graph.nodes)
         holders: list[tuple[pyinspect.Parameter, fx.Node]] = []
         for p in arguments.parameters:
-            star = {_KINDS.VAR_POSITIONAL: "*", _KINDS.VAR_KEYWORD: "**"}.get(p.kind, "")
-            default = p.default if star or p.default is not p.empty else _KINDS.empty
-            default = _KINDS.empty if star else default
-            node = self.graph.placeholder(star + p.name, default_value=default)
+            default = _KINDS.empty if _star(p) else p.default
+            node = self.graph.placeholder(_star(p) + p.name, default_value=default)
             holders.append((p, self.made(node)))
         for p, node in holders:
             if p.kind is _KINDS.VAR_POSITIONAL:

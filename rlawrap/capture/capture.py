@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,17 +61,21 @@ def capture(
     asked = as_leaves(leaf_modules)
     _check_paths(model, asked)
     shadow = make_shadow(model)
-    kept: dict[str, CannotFollow] = {}
+    unfollowed: dict[str, CannotFollow] = {}
+    kept: set[tuple[str, str]] = set()
     while True:
-        leaves = Leaves(asked, kept)
+        recording = _Recording(shadow, Leaves(asked, unfollowed), example_input, kept)
         try:
-            found = _at_some_size(shadow, leaves, example_input)
-            break
+            found = recording.captured(unfollowed)
         except CannotFollow as reason:
-            if not reason.path or reason.path in kept:
-                raise _refusal(reason, shadow.root, kept) from reason
-            kept[reason.path] = reason
-    return _captured(found, leaves, example_input, kept)
+            if not reason.path or reason.path in unfollowed:
+                raise _refusal(reason, shadow.root) from reason
+            unfollowed[reason.path] = reason
+            continue
+        # What forward keeps from call to call may show only at the second size.
+        if recording.kept == kept:
+            return found
+        kept = recording.kept
 
 
 @dataclass(frozen=True)
@@ -84,94 +88,109 @@ class _Recorded:
     env: dict[fx.Node, Any]
 
 
-def _at_some_size(shadow: Shadow, leaves: Leaves, example: Any) -> _Recorded:
-    """Record at the size of the example, or at the first in common use that the network takes."""
-    if example is not None:
-        tries = [tuple(image_of(example).shape)]
-    else:
-        tries = candidate_inputs(shadow.root)
-    failure = ""
-    folded: _Recorded | None = None
-    first_read = tries[0][1], len(tries[0])
-    while tries:
-        shape = tries.pop(0)
+class _Recording:
+    """Records one network: at a size that it takes, again at others, in both modes."""
+
+    def __init__(
+        self, shadow: Shadow, leaves: Leaves, example: Any, kept: Collection[tuple[str, str]]
+    ) -> None:
+        self.shadow, self.leaves, self.example = shadow, leaves, example
+        #: Attributes (module path, name) that forward keeps something in from call to call.
+        self.kept = set(kept)
+
+    def at(self, shape: Shape, *, training: bool) -> Trace:
+        """The network recorded for images of a shape."""
         try:
-            evaluated = _record(shadow, leaves, example, shape, training=False)
-            trained = _record(shadow, leaves, example, shape, training=True)
+            trace = self._run(shape, training)
         except ForwardFailed as problem:
-            failure = failure or f"at input {tuple(shape)}: {_told(problem, shadow.root)}"
-            conv = problem.first_convolution
-            if example is None and conv is not None:
-                reads = conv.in_channels, len(conv.kernel_size) + 2
-                if reads != first_read:
-                    tries, first_read = candidate_inputs(shadow.root, conv), reads
-            continue
-        env, error = propagate(evaluated, values_at(evaluated, example, shape))
-        if error is not None:
-            failure = failure or f"at input {tuple(shape)}: {error}"
-            continue
-        found = _Recorded(evaluated, trained, shape, env)
-        if keeps_images_apart(evaluated, env, shape[0]):
-            return found
-        folded = folded or found
-    if folded is not None:
-        return folded
-    raise PlanError(
-        f"{type(shadow.root).__name__} runs at none of the sizes tried; {failure}. "
-        "Pass example_input= with a tensor (or a tuple, or a dict by name) that it accepts."
-    )
+            # The names that stand for Python's numbers are no types that torch takes: `dtype=int`.
+            if not isinstance(problem.error, TypeError):
+                raise
+            trace = self._run(shape, training, numbers=False)
+        self.kept.update(trace.kept)
+        return trace
 
+    def _run(self, shape: Shape, training: bool, numbers: bool = True) -> Trace:
+        arguments = make_arguments(self.shadow, self.example, shape)
+        return record(
+            self.shadow,
+            arguments,
+            training=training,
+            leaves=self.leaves,
+            numbers=numbers,
+            kept=self.kept,
+        )
 
-def _record(shadow: Shadow, leaves: Leaves, example: Any, shape: Shape, *, training: bool) -> Trace:
-    def run(numbers: bool) -> Trace:
-        arguments = make_arguments(shadow, example, shape)
-        return record(shadow, arguments, training=training, leaves=leaves, numbers=numbers)
+    def at_some_size(self) -> _Recorded:
+        """Recorded at the size of the example, or at the first that the network takes."""
+        root = self.shadow.root
+        if self.example is not None:
+            tries = [tuple(image_of(self.example).shape)]
+        else:
+            tries = candidate_inputs(root)
+        failure = ""
+        folded: _Recorded | None = None
+        first_read = tries[0][1], len(tries[0])
+        while tries:
+            shape = tries.pop(0)
+            try:
+                evaluated, trained = (self.at(shape, training=mode) for mode in (False, True))
+            except ForwardFailed as problem:
+                failure = failure or f"at input {tuple(shape)}: {_told(problem, root)}"
+                conv = problem.first_convolution
+                if self.example is None and conv is not None:
+                    reads = conv.in_channels, len(conv.kernel_size) + 2
+                    if reads != first_read:
+                        tries, first_read = candidate_inputs(root, conv), reads
+                continue
+            env, error = propagate(evaluated, values_at(evaluated, self.example, shape))
+            if error is not None:
+                failure = failure or f"at input {tuple(shape)}: {error}"
+                continue
+            found = _Recorded(evaluated, trained, shape, env)
+            if keeps_images_apart(evaluated, env, shape[0]):
+                return found
+            folded = folded or found
+        if folded is not None:
+            return folded
+        raise PlanError(
+            f"{type(root).__name__} runs at none of the sizes tried; {failure}. "
+            "Pass example_input= with a tensor (or a tuple, or a dict by name) that it accepts."
+        )
 
-    try:
-        return run(True)
-    except ForwardFailed as problem:
-        # The names that stand for Python's numbers are no types that torch takes: `dtype=int`.
-        if not isinstance(problem.error, TypeError):
-            raise
-        return run(False)
-
-
-def _captured(
-    found: _Recorded, leaves: Leaves, example: Any, kept: Mapping[str, CannotFollow]
-) -> Capture:
-    """The capture of a recorded network: its sizes confirmed, its modes in one graph or in two."""
-    evaluated, trained, shape = found.evaluated, found.trained, found.shape
-
-    def confirmed(trace: Trace) -> list[int]:
-        def again(other: Shape) -> Trace:
-            return _record(trace.shadow, leaves, example, other, training=trace.training)
-
-        batch, spatial = confirm(trace, shape, again)
+    def fixed_axes(self, trace: Trace, shape: Shape) -> list[int]:
+        """The axes of the image that the recording is of one size alone."""
+        mode = trace.training
+        batch, spatial = confirm(trace, shape, lambda other: self.at(other, training=mode))
         fixed = [] if batch else [0]
         return fixed if spatial else [*fixed, *range(2, len(shape))]
 
-    fixed = confirmed(evaluated)
-    one = unify(evaluated, trained) is not None
-    traces = [evaluated] if one else [evaluated, trained]
-    if not one:
-        fixed = sorted({*fixed, *confirmed(trained)})
-    for trace in traces:
-        if fixed:
-            pin(trace, shape, fixed)
-        relink(trace)
-    shapes, notes = measure(evaluated, example, shape, None if fixed else found.env)
-    training_shapes = None if one else measure(trained, example, shape)[0]
-    notes += _fixed_notes(fixed, shape)
-    notes += [f"kept whole: {path}, it {reason.what}" for path, reason in kept.items()]
-    return Capture(
-        trace=evaluated,
-        shapes=shapes,
-        training=None if one else trained,
-        training_shapes=training_shapes,
-        notes=tuple(notes),
-        unset=tuple(dict.fromkeys((*evaluated.unset, *trained.unset))),
-        example=example,
-    )
+    def captured(self, unfollowed: Mapping[str, CannotFollow]) -> Capture:
+        """The capture: its sizes confirmed, its modes in one graph or in two."""
+        found = self.at_some_size()
+        evaluated, trained, shape = found.evaluated, found.trained, found.shape
+        fixed = self.fixed_axes(evaluated, shape)
+        one = unify(evaluated, trained) is not None
+        if not one:
+            fixed = sorted({*fixed, *self.fixed_axes(trained, shape)})
+        for trace in [evaluated] if one else [evaluated, trained]:
+            if fixed:
+                pin(trace, shape, fixed)
+            relink(trace)
+        env = None if fixed else found.env
+        shapes, notes = measure(evaluated, self.example, shape, env)
+        training_shapes = None if one else measure(trained, self.example, shape)[0]
+        notes += _fixed_notes(fixed, shape)
+        notes += [f"kept whole: {path}, it {reason.what}" for path, reason in unfollowed.items()]
+        return Capture(
+            trace=evaluated,
+            shapes=shapes,
+            training=None if one else trained,
+            training_shapes=training_shapes,
+            notes=tuple(notes),
+            unset=tuple(dict.fromkeys((*evaluated.unset, *trained.unset))),
+            example=self.example,
+        )
 
 
 def _fixed_notes(fixed: list[int], shape: Shape) -> list[str]:
@@ -195,7 +214,7 @@ def _told(problem: ForwardFailed, root: nn.Module) -> str:
     return f"{mode}{described(problem.path, root)}: {message}"
 
 
-def _refusal(reason: CannotFollow, root: nn.Module, kept: Mapping[str, CannotFollow]) -> TraceError:
+def _refusal(reason: CannotFollow, root: nn.Module) -> TraceError:
     """Name the module and the line where recording stopped, and what to call next."""
     where = described(reason.path, root)
     advice = (

@@ -47,18 +47,24 @@ def _made_again(cls: type, items: Any, attributes: Any) -> Any:
 
 def output_of(
     value: Any,
+    holder: Callable[[Any], fx.Node | None],
     arg: Callable[[Any], Any],
     call: Callable[..., fx.Node],
     lost: Callable[[str], Exception],
 ) -> Any:
-    """A returned value with nodes for its tensors; `arg` gives the node of a plain value.
+    """A returned value with nodes for its tensors.
+
+    `holder` gives the node that a structure is the value of, `arg` that of a plain value.
 
     Raises what `lost` makes for an object that cannot be made again.
     """
 
     def part(item: Any) -> Any:
-        return output_of(item, arg, call, lost)
+        return output_of(item, holder, arg, call, lost)
 
+    whole = holder(value) if isinstance(value, (tuple, list, dict)) else None
+    if whole is not None:
+        return whole
     if type(value) in (tuple, list):
         return type(value)(map(part, value))
     if type(value) is dict:
@@ -77,7 +83,8 @@ def output_of(
     attributes = [(name, part(item)) for name, item in _attributes(value)]
     if not items and not attributes:
         raise lost(f"returns a {type(value).__name__}, whose tensors are not to be seen")
-    return call(maker_of(type(value)), (items, attributes))
+    maker = maker_of(type(value))  # type: ignore[arg-type]
+    return call(maker, (items, attributes))
 
 
 def _attributes(value: Any) -> list[tuple[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Collection
 
 import torch
 from torch import nn
@@ -16,6 +17,7 @@ from rlawrap.capture.outputs import output_of
 from rlawrap.capture.patches import patched
 from rlawrap.capture.recorder import DRAWS, Recorder
 from rlawrap.capture.shadow import Shadow
+from rlawrap.capture.sizes import stored
 from rlawrap.capture.trace import CannotFollow, Trace
 
 
@@ -31,17 +33,28 @@ class ForwardFailed(Exception):
 
 
 def record(
-    shadow: Shadow, arguments: Arguments, *, training: bool, leaves: Leaves, numbers: bool = True
+    shadow: Shadow,
+    arguments: Arguments,
+    *,
+    training: bool,
+    leaves: Leaves,
+    numbers: bool = True,
+    kept: Collection[tuple[str, str]] = (),
 ) -> Trace:
     """Record a call of `shadow` in one mode; the shadow is left as it was.
 
-    Without `numbers` the network's code computes with sizes as plain numbers.
+    Without `numbers` the network's code computes with sizes as plain numbers. `kept` names
+    attributes (module path, name) in which forward keeps something from call to call.
     Raises `CannotFollow` for what no graph does, `ForwardFailed` for the network's own errors.
     """
     root = shadow.root
     root.train(training)
     recorder = Recorder(shadow, leaves)
     attributes = Attributes(root)
+    for path, name in kept:
+        space = vars(root.get_submodule(path))
+        if name in space:
+            space[name] = stored(space[name])
     inputs = Inputs(recorder.graph, recorder.made, recorder.tensors.know)
     recorder.terms.inputs = inputs.write(arguments)
     try:
@@ -78,6 +91,7 @@ def record(
         modes={p: asked[id(m)] for p, m in root.named_modules() if p and id(m) in asked},
         constants=recorder.tensors.constants,
         unset=unset,
+        kept=tuple(plain),
         methods=methods,
         user_leaves=leaves.asked_for,
         guards=recorder.terms.guards,
@@ -95,7 +109,9 @@ def _run(recorder: Recorder, root: nn.Module, arguments: Arguments) -> None:
             out = type(root).forward(root, *arguments.args, **arguments.kwargs)
         if random_states() != states:
             raise CannotFollow("", DRAWS)
-        result = output_of(out, recorder.arg, recorder.function, recorder.lost)
+        result = output_of(
+            out, recorder.tensors.holder, recorder.arg, recorder.function, recorder.lost
+        )
     except CannotFollow:
         raise
     except Exception as error:

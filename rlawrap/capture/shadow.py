@@ -90,7 +90,9 @@ def make_shadow(model: nn.Module) -> Shadow:
 def _twin(tensor: Tensor) -> Tensor:
     twin = empty_like(tensor.detach())
     if isinstance(tensor, nn.Parameter):
-        twin = nn.Parameter(twin, requires_grad=tensor.requires_grad)
+        # Nothing needs a gradient of it, and PyTorch would refuse in training what it lets pass
+        # without gradients, such as writing into a part of a split.
+        twin = nn.Parameter(twin, requires_grad=False)
     return twin
 
 

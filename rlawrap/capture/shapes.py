@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from rlawrap._torch import last_node
+from rlawrap._torch import last_node, pytree
 from rlawrap.capture.arguments import make_arguments, placeholder_values
 from rlawrap.capture.fake_runs import keeps_shapes, run_node
 from rlawrap.capture.probes import Shape, probes_of
@@ -27,6 +27,8 @@ class Shapes:
     dtypes: Mapping[fx.Node, torch.dtype]
     #: Numbers, and tuples of them, that forward computes and that no probe size changes.
     numbers: Mapping[fx.Node, Any]
+    #: Modules kept whole that return tensors in a list, a tuple or a dict.
+    holders: frozenset[fx.Node] = frozenset()
 
     def of(self, node: fx.Node, probe: int = 0) -> Shape | None:
         row = self.table.get(node)
@@ -125,7 +127,14 @@ def measure(
         if rows[0] is not None:
             table[node] = rows
             dtypes[node] = env[node].dtype
-    return Shapes(table, tuple(inputs), dtypes, numbers), notes
+    holders = frozenset(
+        n for n in trace.graph.nodes if n.op == "call_module" and _holds_tensor(env.get(n))
+    )
+    return Shapes(table, tuple(inputs), dtypes, numbers, holders - set(table)), notes
+
+
+def _holds_tensor(value: Any) -> bool:
+    return any(isinstance(leaf, torch.Tensor) for leaf in pytree.tree_leaves(value))
 
 
 def _drop_folded(

@@ -82,6 +82,30 @@ class SizeFloat(_Number, float):
     __hash__ = float.__hash__
 
 
+class StoredInt(int):
+    """A number that forward stored in an earlier call: no size is taken to equal it.
+
+    What a forward keeps for the last size, it makes anew for another; recorded is how it does.
+    """
+
+    __hash__ = int.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return not isinstance(other, SizeInt) and int(self) == other
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+
+def stored(value: Any) -> Any:
+    """A value whose numbers are taken for stored ones."""
+    if type(value) is int:
+        return StoredInt(value)
+    if isinstance(value, tuple) and not hasattr(value, "_fields"):
+        return type(value)(map(stored, value))
+    return list(map(stored, value)) if type(value) is list else value
+
+
 def plain(value: Any) -> Any:
     """The number without what it is made of; other values as they are."""
     if isinstance(value, SizeInt):
@@ -139,10 +163,16 @@ def largest(*values: Any) -> Any:
     return max(values)
 
 
+#: What a comparison with a stored number answers.
+_EQUALITY = {operator.eq: False, operator.ne: True}
+
+
 def _method(function: Callable[..., Any], reflected: bool = False) -> Callable[..., Any]:
     def method(self: Any, *others: Any) -> Any:
         if not all(isinstance(o, (int, float, type(None))) for o in others):
             return NotImplemented
+        if others and isinstance(others[0], StoredInt) and function in _EQUALITY:
+            return _EQUALITY[function]
         return computed(function, *(*others, self) if reflected else (self, *others))
 
     return method
@@ -150,20 +180,33 @@ def _method(function: Callable[..., Any], reflected: bool = False) -> Callable[.
 
 _BINARY = "add sub mul truediv floordiv mod pow lshift rshift and_ or_ xor"
 _COMPARE = "eq ne lt le gt ge"
-_UNARY = {"neg": operator.neg, "pos": operator.pos, "abs": operator.abs}
-_ROUNDING = {"round": round, "floor": math.floor, "ceil": math.ceil, "trunc": math.trunc}
+_UNARY: dict[str, Callable[..., Any]] = {
+    "neg": operator.neg,
+    "pos": operator.pos,
+    "abs": operator.abs,
+}
+_ROUNDING: dict[str, Callable[..., Any]] = {
+    "round": round,
+    "floor": math.floor,
+    "ceil": math.ceil,
+    "trunc": math.trunc,
+}
 
-for _class in (SizeInt, SizeFloat):
-    for _name in _BINARY.split():
-        if _class is SizeFloat and _name in ("lshift", "rshift", "and_", "or_", "xor"):
-            continue
-        _function, _dunder = getattr(operator, _name), _name.rstrip("_")
-        setattr(_class, f"__{_dunder}__", _method(_function))
-        setattr(_class, f"__r{_dunder}__", _method(_function, reflected=True))
-    for _name in _COMPARE.split():
-        setattr(_class, f"__{_name}__", _method(getattr(operator, _name)))
-    for _name, _function in {**_UNARY, **_ROUNDING}.items():
-        setattr(_class, f"__{_name}__", _method(_function))
-    _class.__divmod__ = _method(divmod)
-    _class.__rdivmod__ = _method(divmod, reflected=True)
-    _class.__bool__ = _method(operator.truth)
+
+def _teach(cls: Any, skipped: str = "") -> None:
+    """Give a class of numbers the operators that keep what a number was made of."""
+    for name in _BINARY.split():
+        if name not in skipped.split():
+            function, dunder = getattr(operator, name), name.rstrip("_")
+            setattr(cls, f"__{dunder}__", _method(function))
+            setattr(cls, f"__r{dunder}__", _method(function, reflected=True))
+    for name in _COMPARE.split():
+        setattr(cls, f"__{name}__", _method(getattr(operator, name)))
+    for name, function in _UNARY.items():
+        setattr(cls, f"__{name}__", _method(function))
+    cls.__divmod__, cls.__rdivmod__ = _method(divmod), _method(divmod, reflected=True)
+    cls.__bool__ = _method(operator.truth)
+
+
+_teach(SizeInt)
+_teach(SizeFloat, skipped="lshift rshift and_ or_ xor")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 from torch import Tensor, fx
@@ -62,6 +63,7 @@ class Tensors:
         #: Tensors that lie in no attribute: the values that the network had for them.
         self.constants: dict[str, Tensor] = {}
         self._known: dict[int, _Known] = {}
+        self._holders: dict[int, tuple[Any, tuple[Any, ...], fx.Node, tuple[Step, ...]]] = {}
         self._memory: dict[int, _Memory] = {}
         self._names = _names_of(shadow)
 
@@ -118,7 +120,31 @@ class Tensors:
             return out
         return self._bind_all(out, node, (), set(before))
 
+    def holder(self, value: Any) -> fx.Node | None:
+        """The node that a list, tuple or dict is the value of, as long as nobody changed it.
+
+        Only of modules that are kept whole, whose lists may be longer in another call.
+        """
+        known = self._holders.get(id(value))
+        if known is None or any(
+            a is not b for a, b in zip_longest(_items(value), known[1], fillvalue=_MISSING)
+        ):
+            return None
+        _, items, node, steps = known
+        for function, key in steps:
+            node = self.made(self.graph.call_function(function, (node, key)))
+        self._holders[id(value)] = value, items, node, ()
+        return node
+
     def _bind_all(self, value: Any, node: fx.Node, steps: tuple[Step, ...], given: set[int]) -> Any:
+        bound = self._bind_items(value, node, steps, given)
+        if node.op == "call_module" and isinstance(bound, (tuple, list, dict)) and bound:
+            self._holders[id(bound)] = bound, _items(bound), node, steps
+        return bound
+
+    def _bind_items(
+        self, value: Any, node: fx.Node, steps: tuple[Step, ...], given: set[int]
+    ) -> Any:
         if isinstance(value, Tensor):
             value = value.view_as(value) if id(value) in given else value
             self.know(value, node, steps)
@@ -157,6 +183,13 @@ class Tensors:
             self._known[id(tensor)] = _Known(tensor, node, (), memory.writes)
 
 
+_MISSING = object()
+
+
+def _items(value: Any) -> tuple[Any, ...]:
+    return (*value, *value.values()) if isinstance(value, dict) else tuple(value)
+
+
 def _names_of(shadow: Shadow) -> dict[int, str]:
     """The path of every tensor that is an attribute of a module, by its id."""
     root = shadow.root
@@ -177,15 +210,13 @@ def _overlap(a: Tensor, b: Tensor) -> bool:
     """Whether two tensors on the same memory may have an element in common."""
     if a.dim() != b.dim() or a.stride() != b.stride():
         return True
-    offset = b.storage_offset() - a.storage_offset()
-    axes = sorted(range(a.dim()), key=lambda i: -a.stride(i))
+    offset = int(b.storage_offset() - a.storage_offset())
     first = a if offset >= 0 else b
     offset = abs(offset)
-    for axis in axes:
-        stride = first.stride(axis)
+    for stride, length in sorted(zip(first.stride(), first.shape, strict=True), reverse=True):
         if stride == 0:
             continue
-        if offset // stride >= first.shape[axis]:
+        if offset // stride >= length:
             return False
         offset %= stride
     return True

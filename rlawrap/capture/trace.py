@@ -61,6 +61,8 @@ class Trace:
     constants: dict[str, torch.Tensor] = field(default_factory=dict)
     #: Attributes that `forward` set while tracing, in words; the graph does not set them.
     unset: tuple[str, ...] = ()
+    #: The same attributes, by module path and name.
+    kept: tuple[tuple[str, str], ...] = ()
     #: Methods of the network's own class that its forward called, in the order they returned.
     methods: list[MethodCall] = field(default_factory=list)
     #: For a value that was overwritten in place: who overwrote it, in order.

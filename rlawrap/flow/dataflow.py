@@ -55,8 +55,8 @@ class Flow:
         return data
 
     def _carries_tensor(self, node: fx.Node) -> bool:
-        """A tensor, or a tuple of tensors that `getitem` nodes take apart."""
-        if self.shapes.of(node) is not None:
+        """A tensor, or tensors in a tuple that `getitem` nodes take apart, or that is returned."""
+        if self.shapes.of(node) is not None or node in self.shapes.holders:
             return True
         return any(
             user.op == "call_function"

@@ -8,10 +8,16 @@ from rlawrap._torch import pytree
 from rlawrap.flow.dataflow import Flow, returned
 from rlawrap.flow.vocabulary import holds_convolution
 
+#: The axes of a batch of signals; what has fewer is no image (labels, a time step).
+MINIMAL_RANK = 3
+
 
 def of_several_inputs(flow: Flow) -> list[str]:
     """What the user should know of modules that run once an input, and of outputs left out."""
-    if len(flow.images) < 2:
+    images = {
+        flow.trace.images[n] for n in flow.images if len(flow.shapes.of(n) or ()) >= MINIMAL_RANK
+    }
+    if len(images) < 2:
         return []
     towers = _towers(flow)
     texts = [
@@ -25,7 +31,7 @@ def of_several_inputs(flow: Flow) -> list[str]:
         name
         for node in returned(flow.nodes[-1])
         if node in flow.data and not flow.inputs(node) <= main
-        for name in flow.inputs(node) - main
+        for name in (flow.inputs(node) - main) & images
     }
     if others and not towers:
         texts.append(

@@ -1,0 +1,158 @@
+"""Item assignment, views and writing in place: in order, and seen by who reads the memory later."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import rlawrap
+from tests.capture.checking import Block, Net, applied, check, images
+
+
+class Strided(Net):
+    def before(self, x: Tensor) -> Tensor:
+        z = torch.zeros_like(x)
+        z[:, ::2] = x[:, 1:].mean(1, keepdim=True)
+        z[..., 1:, :] += x[..., :-1, :]
+        z[:, 1] = 0.5
+        return z
+
+
+class Shift(Block):
+    """Moves channels along the images of a batch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = torch.empty_like(x)
+        out[:-1, :2] = x[1:, :2]
+        out[-1:, :2] = x[:1, :2]
+        out[:, 2:] = x[:, 2:]
+        return x + self.body(out)
+
+
+class Volume(Net):
+    """A cost volume, folded back into an image."""
+
+    def before(self, x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        cost = x.new_zeros(n, c, 3, h, w)
+        cost[:, :, 0] = x
+        for i in (1, 2):
+            cost[:, :, i, :, i:] = x[..., i:] - x[..., :-i]
+        return cost.sum(2)
+
+
+class Wavelet(Block):
+    """Takes the four corners of every square apart and puts them together again."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.interpolate(x, (x.shape[2] // 2 * 2, x.shape[3] // 2 * 2))
+        a, b = x[:, :, 0::2, 0::2], x[:, :, 1::2, 1::2]
+        y = torch.zeros_like(x)
+        y[:, :, 0::2, 0::2], y[:, :, 1::2, 1::2] = b, a
+        return x + self.body(y)
+
+
+class ThroughAView(Net):
+    """Writes to a view, then reads the tensor that it shows."""
+
+    def before(self, x: Tensor) -> Tensor:
+        y = x * 2
+        first, rest = y[:, :1], y[:, 1:]
+        first.mul_(3.0)
+        first += 1
+        rest[:, 0].add_(first[:, 0])
+        return y + first
+
+
+class ThroughTheBase(Net):
+    """Keeps a view of a tensor that is written to."""
+
+    def before(self, x: Tensor) -> Tensor:
+        y = x + 1
+        flat = y.view(x.size(0), -1)
+        y.clamp_(max=1.2)
+        y[:, 0] *= 0.5
+        return y - flat.mean(1).view(-1, 1, 1, 1)
+
+
+class Chunks(Block):
+    """Writes to one part of a split; the other stays."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x * 1.0
+        a, b = y[:, :4], y[:, 4:]
+        a.relu_()
+        return x + self.body(torch.cat([b, a], 1))
+
+
+class Returned(Net):
+    """Functions that may return what they got are no other name of it."""
+
+    def before(self, x: Tensor) -> Tensor:
+        y = x.contiguous().to(x.dtype).float()
+        z = F.dropout(y, 0.0, self.training)
+        z = z.add_(1) if z is y else z + 1
+        return z * 2 + x.type_as(y) * 0
+
+
+class Masked(Net):
+    def before(self, x: Tensor) -> Tensor:
+        y = x.clone()
+        y[y < 0] = 0.1
+        y.masked_fill_(y > 1, 1.0)
+        y[:, torch.tensor([0, 2])] = x[:, [1, 1]]
+        return y
+
+
+class Zeros(Net):
+    """Writes into tensors of its own making, before and after they are used."""
+
+    def before(self, x: Tensor) -> Tensor:
+        mask = torch.ones(x.size(0), 1, x.size(2), 1)
+        y = x * mask
+        mask[:, :, ::2] = 0
+        mask[0] = 1
+        return y + x * mask
+
+
+WRITING = [
+    Strided, Volume, ThroughAView, ThroughTheBase, Returned, Masked, Zeros,
+]  # fmt: skip
+
+
+def _net(kind: type[nn.Module]) -> Net:
+    return kind() if issubclass(kind, Net) else Net(kind)
+
+
+KINDS = [*WRITING, Shift, Wavelet, Chunks]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_written_as_the_base_writes(kind: type[Any]) -> None:
+    base = _net(kind)
+    check(base, applied(base), images())
+
+
+@pytest.mark.parametrize("kind", [Strided, Shift, Wavelet, ThroughAView])
+def test_under_checkpointing(kind: type[Any]) -> None:
+    base = _net(kind)
+    model = applied(base)
+    model.set_grad_checkpointing(True)
+    check(base, model, images([(2, 16, 16), (3, 20, 24)]))
+
+
+@pytest.mark.parametrize("kind", [Strided, Shift, ThroughTheBase])
+def test_exported(kind: type[Any]) -> None:
+    base = _net(kind).eval()
+    x = torch.randn(3, 3, 16, 16)
+    program = torch.export.export(applied(base).eval(), (x,))
+    torch.testing.assert_close(program.module()(x), base(x), rtol=1e-4, atol=1e-5)
+
+
+def test_the_flow_runs_through_what_is_written() -> None:
+    model = rlawrap.apply(_net(Shift), k=4)
+    assert [b.entries for b in model.plan.blocks] == [(f"body.{i}.a",) for i in range(3)]

@@ -1,0 +1,180 @@
+"""What is kept whole by itself: heads that ask for values, regions, NumPy, what changes lists."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy
+import pytest
+import torch
+from torch import Tensor, nn
+
+import rlawrap
+from tests.capture.checking import BODY, Block, Net, applied, check, images
+
+
+class Anchors(nn.Module):
+    """A detection head: anchors made with NumPy, a region without gradients, a list changed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList([nn.Conv2d(8, 4, 1), nn.Conv2d(8, 4, 1)])
+
+    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        for i, conv in enumerate(self.convs):
+            h, w = maps[i].shape[-2:]
+            grid = torch.from_numpy(numpy.stack(numpy.meshgrid(range(w), range(h))[:1] * 4))
+            with torch.no_grad():
+                scale = maps[i].abs().amax().clamp(min=1)
+            maps[i] = conv(maps[i]) / scale + grid.float()
+        return maps
+
+
+class Detector(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.down, self.head = nn.Conv2d(8, 8, 3, 2, 1), Anchors()
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        x = self.body(self.stem(x))
+        return self.head([x, self.down(x)])
+
+
+@pytest.mark.parametrize("leaves", [(), [Anchors]])
+def test_a_detection_head(leaves: Any) -> None:
+    base = Detector()
+    model = applied(base, leaf_modules=leaves)
+    told = [note for note in model.plan.notes if note.startswith("kept whole: head")]
+    assert len(told) == (0 if leaves else 1)
+    check(base, model, images())
+
+
+class Thresholds(nn.Module):
+    """Post-processing by values."""
+
+    def forward(self, scores: Tensor) -> list[Tensor]:
+        return [row[row > 0.2 * float(row.max())] for row in scores.softmax(1)]
+
+
+class Loss(nn.Module):
+    def forward(self, logits: Tensor, labels: Tensor | None) -> Tensor:
+        if labels is None or (labels < 0).any():
+            return logits.square().mean()
+        return nn.functional.cross_entropy(logits, labels)
+
+
+class Inner(nn.Module):
+    """One of two nested modules asks for a value: the inner one is kept whole, not the outer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asks = Asks()
+        self.conv = nn.Conv2d(8, 8, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.asks(self.conv(x))
+
+
+class Asks(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 0.5 if x.abs().max().item() > 3 else x
+
+
+class Whole(Net):
+    def __init__(self, last: nn.Module, block: type[nn.Module] = Block) -> None:
+        super().__init__(block)
+        self.last = last
+
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Any:
+        x = self.features(x)
+        return self.last(x) if isinstance(self.last, Thresholds) else self.last(x, labels)
+
+
+@pytest.mark.parametrize("last", [Thresholds(), Loss()])
+def test_post_processing(last: nn.Module) -> None:
+    base = Whole(last)
+    model = applied(base)
+    assert any(note.startswith("kept whole: last, it asks for") for note in model.plan.notes) == (
+        isinstance(last, Thresholds)
+    )
+    for x in images():
+        with torch.no_grad():
+            got, expected = model.eval()(x), base.eval()(x)
+        for a, b in zip(got, expected, strict=True) if isinstance(got, list) else [(got, expected)]:
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_the_innermost_is_kept() -> None:
+    base = Net(Inner)
+    model = applied(base)
+    notes = [n for n in model.plan.notes if "kept whole" in n]
+    assert [n.partition(",")[0] for n in notes] == [f"kept whole: {p}.asks" for p in BODY]
+    assert [b.entries for b in model.plan.blocks] == [(f"{p}.conv",) for p in BODY]
+    check(base, model, images())
+
+
+def test_hooks_of_the_user_do_not_fire() -> None:
+    base = Net()
+    seen: list[str] = []
+    for path, module in base.named_modules():
+        module.register_forward_hook(lambda *_, path=path: seen.append(path))
+        module.register_forward_pre_hook(lambda *_, path=path: seen.append(path))
+    rlawrap.inspect(base)
+    model = applied(base)
+    rlawrap.attend(base)
+    rlawrap.cost(base, size=16)
+    assert seen == []
+    x = torch.randn(2, 3, 16, 16)
+    base(x)
+    fired = list(seen)
+    seen.clear()
+    model(x)
+    assert seen == fired
+
+
+class Custom(torch.autograd.Function):
+    """A rounding whose gradient is passed on."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: float) -> Tensor:  # type: ignore[override]
+        return torch.round(x * scale) / scale
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return gradient * 3, None
+
+
+class Quantised(Block):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + Custom.apply(self.body(x), 8.0)
+
+
+def test_custom_gradients_are_kept() -> None:
+    base = Net(Quantised)
+    check(base, applied(base), images())
+
+
+class Remembers(Net):
+    """Keeps the grid of the last size, as YOLO's head does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.size: tuple[int, int] | None = None
+        self.grid = torch.zeros(0)
+
+    def before(self, x: Tensor) -> Tensor:
+        if self.size != (x.shape[2], x.shape[3]):
+            self.grid = torch.linspace(-1, 1, x.shape[3])
+            self.size = (x.shape[2], x.shape[3])
+        return x + self.grid
+
+
+@pytest.mark.filterwarnings("ignore:.*sets its attribute:rlawrap.RLAWarning")
+@pytest.mark.parametrize("size", [None, 16, 224, 24])
+def test_what_a_forward_left_behind_does_not_fix_the_sizes(size: int | None) -> None:
+    base = Remembers().eval()
+    if size is not None:
+        base(torch.randn(1, 3, size, size))
+    model = applied(base).eval()
+    for x in images([(2, 16, 16), (1, 24, 24), (2, 40, 32), (1, 224, 224)]):
+        torch.testing.assert_close(model(x), base(x), rtol=1e-4, atol=1e-5)
