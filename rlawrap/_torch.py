@@ -189,6 +189,19 @@ def lerp_all(averages: list[Tensor], values: list[Tensor], weight: float) -> Non
     torch._foreach_lerp_(averages, values, weight)
 
 
+def writes(tensor: Tensor) -> int:
+    """How often a tensor's memory was written to; -1 for one of inference mode, which has no count.
+
+    `_version` is what autograd itself checks. Since 0.4.
+    """
+    return -1 if tensor.is_inference() else tensor._version
+
+
+def base_of(tensor: Tensor) -> Tensor:
+    """The tensor that a view shows; the tensor itself if it is none. `_base` since 0.4."""
+    return tensor if tensor._base is None else tensor._base
+
+
 # Loader processes
 
 

@@ -111,7 +111,7 @@ def test_stages_separates_stages_of_one_resolution(choice: list[object]) -> None
 
 
 class Routed(Residual):
-    """Chooses its kernel by the brightest pixel: fx cannot follow it."""
+    """Chooses its kernel by the brightest pixel: no graph does so."""
 
     def forward(self, x: Tensor) -> Tensor:
         brightest = x.detach().max()
@@ -122,8 +122,7 @@ class Routed(Residual):
 
 def test_leaf_modules_keeps_a_module_of_changing_control_flow_whole() -> None:
     net = nn.Sequential(nn.Conv2d(3, 8, 3), Residual(8), Routed(8), Residual(8), nn.Conv2d(8, 5, 1))
-    with pytest.raises(rlawrap.TraceError, match=r"module '2' \(Routed\)"):
-        rlawrap.inspect(net)
+    assert any(note.startswith("kept whole: 2, it") for note in rlawrap.inspect(net).notes)
     model = rlawrap.apply(net, k=4, leaf_modules=[Routed], blocks=Residual)
     assert [b.path for b in model.plan.blocks] == ["1", "2", "3"]
     assert agrees(net, model)

@@ -50,11 +50,14 @@ def parameters_of(network: nn.Module) -> tuple[pyinspect.Parameter, ...]:
     return tuple(inner)
 
 
-def make_arguments(shadow: Shadow, example: Any, shape: Shape | None) -> Arguments:
+def make_arguments(
+    shadow: Shadow, example: Any, shape: Shape | None, *, images_alone: bool = False
+) -> Arguments:
     """The arguments for images of a shape, as meta tensors.
 
     Without `example` the first parameter gets the image. Of an example, tensors as large as its
-    image follow the image's size, and those with as many rows its batch.
+    image follow the image's size, and those with as many rows its batch; with `images_alone` only
+    those of three axes and more.
     Raises `PlanError` for an example that forward does not take.
     """
     parameters = parameters_of(shadow.root)
@@ -68,7 +71,7 @@ def make_arguments(shadow: Shadow, example: Any, shape: Shape | None) -> Argumen
             )
         args = (torch.empty(shape, device="meta", dtype=shadow.dtype),)
     else:
-        resized = _Resizing(image_of(example), shape)
+        resized = _Resizing(image_of(example), shape, images_alone)
         moved = pytree.tree_map_only(Tensor, resized, example)
         if isinstance(example, Mapping):
             args, kwargs = (), dict(moved)
@@ -111,13 +114,14 @@ def _bound(
 class _Resizing:
     """Makes a tensor of an example into a meta tensor for images of another shape."""
 
-    def __init__(self, image: Tensor, shape: Shape | None) -> None:
+    def __init__(self, image: Tensor, shape: Shape | None, images_alone: bool) -> None:
         self.image, self.shape = tuple(image.shape), shape
+        self.fewest = 3 if images_alone else 1
 
     def __call__(self, tensor: Tensor) -> Tensor:
         size = list(tensor.shape)
         shape = self.shape
-        if shape is not None and size and size[0] == self.image[0]:
+        if shape is not None and len(size) >= self.fewest and size[0] == self.image[0]:
             size[0] = shape[0]
         if shape is not None and len(size) == len(self.image):
             for i in range(2, len(size)):

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import fx, nn
 
+from rlawrap._torch import ConvNd
 from rlawrap.capture.arguments import image_of, make_arguments
 from rlawrap.capture.compare import confirm, pin
 from rlawrap.capture.leaves import Leaves, as_leaves
@@ -104,14 +105,20 @@ class _Recording:
             trace = self._run(shape, training)
         except ForwardFailed as problem:
             # The names that stand for Python's numbers are no types that torch takes: `dtype=int`.
-            if not isinstance(problem.error, TypeError):
+            if isinstance(problem.error, TypeError):
+                trace = self._run(shape, training, numbers=False)
+            elif self.example is not None:
+                # As many rows as the example has images may be chance, of one image above all.
+                trace = self._run(shape, training, images_alone=True)
+            else:
                 raise
-            trace = self._run(shape, training, numbers=False)
         self.kept.update(trace.kept)
         return trace
 
-    def _run(self, shape: Shape, training: bool, numbers: bool = True) -> Trace:
-        arguments = make_arguments(self.shadow, self.example, shape)
+    def _run(
+        self, shape: Shape, training: bool, *, numbers: bool = True, images_alone: bool = False
+    ) -> Trace:
+        arguments = make_arguments(self.shadow, self.example, shape, images_alone=images_alone)
         return record(
             self.shadow,
             arguments,
@@ -217,13 +224,33 @@ def _told(problem: ForwardFailed, root: nn.Module) -> str:
 def _refusal(reason: CannotFollow, root: nn.Module) -> TraceError:
     """Name the module and the line where recording stopped, and what to call next."""
     where = described(reason.path, root)
-    advice = (
-        f"keep it whole with leaf_modules=[{reason.path!r}]"
-        if reason.path
-        else "move that part into a module of its own, which is then kept whole, or rewrite the "
-        "part that computes features alone: model.backbone = rlawrap.apply(model.backbone)"
-    )
+    part = _largest_part(root)
+    if reason.path:
+        advice = f"keep it whole with leaf_modules=[{reason.path!r}]"
+    elif part:
+        advice = (
+            f"rewrite the part that computes the features alone: model.{part} = "
+            f"rlawrap.apply(model.{part})"
+        )
+    else:
+        advice = "move that part into a module of its own, which is then kept whole"
     return TraceError(f"{where}{place_of(reason)} {reason.what}: {advice}.")
+
+
+def _largest_part(root: nn.Module) -> str:
+    """The child of a network, seen through containers, that holds the most convolutions."""
+
+    def convolutions(module: nn.Module) -> int:
+        return sum(isinstance(m, ConvNd) for m in module.modules())
+
+    path, module = "", root
+    while path == "" or isinstance(module, (nn.ModuleList, nn.ModuleDict)):
+        children = list(module.named_children())
+        name, module = max(children, key=lambda c: convolutions(c[1]), default=("", root))
+        if convolutions(module) < 2:
+            return ""
+        path = f"{path}.{name}".lstrip(".")
+    return path
 
 
 def _check_paths(model: nn.Module, leaves: tuple[type | str, ...]) -> None:

@@ -28,7 +28,8 @@ class Code:
 def code_of(root: nn.Module) -> tuple[Code, ...]:
     """The loaded Python modules of the packages that the classes of a network come from."""
     names = {cls.__module__ for module in root.modules() for cls in type(module).__mro__}
-    packages = {name.partition(".")[0] for name in names} - _NOT_THEIRS
+    # einops is called by its module's name (`einops.rearrange`), from wherever.
+    packages = {"einops", *(name.partition(".")[0] for name in names)} - _NOT_THEIRS
     whole = {id(f) for f in library_functions()}
     return tuple(
         _code(vars(module), whole)

@@ -7,6 +7,8 @@ which two recordings do not agree is held at its size by an assertion.
 
 from __future__ import annotations
 
+import enum
+import operator
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,15 +20,29 @@ from rlawrap.capture.trace import CannotFollow, Trace
 Shape = tuple[int, ...]
 
 
-def alike(a: Trace, b: Trace) -> bool:
+class Likeness(enum.Enum):
+    """How two recordings compare."""
+
+    SAME = enum.auto()
+    #: A condition on sizes had another answer: neither says anything of the other.
+    OTHER_WAY = enum.auto()
+    #: They differ, and no condition says why: a size is a constant in them.
+    ESCAPED = enum.auto()
+
+
+def compare(a: Trace, b: Trace) -> Likeness:
     """Whether two recordings are one graph: the same calls with the same constants."""
     first, second = list(a.graph.nodes), list(b.graph.nodes)
-    if len(first) != len(second):
-        return False
-    twin = dict(zip(first, second, strict=True))
-    if not all(_same_node(n, m, twin) for n, m in twin.items()):
-        return False
-    return all(same_constant(a.constants[n], b.constants.get(n)) for n in a.constants)
+    twin = dict(zip(first, second, strict=False))
+    for n, m in twin.items():
+        if not _same_node(n, m, twin):
+            # A condition is checked as it is or, where it did not hold, negated.
+            ways = {ASSERT, operator.not_}
+            return Likeness.OTHER_WAY if {n.target, m.target} == ways else Likeness.ESCAPED
+    same = len(first) == len(second) and all(
+        same_constant(a.constants[n], b.constants.get(n)) for n in a.constants
+    )
+    return Likeness.SAME if same else Likeness.ESCAPED
 
 
 def _same_node(a: fx.Node, b: fx.Node, twin: dict[fx.Node, fx.Node]) -> bool:
@@ -84,27 +100,28 @@ def other_sizes(shape: Shape) -> Iterator[Shape]:
 def confirm(trace: Trace, shape: Shape, again: Callable[[Shape], Trace]) -> tuple[bool, bool]:
     """Whether a recording at `shape` holds for other batches, and for other spatial sizes.
 
-    `again` records at another size, and raises an error where the network does not run there.
+    `again` records at another size, and raises an error where the network does not run there. One
+    size at which the two are the same is enough, unless there is one at which a size had escaped:
+    rounding may make the same constant of sizes that lie side by side.
     """
 
-    def agrees(other: Shape) -> bool | None:
+    def at(other: Shape) -> Likeness | None:
         try:
-            return alike(trace, again(other))
+            return compare(trace, again(other))
         except CannotFollow:
-            return False
+            return Likeness.ESCAPED
         except Exception:
             return None
 
     others = list(other_sizes(shape))
-    if agrees(others[0]):
+    if at(others[0]) is Likeness.SAME:
         return True, True
-    batch = agrees((shape[0] + 1, *shape[1:]))
-    spatial = None
+    batch = at((shape[0] + 1, *shape[1:])) is Likeness.SAME
     for other in others if batch else [(shape[0], *o[1:]) for o in others]:
-        spatial = agrees(other)
-        if spatial:
-            break
-    return bool(batch), bool(spatial)
+        found = at(other)
+        if found is Likeness.SAME or found is Likeness.ESCAPED:
+            return batch, found is Likeness.SAME
+    return batch, False
 
 
 def pin(trace: Trace, shape: Shape, axes: list[int]) -> None:

@@ -36,13 +36,17 @@ LEAF_BASES: tuple[type, ...] = (
 
 
 def library_leaves() -> tuple[tuple[type, ...], Callable[[type], bool]]:
-    """Leaf classes of torchvision and timm; neither is imported unless the program has it."""
+    """Leaf classes of torchvision, timm and einops; none is imported unless the program has it."""
     leaves: list[type] = []
     if "torchvision" in sys.modules:
         from torchvision import ops
 
         leaves += [ops.StochasticDepth, ops.DropBlock2d, ops.DropBlock3d]
         leaves += [ops.FrozenBatchNorm2d, ops.DeformConv2d]
+    if "einops.layers.torch" in sys.modules:
+        from einops.layers import torch as einops_layers
+
+        leaves += [einops_layers.Rearrange, einops_layers.Reduce, einops_layers.EinMix]
     if "timm" not in sys.modules:
         return tuple(leaves), lambda _: False
     from timm import layers
@@ -54,12 +58,17 @@ def library_leaves() -> tuple[tuple[type, ...], Callable[[type], bool]]:
 
 
 def library_functions() -> tuple[Callable[..., Any], ...]:
-    """Functions that timm asks not to trace into."""
-    if "timm" not in sys.modules:
-        return ()
-    from timm import layers
+    """Functions that timm asks not to trace into, and those of einops, which cache sizes."""
+    functions: list[Callable[..., Any]] = []
+    if "einops" in sys.modules:
+        import einops
 
-    return tuple(f for f in layers.get_notrace_functions() if callable(f))
+        functions += [einops.rearrange, einops.reduce, einops.repeat, einops.einsum]
+    if "timm" in sys.modules:
+        from timm import layers
+
+        functions += [f for f in layers.get_notrace_functions() if callable(f)]
+    return tuple(functions)
 
 
 class Leaves:

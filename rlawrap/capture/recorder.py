@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from rlawrap._torch import ConvNd, last_node, pytree, without_modes
+from rlawrap._torch import ASSERT, ConvNd, last_node, pytree, without_modes
 from rlawrap.capture.effects import Modes, random_states
 from rlawrap.capture.leaves import Leaves
 from rlawrap.capture.meta import OnMeta, attribute_name
@@ -59,6 +59,8 @@ class Recorder(OnMeta):
         #: Nested calls of what is kept whole: nothing within them is written down.
         self.paused = 0
         self.modes = Modes()
+        #: The module that is kept whole and runs, or raised an error.
+        self.failing: str | None = None
         #: The convolution that ran first.
         self.first_convolution: Any = None
         self._counts: dict[str, int] = {}
@@ -237,7 +239,7 @@ class Recorder(OnMeta):
     def _assert(self, condition: Any, message: Any = "") -> None:
         if isinstance(condition, Tensor):
             given = (self.arg(condition), str(message))
-            self.made(self.graph.call_function(torch._assert, given))
+            self.made(self.graph.call_function(ASSERT, given))
         elif not condition:
             raise AssertionError(message)
 
@@ -278,7 +280,9 @@ class Recorder(OnMeta):
             self.first_convolution = module
         given = self.arg(args), self.arg(kwargs)
         before = self.tensors.versions((args, kwargs))
+        self.failing = frame[0]
         out = self._whole(module, args, kwargs)
+        self.failing = None
         node = self.graph.call_module(frame[0], *given)
         self.leaf_frames[node] = frame
         return self._finish(node, out, before)

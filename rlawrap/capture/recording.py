@@ -26,7 +26,8 @@ class ForwardFailed(Exception):
 
     def __init__(self, recorder: Recorder, error: Exception) -> None:
         super().__init__(str(error))
-        self.path, self.error = recorder.path, error
+        self.path = recorder.path if recorder.failing is None else recorder.failing
+        self.error = error
         self.training = recorder.shadow.root.training
         #: The convolution that ran first.
         self.first_convolution = recorder.first_convolution

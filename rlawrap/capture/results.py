@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from rlawrap._torch import has_forward_hooks, pytree
+from rlawrap._torch import base_of, has_forward_hooks, pytree, writes
 from rlawrap.capture.meta import empty_like
 
 #: Modules of Python whose functions return the same for the same shapes.
@@ -108,14 +108,14 @@ class Results:
         if known is not None:
             return pytree.tree_map_only(Tensor, empty_like, known)
         given = [t for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
-        versions = [t._version for t in given]
+        versions = [writes(t) for t in given]
         out = run()
-        changed = [t for t, v in zip(given, versions, strict=True) if t._version != v]
+        changed = [t for t, v in zip(given, versions, strict=True) if writes(t) != v]
         made = [t for t in pytree.tree_leaves(out) if isinstance(t, Tensor)]
         if changed:
             if len(changed) == 1 and out is changed[0] is args[0] and _keeps_shape(key, out):
                 self._known[key] = _SAME
-        elif made and all(t._base is None and all(t is not g for g in given) for t in made):
+        elif made and all(base_of(t) is t and all(t is not g for g in given) for t in made):
             self._known[key] = pytree.tree_map_only(Tensor, Tensor.detach, out)
         return out
 

@@ -184,8 +184,6 @@ _UNARY: dict[str, Callable[..., Any]] = {
     "neg": operator.neg,
     "pos": operator.pos,
     "abs": operator.abs,
-}
-_ROUNDING: dict[str, Callable[..., Any]] = {
     "round": round,
     "floor": math.floor,
     "ceil": math.ceil,

@@ -10,8 +10,9 @@ from typing import Any
 
 from torch import Tensor, fx
 
-from rlawrap._torch import pytree
+from rlawrap._torch import base_of, pytree, writes
 from rlawrap.capture.shadow import Shadow
+from rlawrap.capture.trace import name_of
 
 #: One step into the value of a node: a function of the node and a key, such as `getitem`.
 Step = tuple[Callable[..., Any], Any]
@@ -79,7 +80,7 @@ class Tensors:
         for function, key in known.steps:
             known.node = self.made(self.graph.call_function(function, (known.node, key)))
         known.steps = ()
-        memory = self._memory.get(id(_base(tensor)))
+        memory = self._memory.get(id(base_of(tensor)))
         if memory is not None and memory.writes > known.writes and memory.last is not None:
             if memory.writer is not known.node and _overlap(tensor, memory.last):
                 args = (known.node, memory.writer)
@@ -101,7 +102,7 @@ class Tensors:
     def versions(self, values: Any) -> dict[int, tuple[Tensor, int]]:
         """How often each tensor among some values was written to."""
         tensors = (v for v in pytree.tree_leaves(values) if isinstance(v, Tensor))
-        return {id(t): (t, -1 if t.is_inference() else t._version) for t in tensors}
+        return {id(t): (t, writes(t)) for t in tensors}
 
     def bind(self, node: fx.Node, out: Any, before: dict[int, tuple[Tensor, int]]) -> Any:
         """Let the tensors in a node's value come from it; what `out` becomes for forward.
@@ -109,7 +110,7 @@ class Tensors:
         A tensor that was written to comes from the node from now on. One that is handed back as it
         was gets another name, since the next call may hand back a copy.
         """
-        changed = {key: t for key, (t, version) in before.items() if t._version != version}
+        changed = {key: t for key, (t, version) in before.items() if writes(t) != version}
         for tensor in changed.values():
             self._write(tensor, node, isinstance(out, Tensor) and out is tensor)
         if isinstance(out, Tensor):
@@ -118,7 +119,11 @@ class Tensors:
             out = out.view_as(out) if id(out) in before or id(out) in self._known else out
             self.know(out, node, ())
             return out
-        return self._bind_all(out, node, (), set(before))
+        bound = self._bind_all(out, node, (), set(before))
+        if name_of(node) in _PARTS:
+            for part in bound:
+                self.node(part)
+        return bound
 
     def holder(self, value: Any) -> fx.Node | None:
         """The node that a list, tuple or dict is the value of, as long as nobody changed it.
@@ -169,13 +174,13 @@ class Tensors:
 
     def know(self, tensor: Tensor, node: fx.Node, steps: tuple[Step, ...] = ()) -> None:
         """Note that a tensor is the value of a node, or what some steps into it find."""
-        memory = self._memory.get(id(_base(tensor)))
+        memory = self._memory.get(id(base_of(tensor)))
         writes = 0 if memory is None else memory.writes
         self._known[id(tensor)] = _Known(tensor, node, steps, writes)
 
     def _write(self, tensor: Tensor, node: fx.Node, returned: bool) -> None:
         """Note that a node wrote to a tensor; who reads it later reads the node."""
-        base = _base(tensor)
+        base = base_of(tensor)
         memory = self._memory.setdefault(id(base), _Memory(base))
         memory.writes += 1
         memory.writer, memory.last = node, tensor
@@ -183,6 +188,8 @@ class Tensors:
             self._known[id(tensor)] = _Known(tensor, node, (), memory.writes)
 
 
+#: Functions whose results are taken apart at once, so that the parts are numbered as they come.
+_PARTS = frozenset("chunk split tensor_split split_with_sizes unbind".split())
 _MISSING = object()
 
 
@@ -200,10 +207,6 @@ def _names_of(shadow: Shadow) -> dict[int, str]:
             if isinstance(value, Tensor):
                 names.setdefault(id(value), f"{path}.{name}" if path else name)
     return names
-
-
-def _base(tensor: Tensor) -> Tensor:
-    return tensor if tensor._base is None else tensor._base
 
 
 def _overlap(a: Tensor, b: Tensor) -> bool:

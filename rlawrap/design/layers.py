@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -119,7 +120,8 @@ class Function(nn.Module):
         self.name, self.args, self.kwargs = name, args, kwargs
 
     def forward(self, x: Tensor) -> Tensor:
-        return getattr(F, self.name)(x, *self.args, **self.kwargs)
+        function = getattr(F, self.name, None) or getattr(torch, self.name)
+        return function(x, *self.args, **self.kwargs)
 
     def extra_repr(self) -> str:
         return f"{self.name}, {self.args}"
@@ -207,6 +209,17 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
 }  # fmt: skip
 
 
-def named_activation(name: str) -> nn.Module:
-    """The activation module for a function's name; ReLU for one that has no module."""
-    return _ACTIVATIONS.get(name.removesuffix("_"), nn.ReLU)()
+def named_activation(
+    name: str, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+) -> nn.Module | None:
+    """The activation that a function of x and these arguments is; None for one that is not known.
+
+    PReLU's slope is a weight: h gets one of its own.
+    """
+    name = name.removesuffix("_")
+    settings = {key: value for key, value in (kwargs or {}).items() if key != "inplace"}
+    if name == "prelu" or (name in _ACTIVATIONS and not args and not settings):
+        return _ACTIVATIONS[name]()
+    if not (hasattr(F, name) or hasattr(torch, name)):
+        return None
+    return Function(name, args, settings)

@@ -124,6 +124,19 @@ class PathMaker:
             layers += part
         return layers
 
+    @staticmethod
+    def _functional_activation(node: fx.Node) -> list[tuple[str, Build]] | None:
+        """The activation that a function is to x, with its settings, where they are constants."""
+        name, settings = name_of(node), tuple(node.args[1:])
+        weighed = name == "prelu"
+        given = () if weighed else (*settings, *node.kwargs.values())
+        if any(isinstance(value, fx.Node) for value in given):
+            return None
+        kwargs = dict(node.kwargs)
+        if named_activation(name, settings, kwargs) is None:
+            return None
+        return [("act", lambda: named_activation(name, settings, kwargs))]  # type: ignore[list-item,return-value]
+
     def follow(self, node: fx.Node) -> list[tuple[str, Build]] | None:
         """Layers for h that do what one node does to x; None if it cannot be followed."""
         ops = self.flow.ops
@@ -137,7 +150,7 @@ class PathMaker:
         if ops.activation(node):
             if module is not None:
                 return [("act", lambda: fresh_activation(module))]
-            return [("act", lambda: named_activation(name_of(node)))]
+            return self._functional_activation(node)
         window = ops.window(node)
         if window is not None and ops.conv(node) is None:
             same = self.flow.same_size(node, self.flow.sources[node][0])

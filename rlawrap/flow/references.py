@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 from torch import fx
@@ -62,8 +63,12 @@ def _by_place(trace: Trace) -> dict[tuple[Any, ...], fx.Node]:
     return found
 
 
-def name_alike(evaluated: Trace, trained: Trace) -> None:
+def name_alike(
+    evaluated: Trace, trained: Trace, same: Callable[[fx.Node, fx.Node], bool] = lambda a, b: True
+) -> None:
     """Give the values of the train graph the references that they have in eval mode.
+
+    `same` says whether two values may be one: those of unlike shapes are not.
 
     By their number they could not be told: a drop of branches, say, adds a product to the forward,
     and every later product would have another name. What only train mode computes has none.
@@ -71,7 +76,7 @@ def name_alike(evaluated: Trace, trained: Trace) -> None:
     names = _names_of(evaluated)
     twins = _by_place(trained)
     pairs = ((node, twins.get(key)) for key, node in _by_place(evaluated).items())
-    trained.names = {twin: names[node] for node, twin in pairs if twin is not None}
+    trained.names = {t: names[n] for n, t in pairs if t is not None and same(n, t)}
 
 
 class References:

@@ -49,7 +49,8 @@ def trace_model(
     warned = tuple(dict.fromkeys((*found.unset, *of_several_inputs(flow))))
     notes += warned
     if found.training is not None and found.training_shapes is not None:
-        name_alike(found.trace, found.training)
+        shapes, training_shapes = found.shapes, found.training_shapes
+        name_alike(found.trace, found.training, lambda a, b: shapes.of(a) == training_shapes.of(b))
         training = Flow(found.training, found.training_shapes)
         notes.append("training mode runs another graph than eval mode; both are rewritten")
     return Traced(flow, training, tuple(notes), found.example, warned)

@@ -20,7 +20,7 @@ SPLITS = frozenset("chunk split narrow tensor_split unbind split_with_sizes".spl
 ACTIVATIONS = frozenset(
     "relu relu_ relu6 gelu silu silu_ swish hardswish hardswish_ hardsigmoid elu elu_ selu selu_ "
     "celu celu_ leaky_relu leaky_relu_ prelu rrelu rrelu_ mish softplus softsign hardtanh "
-    "hardtanh_ tanh tanh_ sigmoid sigmoid_ logsigmoid glu threshold threshold_ clamp clamp_ "
+    "hardtanh_ tanh tanh_ sigmoid sigmoid_ logsigmoid threshold threshold_ clamp clamp_ "
     "clamp_min clamp_min_ hardshrink softshrink tanhshrink".split()
 )
 NORMS = frozenset(
@@ -93,7 +93,7 @@ def is_activation(module: nn.Module) -> bool:
     """Whether a module is an elementwise nonlinearity."""
     if type(module).__module__ == "torch.nn.modules.activation":
         return not isinstance(
-            module, (nn.MultiheadAttention, nn.Softmax, nn.Softmax2d, nn.LogSoftmax)
+            module, (nn.MultiheadAttention, nn.Softmax, nn.Softmax2d, nn.LogSoftmax, nn.GLU)
         )
     return isinstance(
         module, (nn.ReLU, nn.ReLU6, nn.GELU, nn.SiLU, nn.Hardswish, nn.Sigmoid, nn.Tanh)

@@ -207,6 +207,13 @@ class ByNumPy(Net):
         return F.interpolate(x, size=tuple((numpy.array(x.shape[2:]) * 3 // 2).tolist()))
 
 
+class RoundedByNumPy(Net):
+    """Sizes that lie side by side have the same third."""
+
+    def before(self, x: Tensor) -> Tensor:
+        return F.interpolate(x, size=[int(numpy.ceil(n / 3)) for n in x.shape[2:]])
+
+
 def test_a_batch_that_escapes_is_held() -> None:
     base = Loops().eval()
     model = applied(base, example_input=torch.randn(3, 3, 16, 16)).eval()
@@ -218,8 +225,9 @@ def test_a_batch_that_escapes_is_held() -> None:
         model(torch.randn(2, 3, 16, 16))
 
 
-def test_a_size_that_escapes_is_held() -> None:
-    base = ByNumPy().eval()
+@pytest.mark.parametrize("net", [ByNumPy, RoundedByNumPy])
+def test_a_size_that_escapes_is_held(net: type[Net]) -> None:
+    base = net().eval()
     model = applied(base, example_input=torch.randn(2, 3, 16, 16)).eval()
     assert "recorded at 16x16" in " ".join(model.plan.notes)
     for n in (2, 5):

@@ -1,4 +1,4 @@
-"""Several threads: each captures on its own, and what others run meanwhile is what it always was."""
+"""Several threads: each captures on its own, and what others run is what it always was."""
 
 from __future__ import annotations
 

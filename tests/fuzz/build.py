@@ -63,6 +63,10 @@ def inputs_of(
         return {"x": image}
     if spec.arguments == "keyword":
         return {"image": image}
+    if spec.arguments == "domain":
+        return {"x": image, "domain": "b"}
+    if spec.arguments == "listed":
+        return {"images": [image, noise(batch, IMAGE_CHANNELS, *size)]}
     if spec.arguments == "condition":
         return {"x": image, "condition": noise(batch, 4)}
     if spec.arguments == "mask":

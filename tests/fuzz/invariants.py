@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import rlawrap
+from rlawrap.copying import deep_copy
 from tests.fuzz.blocks import Block
 from tests.fuzz.build import build, inputs_of, tensors_of
 from tests.fuzz.inert import inert, per_channel
@@ -131,7 +132,7 @@ def loss_of(output: Any) -> Tensor:
 
 def runs(net: nn.Module, spec: NetSpec) -> bool:
     """Whether the base itself works: forward in both modes, and backward."""
-    twin = copy.deepcopy(net)
+    twin = deep_copy(net)
     try:
         run(twin, spec)
         twin.train()
@@ -146,7 +147,7 @@ def runs(net: nn.Module, spec: NetSpec) -> bool:
 def steering(spec: NetSpec) -> dict[str, Any]:
     """What a user has to tell `apply` about this network: an input where it cannot be guessed."""
     fixed = spec.head in ("flatten", "view") and not spec.functional
-    given = spec.arguments in ("condition", "mask") and not spec.functional
+    given = spec.arguments in ("condition", "mask", "domain", "listed") and not spec.functional
     if fixed or given or spec.give_example:
         example = inputs_of(spec, seed=3, batch=2)
         return {"example_input": example if given else next(iter(example.values()))}
@@ -231,7 +232,7 @@ def every_block_is_found(net: nn.Module, spec: NetSpec, plan: rlawrap.Plan) -> N
 
 def ends_in_a_pixel(net: nn.Module, spec: NetSpec) -> bool:
     """Whether a block returns a single pixel at a larger size as well."""
-    twin, pixels = copy.deepcopy(net), []
+    twin, pixels = deep_copy(net), []
     for module in twin.modules():
         if isinstance(module, Block):
             module.register_forward_hook(lambda m, i, out: pixels.append(out[0, 0].numel()))
@@ -257,7 +258,7 @@ def same_function(case: Case, net: nn.Module, model: nn.Module, other_sizes: boo
             expected, run(model, spec, batch=batch, size=size), tolerance,
             f"batch {batch}, size {size}",
         )  # fmt: skip
-    base = copy.deepcopy(net)
+    base = deep_copy(net)
     expected = run(base, spec, training=True, keep=True)
     close(expected, run(model, spec, training=True, keep=True), tolerance, "train mode")
     state = model.state_dict()

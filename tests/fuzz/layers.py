@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -37,9 +38,22 @@ def conv(
         inputs, outputs, kernels, stride=stride, dilation=dilation, groups=groups,
         padding=padding, bias=spec.bias, padding_mode=spec.padding_mode,
     )  # fmt: skip
-    if spec.weight_norm:
-        return nn.utils.parametrizations.weight_norm(layer)
-    return layer
+    return NORMED[spec.weight_norm](layer)
+
+
+def _hook_norm(layer: nn.Module) -> nn.Module:
+    """`weight_norm` by a hook, which old code still has."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return nn.utils.weight_norm(layer)
+
+
+NORMED: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "none": lambda layer: layer,
+    "parametrized": nn.utils.parametrizations.weight_norm,
+    "hook": _hook_norm,
+    "spectral": nn.utils.spectral_norm,
+}
 
 
 def norm(spec: LayerSpec, channels: int) -> nn.Module:
@@ -89,6 +103,12 @@ def join(how: str, x: Tensor, y: Tensor) -> Tensor:
     if how == "dropped":
         y.add_(x)
         return y
+    if how == "assigned":
+        out = torch.zeros_like(y)
+        out[:, ::2] = x[:, ::2]
+        out[:, 1::2] += x[:, 1::2]
+        out[...] += y
+        return out
     y += x
     return y
 
@@ -132,6 +152,20 @@ class DropPath(nn.Module):
         return x * mask / 0.7
 
 
+class Noise(nn.Module):
+    """One random factor for each image, drawn by the size of the batch."""
+
+    def __init__(self, dims: int) -> None:
+        super().__init__()
+        self.ones = (1,) * (dims + 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x
+        factor = torch.rand(x.size(0), dtype=x.dtype, device=x.device) + 0.5
+        return x * factor.view(-1, *self.ones)
+
+
 def drop(how: str, dims: int) -> nn.Module:
     if how == "dropout":
         return nn.Dropout(0.3)
@@ -139,6 +173,8 @@ def drop(how: str, dims: int) -> nn.Module:
         return FunctionalDropout()
     if how == "path":
         return DropPath(dims)
+    if how == "noise":
+        return Noise(dims)
     if how == "stochastic_depth":
         return torchvision.ops.StochasticDepth(0.3, "row")
     return nn.Identity()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +18,17 @@ from tests.fuzz.stages import build_stage
 
 CLASSES = 5
 IMAGE_CHANNELS = 3
+
+
+@dataclass
+class Output(OrderedDict):  # type: ignore[type-arg]
+    """A dict with attributes, as the outputs of models are."""
+
+    logits: Any = None
+    features: Any = None
+
+    def __post_init__(self) -> None:
+        self.update(logits=self.logits, features=self.features)
 
 
 class Answer(NamedTuple):
@@ -182,6 +195,8 @@ class Network(nn.Module):
         logits = self.head(features[-1])
         if self.answer == "tuple":
             return logits, features[-1]
+        if self.answer == "class":
+            return Output(logits, features=(features[0],))
         if self.answer == "list":
             return [features[0], logits]
         if self.answer == "dict":
@@ -231,7 +246,54 @@ class OfCondition(Network):
         return self.answers(x)
 
 
+class OfAsking(Network):
+    """Asks what its input is; nothing but a tensor is left as it is."""
+
+    def forward(self, x: Tensor) -> Any:
+        known = isinstance(x, Tensor) and torch.is_tensor(x) and type(x) is Tensor
+        known = known and {x.ndim: True}[len(x.shape)] and torch.is_floating_point(x)
+        return self.answers(x if known else x * 0)
+
+
+class OfDomain(Network):
+    """A string chooses a layer."""
+
+    def __init__(self, spec: NetSpec) -> None:
+        super().__init__(spec)
+        self.domains = nn.ModuleDict({n: L.Scale(IMAGE_CHANNELS, spec.layers.dims) for n in "ab"})
+
+    def forward(self, x: Tensor, domain: str = "a") -> Any:
+        return self.answers(self.domains[domain](x))
+
+
+class OfList(Network):
+    """A list of two images."""
+
+    def forward(self, images: list[Tensor]) -> Any:
+        return self.answers(images[0] + images[1].tanh())
+
+
+def taking_options(forward: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(forward)
+    def call(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        kwargs.pop("option", None)
+        return forward(self, *args, **kwargs)
+
+    return call
+
+
+class OfDecorated(Network):
+    """The image has a default, and a decorator takes an option away."""
+
+    @taking_options
+    def forward(self, x: Tensor | None = None, labels: Tensor | None = None) -> Any:
+        if x is None:
+            raise ValueError("x is missing")
+        return self.answers(x)
+
+
 SIGNATURES: Mapping[str, type[Network]] = {
     "image": OfImage, "optional": OfOptional, "mask": OfOptional, "flag": OfFlag,
-    "keyword": OfKeyword, "extra": OfExtra, "condition": OfCondition,
+    "keyword": OfKeyword, "extra": OfExtra, "condition": OfCondition, "asking": OfAsking,
+    "domain": OfDomain, "listed": OfList, "decorated": OfDecorated,
 }  # fmt: skip

@@ -15,10 +15,11 @@ class LayerSpec:
     act: str = "relu"
     inplace: bool = False
     functional_act: bool = False
-    #: How a residual join is written: x + y, y += x, torch.add, y.add_(x), result dropped.
+    #: How a residual join is written: x + y, y += x, torch.add, y.add_(x), result dropped, written
+    #: into a new tensor part by part.
     join: str = "plus"
     bias: bool = False
-    weight_norm: bool = False
+    weight_norm: str = "none"  # none, parametrized, hook, spectral
     padding_mode: str = "zeros"
 
 
@@ -38,7 +39,7 @@ class StageSpec:
     dilation: int = 1
     groups: int = 1
     gate: str = "none"  # none, se, spatial
-    drop: str = "none"  # none, dropout, functional, path, stochastic_depth
+    drop: str = "none"  # none, dropout, functional, path, noise, stochastic_depth
     act_after: bool = True
     scaled: bool = False
 

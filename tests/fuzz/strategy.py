@@ -18,8 +18,12 @@ HEADS = (
     "pool", "mean", "flatten", "view", "convolutional", "features", "normed", "mobile", "mlp",
     "maximum", "none", "dropout",
 )  # fmt: skip
-OUTPUTS = ("tensor", "tuple", "dict", "list", "named", "auxiliary", "stages")
-ARGUMENTS = ("image", "optional", "flag", "mask", "keyword", "extra", "condition")
+DROPS = ("none", "dropout", "functional", "path", "noise", "stochastic_depth")
+OUTPUTS = ("tensor", "tuple", "dict", "list", "named", "auxiliary", "stages", "class")
+ARGUMENTS = (
+    "image", "optional", "flag", "mask", "keyword", "extra", "condition", "asking", "domain",
+    "listed", "decorated",
+)  # fmt: skip
 
 
 def first_often(values: tuple[str, ...]) -> st.SearchStrategy[str]:
@@ -39,9 +43,9 @@ def layer_specs(draw: st.DrawFn) -> LayerSpec:
         act=draw(first_often(("relu", "silu", "gelu", "leaky_relu", "hardswish", "prelu", "elu"))),
         inplace=draw(st.booleans()),
         functional_act=draw(st.booleans()),
-        join=draw(st.sampled_from(("plus", "iadd", "torch_add", "add_", "dropped"))),
+        join=draw(st.sampled_from(("plus", "iadd", "torch_add", "add_", "dropped", "assigned"))),
         bias=draw(st.booleans()),
-        weight_norm=draw(rarely()),
+        weight_norm=draw(first_often(("none", "none", "none", "parametrized", "hook", "spectral"))),
         padding_mode=draw(st.sampled_from(("zeros", "zeros", "zeros", "circular", "replicate"))),
     )
 
@@ -58,7 +62,7 @@ def stage_specs(draw: st.DrawFn, first_kind: str | None = None) -> StageSpec:
         dilation=draw(st.sampled_from((1, 1, 1, 2))),
         groups=draw(st.sampled_from((1, 1, 2, 4))),
         gate=draw(first_often(("none", "se", "spatial"))),
-        drop=draw(first_often(("none", "dropout", "functional", "path", "stochastic_depth"))),
+        drop=draw(first_often(DROPS)),
         act_after=draw(st.booleans()),
         scaled=draw(rarely()),
     )
