@@ -26,7 +26,7 @@ class ForwardFailed(Exception):
 
     def __init__(self, recorder: Recorder, error: Exception) -> None:
         super().__init__(str(error))
-        self.path = recorder.path if recorder.failing is None else recorder.failing
+        self.path = recorder.failed
         self.error = error
         self.training = recorder.shadow.root.training
         #: The convolution that ran first.
@@ -64,7 +64,7 @@ def record(
             torch.enable_grad(),
             patched(recorder, numbers=numbers),
             modes_asked(lambda: not recorder.paused) as asked,
-            methods_recorded(root, recorder.last_node, recorder.nodes_of) as methods,
+            methods_recorded(root, recorder.last_node, recorder.nodes.nodes_of) as methods,
         ):
             _run(recorder, root, arguments)
     finally:
@@ -109,10 +109,12 @@ def _run(recorder: Recorder, root: nn.Module, arguments: Arguments) -> None:
         with recorder.modes.counting(), recorder:
             out = type(root).forward(root, *arguments.args, **arguments.kwargs)
         if random_states() != states:
-            raise CannotFollow("", DRAWS)
+            raise recorder.lost(DRAWS)
         result = output_of(
-            out, recorder.tensors.holder, recorder.arg, recorder.function, recorder.lost
+            out, recorder.tensors.holder, recorder.nodes.arg, recorder.function, recorder.lost
         )
+        if recorder.reason is not None:
+            raise recorder.reason
     except CannotFollow:
         raise
     except Exception as error:

@@ -36,8 +36,13 @@ class Guard:
 class Terms:
     """Writes terms into a growing graph, each once."""
 
-    def __init__(self, graph: fx.Graph, made: Callable[[fx.Node], fx.Node]) -> None:
-        self.graph, self.made = graph, made
+    def __init__(
+        self,
+        graph: fx.Graph,
+        made: Callable[[fx.Node], fx.Node],
+        made_at_front: Callable[[fx.Node], fx.Node],
+    ) -> None:
+        self.graph, self.made, self.made_at_front = graph, made, made_at_front
         self.guards: list[Guard] = []
         self.nodes: dict[Any, fx.Node] = {}
         #: What the nodes that are made here are worth in this call.
@@ -124,7 +129,7 @@ class Terms:
 
         def noted(node: fx.Node) -> fx.Node:
             made.append(node)
-            return original(node)
+            return self.made_at_front(node)
 
         self.made = noted
         try:
