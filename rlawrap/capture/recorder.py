@@ -230,9 +230,7 @@ class Recorder(OnMeta):
         if self.leaves.keeps(module, path):
             with without_modes():
                 return self._leaf(module, frame, args, kwargs)
-        call = Call(
-            frame, tuple(self.stack), self.nodes.nodes_of(args), self.nodes.nodes_of(kwargs)
-        )
+        call = Call(frame, tuple(self.stack), *self.nodes.nodes_of((args, kwargs)))
         self.calls[frame] = call
         self.stack.append(frame)
         states = random_states()

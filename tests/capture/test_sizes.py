@@ -278,6 +278,25 @@ def test_checks_of_sizes_are_kept() -> None:
     assert int(model.body[0].norm.num_batches_tracked) == count
 
 
+def test_hooks_fire_beside_a_check_that_stands_before_everything() -> None:
+    class Checked(Block):
+        def forward(self, x: Tensor) -> Tensor:
+            if x.shape[2] % 8:
+                raise ValueError("multiples of 8")
+            return x + self.body(x)
+
+    base = Multiple(Checked).eval()
+    model = applied(base).eval()
+    x = torch.randn(2, 3, 16, 24)
+    for net in (base, model):
+        seen: list[Tensor] = []
+        net.body[0].register_forward_hook(lambda m, args, out, seen=seen: seen.extend((*args, out)))
+        net(x)
+        assert len(seen) == 2
+        torch.testing.assert_close(seen[0], net.stem(x))
+        torch.testing.assert_close(seen[1], seen[0] + net.body[0].body(seen[0]))
+
+
 def test_a_branch_that_all_sizes_take_the_same_way() -> None:
     base = Residues()
     check(base, applied(base), images())

@@ -49,6 +49,25 @@ def test_a_detection_head(leaves: Any) -> None:
     check(base, model, images())
 
 
+class Catches(nn.Module):
+    """Asks for a value, and catches whatever that raises."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        try:
+            scale = float(x.detach().abs().max())
+        except Exception:
+            scale = 7.0
+        return x / scale
+
+
+def test_an_error_of_ours_that_forward_catches() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), Block(), Catches(), Block(), Block()).eval()
+    model = rlawrap.apply(net, k=4).eval()
+    assert any(note.startswith("kept whole: 2, it asks") for note in model.plan.notes)
+    x = torch.randn(2, 3, 16, 16)
+    torch.testing.assert_close(model(x), net(x))
+
+
 class Thresholds(nn.Module):
     """Post-processing by values."""
 
