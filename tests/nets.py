@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -146,6 +148,27 @@ class WaveNet1d(nn.Module):
         for conv in self.convs:
             x = x + torch.tanh(conv(x))
         return self.fc(x.mean(-1))
+
+
+@contextmanager
+def without_init() -> Iterator[None]:
+    """Networks built here have no values: random numbers for millions of weights take a while.
+
+    For those whose weights are all written afterwards, or of which only the shapes are looked at.
+    """
+    names = [n for n in dir(nn.init) if n.endswith("_") and not n.startswith("_")]
+    saved = {name: getattr(nn.init, name) for name in names}
+
+    def keep(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return tensor
+
+    try:
+        for name in names:
+            setattr(nn.init, name, keep)
+        yield
+    finally:
+        for name, function in saved.items():
+            setattr(nn.init, name, function)
 
 
 def uneven(net: nn.Module, seed: int = 1) -> nn.Module:
