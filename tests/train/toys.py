@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torchmetrics.classification  # noqa: F401 (for the server of forks)
 from torch import Tensor, nn
 
 from rlawrap.errors import RLAError
@@ -157,7 +156,12 @@ class Group:
         self, world: int, config: TrainConfig, *, images: dict[str, Any] | None = None
     ) -> None:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["tests.train.toys", "rlawrap.train.loop.engine"])
+        context.set_forkserver_preload(
+            [
+                *("tests.train.toys", "rlawrap.train.loop.engine"),
+                *("torchvision.transforms.v2", "torchmetrics.classification"),
+            ]
+        )
         port = free_port()
         self.errors_file = Path(config.output + ".errors")
         self.processes: list[BaseProcess] = [
