@@ -233,7 +233,11 @@ def _small_mobilenet() -> nn.Module:
 
 def _vgg11_bn() -> nn.Module:
     """VGG with a classifier that is not most of the network."""
-    net = torchvision.models.vgg11_bn(weights=None)
+    with without_init():
+        net = torchvision.models.vgg11_bn(weights=None)
+    for module in net.features:
+        if isinstance(module, (nn.Conv2d, nn.BatchNorm2d)):
+            module.reset_parameters()
     net.classifier = nn.Sequential(
         nn.Linear(512 * 7 * 7, 32), nn.ReLU(True), nn.Dropout(), nn.Linear(32, 7)
     )
