@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -148,6 +150,27 @@ class WaveNet1d(nn.Module):
         return self.fc(x.mean(-1))
 
 
+@contextmanager
+def without_init() -> Iterator[None]:
+    """Networks built here have no values: random numbers for millions of weights take a while.
+
+    For those whose weights are all written afterwards, or of which only the shapes are looked at.
+    """
+    names = [n for n in dir(nn.init) if n.endswith("_") and not n.startswith("_")]
+    saved = {name: getattr(nn.init, name) for name in names}
+
+    def keep(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return tensor
+
+    try:
+        for name in names:
+            setattr(nn.init, name, keep)
+        yield
+    finally:
+        for name, function in saved.items():
+            setattr(nn.init, name, function)
+
+
 def uneven(net: nn.Module, seed: int = 1) -> nn.Module:
     """Give every norm random statistics and scales, so that no branch is silent by chance."""
     generator = torch.Generator().manual_seed(seed)
@@ -210,7 +233,11 @@ def _small_mobilenet() -> nn.Module:
 
 def _vgg11_bn() -> nn.Module:
     """VGG with a classifier that is not most of the network."""
-    net = torchvision.models.vgg11_bn(weights=None)
+    with without_init():
+        net = torchvision.models.vgg11_bn(weights=None)
+    for module in net.features:
+        if isinstance(module, (nn.Conv2d, nn.BatchNorm2d)):
+            module.reset_parameters()
     net.classifier = nn.Sequential(
         nn.Linear(512 * 7 * 7, 32), nn.ReLU(True), nn.Dropout(), nn.Linear(32, 7)
     )

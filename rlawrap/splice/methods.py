@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from rlawrap._torch import pytree
+from rlawrap._torch import last_node, pytree
 from rlawrap.capture.trace import MethodCall, Trace
 from rlawrap.design.names import is_added
 from rlawrap.errors import PlanError
@@ -62,7 +62,10 @@ class _Cut:
 
 @dataclass(frozen=True)
 class MethodGraph:
-    """A method as a graph over its arguments; `refused` says why there is none."""
+    """A method as a graph over its arguments, the network's own if the method does all.
+
+    `refused` says why there is none.
+    """
 
     name: str
     graph: fx.Graph | None
@@ -176,7 +179,21 @@ def _without(cut: _Cut, known: set[fx.Node]) -> set[fx.Node]:
     return own
 
 
+def _is_all(graph: fx.Graph, cut: _Cut) -> bool:
+    """Whether a method takes what the network takes and does all that it does.
+
+    torchvision's `forward` calls nothing but `_forward_impl`.
+    """
+    between = [n for n in graph.nodes if n.op not in ("placeholder", "output")]
+    inputs = [n for n in graph.nodes if n.op == "placeholder"]
+    returned = last_node(graph).args[0]
+    same_ends = list(cut.taken.values()) == inputs and cut.given is returned
+    return same_ends and cut.nodes.issuperset(between)
+
+
 def _build(graph: fx.Graph, cut: _Cut, later: Sequence[_Cut]) -> MethodGraph:
+    if not later and _is_all(graph, cut):
+        return MethodGraph(cut.call.name, graph, {}, list(cut.taken))
     made = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
     constants, inputs = {}, []

@@ -57,23 +57,25 @@ def make_program(editor: GraphEditor, trace: Trace, base: type[nn.Module]) -> Pr
     hooked_methods = method_graphs(
         hooked.graph, trace, lambda n: hooked.outer[settled(n, editor.now)], base
     )
+    forwards = {
+        graph: compile_graph(graph, "forward"),
+        hooked.graph: compile_graph(hooked.graph, "forward with hooks"),
+    }
+
+    def compiled(part: fx.Graph | None, name: str) -> Forward | None:
+        return None if part is None else forwards.get(part) or compile_graph(part, name)
+
     methods = {
         name: Method(
             cut,
-            _compiled(cut.graph, name),
-            _compiled(hooked_methods[name].graph, f"{name} with hooks"),
+            compiled(cut.graph, name),
+            compiled(hooked_methods[name].graph, f"{name} with hooks"),
         )
         for name, cut in plain_methods.items()
         if name in hooked_methods
     }
-    return Program(
-        portable(graph),
-        portable(hooked.graph),
-        points,
-        compile_graph(graph, "forward"),
-        compile_graph(hooked.graph, "forward with hooks"),
-        methods,
-    )
+    plain, with_hooks = forwards.values()
+    return Program(portable(graph), portable(hooked.graph), points, plain, with_hooks, methods)
 
 
 def cut_program(program: Program, cut: Callable[[fx.Graph], None]) -> Program:
@@ -100,7 +102,3 @@ def portable(graph: fx.Graph) -> fx.Graph:
     for node in graph.nodes:
         node.meta.clear()
     return graph
-
-
-def _compiled(graph: fx.Graph | None, name: str) -> Forward | None:
-    return None if graph is None else compile_graph(graph, name)

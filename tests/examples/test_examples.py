@@ -9,9 +9,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import pytest
 
+from rlawrap.train.ablation import jobs
+from rlawrap.train.ablation.grid import GridRun
+from rlawrap.train.commands import torchrun_process
 from rlawrap.train.records.runs import read_run
 
 ROOT = Path(__file__).parents[2]
@@ -73,7 +77,15 @@ def test_train_imagenet(tmp_path: Path, run: Callable[..., str]) -> None:
     assert record.config["schedule"] == "step" and record.config["augment"]["resize"] == 37
 
 
-def test_ablate_k(tmp_path: Path, run: Callable[..., str]) -> None:
+def test_ablate_k(tmp_path: Path, run: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(run: GridRun, log: IO[bytes] | None, jobs: int) -> subprocess.Popen[bytes]:
+        """In this process; tests/train/ablation/test_jobs.py is about processes of their own."""
+        with pytest.raises(SystemExit) as left:
+            torchrun_process.main(run.arguments())
+        assert left.value.code == 0
+        return subprocess.Popen(["true"])
+
+    monkeypatch.setattr(jobs, "_start", start)
     grid = ["--k", "0", "4", "--seeds", "1", "--epochs", "1", "--subset", "64"]
     out = run("ablate_k.py", *grid)
     assert "| 4 | conv | output | 1 |" in out

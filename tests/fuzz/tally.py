@@ -6,6 +6,7 @@ import re
 import time
 import traceback
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tests.fuzz.invariants import Outcome, check
@@ -29,6 +30,18 @@ class Tally:
         self.refused: dict[str, Kept] = {}
         self.failed: dict[str, Kept] = {}
         self.start = time.monotonic()
+
+    @classmethod
+    def of_parts(cls, parts: Sequence[Tally]) -> Tally:
+        """One tally of several, each of other networks."""
+        whole = cls()
+        whole.start = min(part.start for part in parts)
+        for part in parts:
+            whole.counts += part.counts
+            for mine, its in ((whole.refused, part.refused), (whole.failed, part.failed)):
+                for key, kept in its.items():
+                    cls._keep(mine, key, kept.case, kept.text, kept.times)
+        return whole
 
     @property
     def total(self) -> int:
@@ -56,9 +69,9 @@ class Tally:
             self._keep(self.refused, key, case, outcome.message)
 
     @staticmethod
-    def _keep(where: dict[str, Kept], key: str, case: Case, text: str) -> None:
+    def _keep(where: dict[str, Kept], key: str, case: Case, text: str, times: int = 1) -> None:
         known = where.setdefault(key, Kept(case, text))
-        known.times += 1
+        known.times += times
         if len(repr(case)) < len(repr(known.case)):
             known.case, known.text = case, text
 

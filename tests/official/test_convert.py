@@ -10,6 +10,7 @@ from torch import Tensor
 import rlawrap
 from rlawrap.errors import CheckpointError
 from rlawrap.models import get_model
+from tests.nets import without_init
 from tests.official.golden import FACTS, WITH_LOGITS, filled, images
 
 SMALL = "dsrla_mobilenetv2_k6_eca"
@@ -17,7 +18,8 @@ SMALL = "dsrla_mobilenetv2_k6_eca"
 
 @pytest.mark.parametrize("name", WITH_LOGITS)
 def test_official_logits(name: str) -> None:
-    model = get_model(name).double().eval()
+    with without_init():
+        model = get_model(name).double().eval()
     rlawrap.load_official(model, filled(rlawrap.official_state_dict(model)))
     with torch.no_grad():
         logits = model(images())
@@ -31,7 +33,8 @@ def test_official_logits(name: str) -> None:
 
 @pytest.mark.parametrize("source", ["state", "checkpoint", "parallel", "file"])
 def test_sources(source: str, tmp_path: Path) -> None:
-    model = get_model(SMALL, num_classes=7)
+    with without_init():
+        model = get_model(SMALL, num_classes=7)
     state = filled(rlawrap.official_state_dict(model))
     given: object = state
     if source != "state":

@@ -6,6 +6,7 @@ import torchvision
 import rlawrap
 from rlawrap.errors import CheckpointError
 from rlawrap.models import get_model
+from tests.nets import without_init
 from tests.official.golden import FACTS, WITH_LAYOUT, layout_digest
 
 # One of every family and every difference between the families' layouts.
@@ -26,7 +27,8 @@ QUICK = [
 
 
 def _check(name: str) -> None:
-    state = rlawrap.official_state_dict(get_model(name))
+    with without_init():
+        state = rlawrap.official_state_dict(get_model(name))
     assert len(state) == FACTS[name]["tensors"]
     assert layout_digest(state) == FACTS[name]["layout"]
 
@@ -43,7 +45,9 @@ def test_official_keys_shapes_and_order_of_the_rest(name: str) -> None:
 
 
 def test_models_the_official_code_cannot_build() -> None:
-    base = torchvision.models.resnet18(weights=None)
+    with without_init():
+        base = torchvision.models.resnet18(weights=None)
+        vgg = rlawrap.apply(torchvision.models.vgg11(weights=None), k=4)
     config = rlawrap.variant("rla", k=4)
     for options, reason in (
         ({"share": "network"}, "share='network'"),
@@ -53,6 +57,5 @@ def test_models_the_official_code_cannot_build() -> None:
         model = rlawrap.apply(base, config=config.with_options(**options))
         with pytest.raises(CheckpointError, match=reason):
             rlawrap.official_state_dict(model)
-    vgg = rlawrap.apply(torchvision.models.vgg11(weights=None), k=4)
     with pytest.raises(CheckpointError, match="ResNets and MobileNetV2, no VGG"):
         rlawrap.official_state_dict(vgg)

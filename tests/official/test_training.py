@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,6 +11,7 @@ from torchvision.models.resnet import Bottleneck, ResNet
 
 import rlawrap
 from rlawrap.models import get_model
+from tests.nets import without_init
 from tests.official.golden import filled, images
 from tests.official.reading import mobilenet, resnet
 
@@ -21,11 +24,21 @@ VARIANTS = [
 ROWS = [(1, 1), (2, 2), (3, 2), (4, 2), (3, 1), (3, 2), (1, 1)]
 
 
+class _Narrow(ResNet):
+    """A bottleneck ResNet of a quarter of the planes and five classes; a plain one once built."""
+
+    def __init__(self, blocks: list[int], **kwargs: Any) -> None:
+        super().__init__(Bottleneck, blocks, **kwargs)
+        self.fc = nn.Linear(self.inplanes, 5)
+        self.__class__ = ResNet  # type: ignore[assignment]
+
+    def _make_layer(self, block: Any, planes: int, *args: Any, **kwargs: Any) -> nn.Sequential:
+        return super()._make_layer(block, planes // 4, *args, **kwargs)
+
+
 def _small_resnet(variant: str, attention: str | None = None, groups: int = 1) -> nn.Module:
     width = 4 if groups > 1 else 64
-    base: nn.Module = ResNet(
-        Bottleneck, [2, 1, 1, 2], num_classes=5, groups=groups, width_per_group=width
-    )
+    base: nn.Module = _Narrow([2, 1, 1, 2], groups=groups, width_per_group=width)
     if attention is not None:
         base = rlawrap.attend(base, attention)  # type: ignore[arg-type]
     return rlawrap.apply(base, config=rlawrap.variant(variant, k=4))
@@ -102,20 +115,22 @@ def test_one_step_with_attention(attention: str, groups: int) -> None:
 
 @pytest.mark.parametrize("name", ["dsrla_mobilenetv2_k12", "rla_mobilenetv2_k6_eca"])
 def test_one_step_of_mobilenet(name: str) -> None:
-    model = get_model(name, num_classes=5)
+    with without_init():
+        model = get_model(name, num_classes=5)
     model.get_submodule("classifier.0").p = 0.0  # type: ignore[assignment]
     k = 12 if "k12" in name else 6
     _compare(model, lambda s, x: mobilenet(s, x, k, ROWS), 64)
 
 
 def test_one_step_of_resnet50() -> None:
-    model = get_model("rla_resnet50", num_classes=5)
+    with without_init():
+        model = get_model("rla_resnet50", num_classes=5)
     _compare(model, lambda s, x: resnet(s, x, "rla", 32, [3, 4, 6, 3]), 64)
 
 
 def test_as_drawn_is_another_network() -> None:
     """`source="branch"` reads y before the addition; the released form reads x behind it."""
-    base = ResNet(Bottleneck, [1, 1, 1, 1], num_classes=5)
+    base = _Narrow([1, 1, 1, 1])
     x = images(side=64)
     logits = []
     for source in ("output", "branch"):

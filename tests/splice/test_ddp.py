@@ -11,6 +11,7 @@ import torch.multiprocessing as mp
 from torch.nn.parallel import DistributedDataParallel
 
 import rlawrap
+from tests.forks import SERVER, forks
 from tests.nets import BlockNet, random_rla
 
 
@@ -35,7 +36,8 @@ def _worker(rank: int, folder: str) -> None:
 def test_two_processes_stay_equal() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-        mp.spawn(_worker, args=(folder,), nprocs=2)
+        forks()
+        mp.start_processes(_worker, args=(folder,), nprocs=2, start_method=SERVER)
         first, second = (torch.load(f"{folder}/{r}.pt", weights_only=True) for r in (0, 1))
     start = dict(random_rla(rlawrap.apply(BlockNet(), k=4)).named_parameters())
     assert first.keys() == second.keys() == start.keys()

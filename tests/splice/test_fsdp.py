@@ -13,6 +13,7 @@ import torch.multiprocessing as mp
 from torch import nn
 
 import rlawrap
+from tests.forks import SERVER, forks
 from tests.nets import Residual, random_rla, relative, uneven
 
 fsdp = pytest.importorskip("torch.distributed.fsdp", reason="FSDP2 is not in this torch")
@@ -66,7 +67,8 @@ def test_equal_to_the_model_of_one_process() -> None:
     out.square().sum().backward()
     with tempfile.TemporaryDirectory() as folder:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-        mp.spawn(_worker, args=(folder,), nprocs=2)
+        forks()
+        mp.start_processes(_worker, args=(folder,), nprocs=2, start_method=SERVER)
         result = torch.load(f"{folder}/result.pt", weights_only=True)
     assert result.pop("kept")
     assert relative(out, result.pop("out")) < 1e-6

@@ -130,6 +130,38 @@ class ByMode(BlockNet):
         return self.fc(x.mean((2, 3)))
 
 
+class Around(BlockNet):
+    """A forward that is one call of a method, and a step of its own if it counts."""
+
+    def __init__(self, counts: bool) -> None:
+        super().__init__()
+        self.counts = counts
+        self.register_buffer("seen", torch.zeros(()))
+
+    def _forward_impl(self, x: Tensor) -> Tensor:
+        return super().forward(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.counts:
+            self.seen.add_(1.0)
+        return self._forward_impl(x)
+
+
+@pytest.mark.parametrize("counts", [False, True])
+def test_a_method_that_does_all_or_nearly_all(counts: bool) -> None:
+    model = random_rla(rlawrap.apply(Around(counts).eval(), k=4))
+    method = model.rla.splice.programs[False].methods["_forward_impl"]
+    assert (method.plain is model.rla.splice.programs[False].plain) is not counts
+    expected, seen = model(X), []
+    assert model.seen == counts
+    assert torch.equal(model._forward_impl(X), expected)
+    assert torch.equal(model._forward_impl(x=X), expected)
+    assert model.seen == counts
+    model.body.register_forward_hook(lambda *_: seen.append("body"))
+    assert torch.equal(model._forward_impl(X), expected)
+    assert seen == ["body"] and model.seen == counts
+
+
 def test_a_method_of_one_mode() -> None:
     model = random_rla(rlawrap.apply(ByMode(), k=4))
     x = torch.randn(2, 8, 16, 16)

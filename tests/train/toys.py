@@ -1,14 +1,9 @@
-"""Toy networks and images for tests of the trainer, and runs of it in several processes.
-
-The processes are forked from a server that has imported everything, so a group of four starts in
-a second.
-"""
+"""Toy networks and images for tests of the trainer, and runs of it in several processes."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import multiprocessing
 import os
 import random
 import signal
@@ -20,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torchmetrics.classification  # noqa: F401 (for the server of forks)
 from torch import Tensor, nn
 
 from rlawrap.errors import RLAError
@@ -30,6 +24,7 @@ from rlawrap.train.data.dataset import SKIPPED
 from rlawrap.train.data.seeding import local_randomness
 from rlawrap.train.store import checkpoint
 from rlawrap.train.store.metrics import CLOCK_FIELDS
+from tests.forks import forks
 
 CLASSES = ("a", "b", "c", "d")
 
@@ -156,8 +151,7 @@ class Group:
     def __init__(
         self, world: int, config: TrainConfig, *, images: dict[str, Any] | None = None
     ) -> None:
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["tests.train.toys", "rlawrap.train.loop.engine"])
+        context = forks()
         port = free_port()
         self.errors_file = Path(config.output + ".errors")
         self.processes: list[BaseProcess] = [

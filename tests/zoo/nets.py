@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torchvision
@@ -14,6 +12,7 @@ from torch import nn
 from torchvision.models import get_model, list_models
 from torchvision.models.detection import backbone_utils
 
+from tests.nets import without_init
 from tests.zoo.truth import TIMM, Family, torchvision_family
 
 
@@ -28,28 +27,10 @@ class Net:
 
     def build(self) -> nn.Module:
         """The network with random weights and uneven norm statistics, the same every time."""
-        with _no_init():
+        with without_init():  # `fill` writes every weight
             model = self.builder()
         fill(model, seed=zlib.crc32(self.name.encode()))
         return model
-
-
-@contextmanager
-def _no_init() -> Iterator[None]:
-    """`fill` writes every weight anyway; the libraries' own initialisation takes minutes."""
-    names = [n for n in dir(nn.init) if n.endswith("_") and not n.startswith("_")]
-    saved = {name: getattr(nn.init, name) for name in names}
-
-    def keep(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        return tensor
-
-    try:
-        for name in names:
-            setattr(nn.init, name, keep)
-        yield
-    finally:
-        for name, function in saved.items():
-            setattr(nn.init, name, function)
 
 
 @torch.no_grad()

@@ -46,9 +46,10 @@ def relative_error(ours: Any, theirs: Any) -> float:
 
 
 def sizes_to_try(own: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """Spatial sizes, small ones first, the network's own last; video keeps its frames."""
-    depth, last = own[:-2], own[-1]
-    return [(*depth, n, n) for n in (64, 96, 128) if n < last] + [own]
+    """Spatial sizes, small ones first, the network's own last; of video half the frames first."""
+    *frames, _, last = own
+    depths = dict.fromkeys((tuple(n // 2 for n in frames), tuple(frames)))
+    return [(*depth, n, n) for depth in depths for n in (64, 96, 128) if n < last] + [own]
 
 
 def _runs(base: nn.Module, shape: tuple[int, ...]) -> bool:

@@ -8,7 +8,6 @@ import re
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2 import functional as F
 
 from rlawrap.errors import DataError, UnreadableError
 
@@ -31,6 +30,8 @@ def decode(content: bytes, channels: int, name: str) -> Tensor:
 
     Raises `DataError` with `name` for whatever cannot be decoded whole.
     """
+    from torchvision.transforms.v2 import functional as F  # takes a second, see transforms.py
+
     try:
         with Image.open(io.BytesIO(content)) as file:
             palette = file.mode == "P" and "transparency" in file.info

@@ -1,4 +1,8 @@
-"""What happens to an image between the file and the network."""
+"""What happens to an image between the file and the network.
+
+torchvision is imported where transforms are made: it takes a second, which commands that open no
+images need not wait.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torchvision.transforms import v2
 
 from rlawrap.train.config.augment import THUMBNAIL, AugmentConfig
 from rlawrap.train.data.seeding import local_randomness
@@ -22,6 +25,8 @@ class Fit(nn.Module):
     """
 
     def __init__(self, size: int) -> None:
+        from torchvision.transforms import v2
+
         super().__init__()
         self.size = size
         self.resize = v2.Resize(size, antialias=True)
@@ -38,6 +43,8 @@ class Fit(nn.Module):
 
 
 def _finish(mean: tuple[float, ...], std: tuple[float, ...]) -> list[nn.Module]:
+    from torchvision.transforms import v2
+
     return [v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(mean), list(std))]
 
 
@@ -48,6 +55,8 @@ def train_transform(
 
     It draws from torch's global generator; call it inside `local_randomness`.
     """
+    from torchvision.transforms import v2
+
     steps: list[nn.Module] = []
     if config.crop == "resized":
         steps.append(
@@ -71,12 +80,16 @@ def eval_transform(
     config: AugmentConfig, image_size: int, *, mean: tuple[float, ...], std: tuple[float, ...]
 ) -> Transform:
     """The evaluation transform: resize the shorter side, cut out the middle, normalise."""
+    from torchvision.transforms import v2
+
     return v2.Compose([*_evaluation_geometry(config, image_size), *_finish(mean, std)])
 
 
 def _evaluation_geometry(config: AugmentConfig, image_size: int) -> list[nn.Module]:
     if image_size <= THUMBNAIL and config.resize is None:
         return [Fit(image_size)]
+    from torchvision.transforms import v2
+
     shorter = config.resize or round(image_size * 256 / 224)
     return [v2.Resize(shorter, antialias=True), v2.CenterCrop(image_size)]
 
@@ -105,15 +118,17 @@ def mix_batch(
     >>> soft.shape, [round(float(x), 3) for x in soft.sum(1)]
     (torch.Size([4, 3]), [1.0, 1.0, 1.0, 1.0])
     """
+    if not (mixup > 0 or cutmix > 0):
+        return images, labels
+    if not len(images):
+        return images, images.new_zeros(0, num_classes)
+    from torchvision.transforms import v2
+
     mixers: list[nn.Module] = []
     if mixup > 0:
         mixers.append(v2.MixUp(alpha=mixup, num_classes=num_classes))
     if cutmix > 0:
         mixers.append(v2.CutMix(alpha=cutmix, num_classes=num_classes))
-    if not mixers:
-        return images, labels
-    if not len(images):
-        return images, images.new_zeros(0, num_classes)
     with local_randomness("mix", seed, epoch, step, rank):
         chosen = mixers[int(torch.randint(len(mixers), ()))]
         mixed, soft = chosen(images, labels)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -96,8 +95,3 @@ def test_names_that_tell_runs_apart() -> None:
         "y/k4/s1",
     ]
     assert distinct_names([Path("a"), Path("a")]) == ["a", "a"]
-
-
-def test_importing_the_module_imports_no_matplotlib() -> None:
-    program = "import sys, rlawrap.train.records.plot; sys.exit('matplotlib' in sys.modules)"
-    subprocess.run([sys.executable, "-c", program], check=True)
