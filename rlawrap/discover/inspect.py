@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,11 +18,14 @@ from rlawrap.discover.stages import StageChoice, group, link
 from rlawrap.discover.survey import Survey
 from rlawrap.discover.verdicts import Reason, Table, Verdict
 from rlawrap.discover.wiring import Wired, wire
-from rlawrap.errors import PlanError
+from rlawrap.errors import PlanError, RLAWarning, few
 from rlawrap.flow.dataflow import Flow
 from rlawrap.flow.references import References
 from rlawrap.flow.traced import Traced, trace_model
 from rlawrap.plan import Plan, Stage
+
+#: From so many convolutions on a network should have more blocks than one.
+MANY = 6
 
 
 def inspect(
@@ -58,7 +62,7 @@ def make_plan(
     stages: StageChoice | None = None,
     explain: bool = False,
 ) -> Plan:
-    """The plan of a traced network. Raises `PlanError` if no block is found."""
+    """The plan of a traced network. Raises `PlanError` if no block is found, or nothing reads h."""
     flow = traced.flow
     survey = Survey(flow)
     if blocks is None:
@@ -86,13 +90,16 @@ def make_plan(
         for s, indices in enumerate(group(flow, wired, stages))
     )
     head = find_head(flow, wired)
+    _check_read(wired, parents, bool(head))
+    if len(wired) == 1 and blocks is None:
+        _warn_of_one_block(flow, wired[0])
     return Plan(
         model=type(flow.trace.root).__name__,
         input_shape=flow.shapes.inputs[0],
         stages=built,
         head=tuple(refs.name(n) for n in head),
         left_out=left_out(survey, table),
-        notes=tuple(dict.fromkeys((*traced.notes, *_unread(wired, parents, bool(head))))),
+        notes=tuple(dict.fromkeys(traced.notes)),
     )
 
 
@@ -103,14 +110,29 @@ def left_out(survey: Survey, table: Table) -> tuple[tuple[str, str], ...]:
     return tuple((name, str(table.verdicts[name])) for name in names)
 
 
-def _unread(wired: list[Wired], parents: list[int | None], head: bool) -> list[str]:
-    """The note on a plan in which nothing reads h."""
+def _check_read(wired: list[Wired], parents: list[int | None], head: bool) -> None:
+    """Raises `PlanError` for blocks of which none reads h, where no classifier does either."""
     if head or any(w.entries and p is not None for w, p in zip(wired, parents, strict=True)):
-        return []
-    return [
-        "nothing reads h: it enters no block that another precedes, and no classifier follows; "
-        "choose more blocks with blocks=, or write a Plan with a head"
-    ]
+        return
+    paths = few([w.found.path or "(network)" for w in wired])
+    raise PlanError(
+        f"nothing reads h: the blocks are {paths}; h enters none that another precedes, and no "
+        "classifier follows. Choose more blocks with blocks= (a class, paths or a glob), or write "
+        "a Plan with a head and pass plan=; inspect(model, explain=True) shows all candidates."
+    )
+
+
+def _warn_of_one_block(flow: Flow, block: Wired) -> None:
+    """Warn of a plan of one block in a network of many convolutions."""
+    convs = sum(map(flow.image_conv, flow.nodes))
+    if convs >= MANY:
+        warnings.warn(
+            f"{type(flow.trace.root).__name__}: of {convs} convolutions only one block was made, "
+            f"{block.found.path or '(network)'}; name more with blocks= (a class, paths or a "
+            "glob).",
+            RLAWarning,
+            stacklevel=4,
+        )
 
 
 def _nothing_found(flow: Flow, table: Table) -> str:

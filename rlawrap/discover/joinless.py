@@ -1,4 +1,4 @@
-"""Rules 14 to 16 and 18: blocks where no module joins. Each speaks if none did before."""
+"""Rules 15 to 17 and 20: blocks where no module joins. Each speaks if none did before."""
 
 from __future__ import annotations
 
@@ -6,32 +6,38 @@ from collections import Counter
 
 from rlawrap.discover.candidates import Candidate, Kind
 from rlawrap.discover.claims import nothing_joins
+from rlawrap.discover.global_joins import MANY, layers_in_a_row, repeated_structures, spans
 from rlawrap.discover.places import outermost
 from rlawrap.discover.survey import Survey
 from rlawrap.discover.verdicts import Reason, Table, Verdict, Votes
 
 
 def own_steps_are_blocks(survey: Survey, table: Table) -> Votes:
-    """Rule 14, `own step`: the steps of the network's own forward.
+    """Rule 15, `own step`: the steps of the network's own forward.
 
         def forward(self, x):
             x = relu(x + self.a(x))      # [0]
             x = relu(x + self.b(x))      # [1]
 
-    Not a single one beside a class that repeats, and none that gather the outputs of several
-    modules of such a class: then these modules are the blocks.
+    Not a single one beside a class or structure that repeats or many layers in a row, none around
+    most of the network (a global skip), and none that gather the outputs of several modules of such
+    a class: then what repeats are the blocks, or the layers.
     """
     if not nothing_joins(survey, table):
         return {}
     steps = [c for c in survey.candidates.values() if c.kind is Kind.STEP and not c.path]
-    repeated = _repeated_class(survey)
-    if repeated and (len(steps) < 2 or _gather(survey, steps, repeated)):
+    if any(step.region is not None and spans(survey, step.region.nodes) for step in steps):
+        return {}
+    repeated = _repeated_class(survey) or repeated_structures(survey)
+    if len(steps) < 2 and (repeated or layers_in_a_row(survey, survey.flow.nodes) >= MANY):
+        return {}
+    if repeated and _gather(survey, steps, repeated):
         return {}
     return {step.name: Verdict(Reason.OWN_STEP) for step in steps}
 
 
 def repeated_class_is_block(survey: Survey, table: Table) -> Votes:
-    """Rule 15, `class repeats`: a class that convolves and stands in three places or more.
+    """Rule 16, `class repeats`: a class that convolves and stands in three places or more.
 
         Separable ─ Separable ─ Separable ─ Separable ─ …      (MobileNetV1)
 
@@ -42,8 +48,23 @@ def repeated_class_is_block(survey: Survey, table: Table) -> Votes:
     return {path: Verdict(Reason.CLASS_REPEATS) for path in _repeated_class(survey)}
 
 
+def repeated_structure_is_block(survey: Survey, table: Table) -> Votes:
+    """Rule 17, `structure repeats`: modules of several convolutions that hold the same layers.
+
+        d1 ───────────────────── skip ───────────────────(cat)─ u1
+          └─ d2 ──────── skip ────────(cat)─ u2 ─ enlarge ─┘
+               └─ d3 ─────── enlarge ───┘          each (conv, norm, conv, norm)
+
+    Their class says nothing: a `Sequential` may hold anything. Three at least, where the network
+    joins what they return; in a plain chain the layers themselves are blocks.
+    """
+    if not survey.joins or not nothing_joins(survey, table):
+        return {}
+    return {path: Verdict(Reason.STRUCTURE_REPEATS) for path in repeated_structures(survey)}
+
+
 def repeated_place_is_block(survey: Survey, table: Table) -> Votes:
-    """Rule 16, `place repeats`: modules at one place, two of whose steps repeat.
+    """Rule 18, `place repeats`: modules at one place, two of whose steps repeat.
 
     stages[0][0] A ─ stages[0][1] B ─ stages[1][0] C ─ …      with a spatial kernel each
     """
@@ -56,7 +77,7 @@ def repeated_place_is_block(survey: Survey, table: Table) -> Votes:
 
 
 def layers_are_blocks(survey: Survey, table: Table) -> Votes:
-    """Rule 18, `layer`: each convolution with its norm and activation (VGG).
+    """Rule 20, `layer`: each convolution with its norm and activation (VGG).
 
     Where some are depthwise and dense ones together, a plain one before or after all of these is
     stem or head.

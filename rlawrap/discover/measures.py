@@ -28,6 +28,21 @@ def kind_of(module: nn.Module) -> tuple[Hashable, ...]:
     return (class_of(module), *map(kind_of, inner))
 
 
+def learned_layers(module: nn.Module) -> tuple[Hashable, ...]:
+    """The classes of the layers that learn, in their order: a module's structure."""
+    return tuple(
+        class_of(m) for m in module.modules() if any(True for _ in m.parameters(recurse=False))
+    )
+
+
+def depth(flow: Flow, nodes: list[fx.Node]) -> int:
+    """The most of `nodes`, given in order, of which each derives from the one before."""
+    deep: dict[fx.Node, int] = {}
+    for node in nodes:
+        deep[node] = 1 + max((deep[n] for n in deep if flow.derives(node, n)), default=0)
+    return max(deep.values(), default=0)
+
+
 def gathers(flow: Flow, nodes: list[fx.Node]) -> bool:
     """Whether the first of a module's nodes concatenates only what comes from outside."""
     first = next((n for n in nodes if flow.sources[n]), None)

@@ -23,21 +23,13 @@ def layer_candidates(
     taken: set[fx.Node] = set()
     count = 0
     for node in flow.nodes:
-        if node in taken or not _starts(flow, node):
+        if node in taken or not flow.image_conv(node):
             continue
         nodes = _layer(flow, node)
         if any(flow.ops.activation(n) for n in nodes):
             taken.update(nodes)
             yield _candidate(flow, ran, modules, nodes, count)
             count += 1
-
-
-def _starts(flow: Flow, node: fx.Node) -> bool:
-    """A convolution of images on the way to the output."""
-    conv = flow.ops.conv(node) if node in flow.data else None
-    if conv is None or conv.window is None or conv.transposed:
-        return False
-    return flow.is_image(node) and flow.alive(node)
 
 
 def _layer(flow: Flow, start: fx.Node) -> list[fx.Node]:
@@ -51,7 +43,7 @@ def _layer(flow: Flow, start: fx.Node) -> list[fx.Node]:
             return None
         if flow.ops.norm(user) or flow.ops.elementwise(user):
             return user
-        if joined or not _starts(flow, user) or _depthwise(flow, user):
+        if joined or not flow.image_conv(user) or _depthwise(flow, user):
             return None
         joined = True
         return user

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from rlawrap.discover.claims import owners_of_joins
+from rlawrap.discover.global_joins import global_joins_are_none
 from rlawrap.discover.holders import (
     containers_are_parts,
     folding_is_no_block,
@@ -23,6 +24,7 @@ from rlawrap.discover.joinless import (
     own_steps_are_blocks,
     repeated_class_is_block,
     repeated_place_is_block,
+    repeated_structure_is_block,
 )
 from rlawrap.discover.siblings import (
     ends_are_stem_and_head,
@@ -58,9 +60,11 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("only part", one_held_is_the_block),
     ("kept whole", asked_whole_are_blocks),
     ("like", likes_are_blocks),
-    # Where no module joins.
+    # Where no module joins, or one around all others.
+    ("global skip", global_joins_are_none),
     ("own step", own_steps_are_blocks),
     ("class repeats", repeated_class_is_block),
+    ("structure repeats", repeated_structure_is_block),
     ("place repeats", repeated_place_is_block),
     ("any whole", any_whole_are_blocks),
     ("layer", layers_are_blocks),

@@ -1,4 +1,4 @@
-"""Rules 8 to 10, 13 and 19 to 21: the outermost owners, and what they say of other modules."""
+"""Rules 8 to 10, 13 and 21 to 23: the outermost owners, and what they say of other modules."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def likes_are_blocks(survey: Survey, table: Table) -> Votes:
 
 
 def sequences_are_left_out(survey: Survey, table: Table) -> Votes:
-    """Rule 19, `tokens`: a residual module on a sequence of tokens is left out; h is an image.
+    """Rule 21, `tokens`: a residual module on a sequence of tokens is left out; h is an image.
 
     (N, C, H, W) ─ blocks ─ flatten, transpose ─ (N, HW, C) ──┬─ attention ─(+)──
                                                               └─────────────┘
@@ -99,7 +99,7 @@ def sequences_are_left_out(survey: Survey, table: Table) -> Votes:
 
 
 def repeated_are_told(survey: Survey, table: Table) -> Votes:
-    """Rule 20, `passed over`: other repeated modules of several convolutions are named.
+    """Rule 22, `passed over`: other repeated modules of several convolutions are named.
 
     Double ─ Residual(+) ─ Double ─ Residual(+)
     └ told   └ block
@@ -122,7 +122,7 @@ def repeated_are_told(survey: Survey, table: Table) -> Votes:
 
 
 def rest_is_settled(survey: Survey, table: Table) -> Votes:
-    """Rule 21, `rest`: what lies in a block is a part of it, whatever else was said of it.
+    """Rule 23, `rest`: what lies in a block is a part of it, whatever else was said of it.
 
     layer1 [ 0 [ conv1, downsample ], 1 [ … ] ]
     │        │   └ parts              └ block

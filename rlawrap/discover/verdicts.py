@@ -34,6 +34,7 @@ class Reason(Enum):
     SAME_PLACE = Role.BLOCK, "at the place of blocks", False
     KEPT_WHOLE = Role.BLOCK, "kept whole, and of a class that repeats", False
     CLASS_REPEATS = Role.BLOCK, "nothing joins, and its class repeats", False
+    STRUCTURE_REPEATS = Role.BLOCK, "no module joins, and its structure repeats", False
     PLACE_REPEATS = Role.BLOCK, "nothing joins, and its place repeats", False
     LAYER = Role.BLOCK, "nothing joins or repeats but the layers", False
     CHOSEN = Role.BLOCK, "named by blocks=", False
@@ -45,6 +46,7 @@ class Reason(Enum):
 
     HOLDS_BLOCKS = Role.STAGE, "a stage: it holds blocks", True
     LOOPS = Role.STAGE, "a stage: its forward loops over steps", True
+    SPANS = Role.STAGE, "joins around most of the network: a global skip", True
     HOLDS_ONE = Role.STAGE, "concatenates for the block that it holds", True
 
     GATHERS = Role.TRANSITION, "only gathers the outputs of other blocks", True

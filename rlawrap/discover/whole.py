@@ -1,4 +1,4 @@
-"""Rules 12 and 17: blocks that stay whole, as tracing cannot follow them; h reads them only."""
+"""Rules 12 and 19: blocks that stay whole, as tracing cannot follow them; h reads them only."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def asked_whole_are_blocks(survey: Survey, table: Table) -> Votes:
 
 
 def any_whole_are_blocks(survey: Survey, table: Table) -> Votes:
-    """Rule 17, `any whole`: where no block is found, what is kept whole and repeats."""
+    """Rule 19, `any whole`: where no block is found, what is kept whole and repeats."""
     if not nothing_joins(survey, table):
         return {}
     votes: dict[str, Verdict] = {}

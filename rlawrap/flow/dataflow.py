@@ -179,6 +179,13 @@ class Flow:
         shape = self.shapes.of(node)
         return None if axis is None or shape is None else shape[axis]
 
+    def image_conv(self, node: fx.Node) -> bool:
+        """Whether a node convolves images, not transposed, on the way to the main output."""
+        conv = self.ops.conv(node) if node in self.data else None
+        if conv is None or conv.window is None or conv.transposed:
+            return False
+        return self.is_image(node) and self.alive(node)
+
     def is_image(self, node: fx.Node) -> bool:
         """Image-like with more than one pixel at some probe size: a small input may end in one."""
         return any(size is not None and max(size) > 1 for size in self.resolution(node))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -133,8 +137,25 @@ def test_what_lies_in_a_block_is_not_left_out() -> None:
     assert [path for path, _ in plan.left_out] == ["body.1"]
 
 
-def test_a_plan_that_nothing_reads_says_so() -> None:
+@pytest.mark.parametrize("call", [rlawrap.inspect, rlawrap.apply])
+def test_no_plan_that_nothing_reads(call: Callable[..., Any]) -> None:
     net = nn.Sequential(nn.Conv2d(3, 8, 3), Residual(8, 8), nn.Flatten(2))
-    assert "nothing reads h" in str(rlawrap.inspect(net, example_input=IMAGE))
-    net = nn.Sequential(nn.Conv2d(3, 8, 3), Residual(8, 8), nn.Conv2d(8, 4, 1))
-    assert "nothing reads h" not in str(rlawrap.inspect(net, example_input=IMAGE))
+    with pytest.raises(rlawrap.PlanError, match="nothing reads h: the blocks are 1; h enters none"):
+        call(net, example_input=IMAGE)
+    with pytest.raises(rlawrap.PlanError, match="nothing reads h: the blocks are 1; h enters none"):
+        call(net, example_input=IMAGE, blocks=Residual)
+    read = nn.Sequential(nn.Conv2d(3, 8, 3), Residual(8, 8), nn.Conv2d(8, 4, 1))
+    plan = getattr(call(read, example_input=IMAGE), "plan", None) or rlawrap.inspect(read)
+    assert plan.head == ("2",)
+
+
+def test_one_block_in_a_network_of_many_convolutions_warns() -> None:
+    def net(tail: int) -> nn.Module:
+        layers = [nn.Conv2d(8, 8, 1) for _ in range(tail)]
+        return nn.Sequential(nn.Conv2d(3, 8, 3), Residual(8, 8), *layers)
+
+    with pytest.warns(rlawrap.RLAWarning, match="of 6 convolutions only one block was made, 1;"):
+        plan = rlawrap.inspect(net(3), example_input=IMAGE)
+    assert [b.path for b in plan.blocks] == ["1"]
+    assert len(rlawrap.inspect(net(2), example_input=IMAGE).blocks) == 1
+    assert len(rlawrap.inspect(net(3), example_input=IMAGE, blocks=Residual).blocks) == 1

@@ -1,0 +1,63 @@
+"""Rule 14 and what it asks: a join around most of a network is a global skip, and no block."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Iterable
+
+from torch import fx
+
+from rlawrap.discover.measures import depth, learned_layers
+from rlawrap.discover.places import outermost
+from rlawrap.discover.survey import Survey
+from rlawrap.discover.verdicts import Reason, Table, Verdict, Votes
+
+#: So many convolutions one behind the other are more than a block has.
+MANY = 4
+
+
+def global_joins_are_none(survey: Survey, table: Table) -> Votes:
+    """Rule 14, `global skip`: the only owner of joins holds most of the network, and is no block.
+
+        body   x ──┬─ conv ─ relu ─ conv ─ relu ─ … ─ conv ─(+)──
+                   └────────────── global skip ─────────────┘
+
+    What repeats inside, or else the layers, are the blocks.
+    """
+    blocks = [survey[name] for name in table.blocks]
+    if len(blocks) != 1 or blocks[0].region is not None or blocks[0].evidence.calls > 1:
+        return {}
+    path = blocks[0].name
+    if table.verdicts[path].reason is not Reason.JOINS or not spans(survey, survey.nodes_of(path)):
+        return {}
+    return {path: Verdict(Reason.SPANS)}
+
+
+def spans(survey: Survey, nodes: Iterable[fx.Node]) -> bool:
+    """Whether nodes are most of a network, a deep one, in which something else can be blocks."""
+    flow = survey.flow
+    inside = set(nodes)
+    convs = [n for n in flow.nodes if flow.image_conv(n)]
+    held = [n for n in convs if n in inside]
+    if 2 * len(held) <= len(convs) or depth(flow, held) < MANY:
+        return False
+    return layers_in_a_row(survey, inside) >= MANY - 1 or bool(repeated_structures(survey))
+
+
+def layers_in_a_row(survey: Survey, nodes: Iterable[fx.Node]) -> int:
+    """How many layers start among `nodes` one behind the other: they would be blocks instead."""
+    inside = set(nodes)
+    regions = [c.region for c in survey.layers.values() if c.region is not None]
+    return depth(survey.flow, [r.nodes[0] for r in regions if r.nodes[0] in inside])
+
+
+def repeated_structures(survey: Survey) -> list[str]:
+    """Modules of several convolutions that learn in the same layers as another, three at least."""
+    groups: dict[Hashable, list[str]] = defaultdict(list)
+    for name, c in survey.candidates.items():
+        known = c.evidence
+        if c.region is None and known.image and known.spatial and known.convolutions > 1:
+            groups[learned_layers(survey.modules[c.path])].append(name)
+    alike = [outermost(paths) for paths in groups.values()]
+    found = outermost(path for paths in alike if len(paths) > 1 for path in paths)
+    return found if len(found) > 2 else []
