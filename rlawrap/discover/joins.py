@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import fx
 
 from rlawrap.capture.trace import Frame
+from rlawrap.flow.conditions import shifting
 from rlawrap.flow.dataflow import Flow
 
 
@@ -28,6 +29,7 @@ def find_joins(flow: Flow, ran: Mapping[Frame, list[fx.Node]]) -> list[Join]:
     """All joins on the way to the output, in order; `ran` holds the nodes of each module call."""
     joins = []
     bits: dict[Frame, int] = {}
+    shifts: dict[Frame, set[fx.Node]] = {}
     for node in flow.nodes:
         operands = _operands(flow, node) if node in flow.data and flow.alive(node) else None
         if operands is None:
@@ -36,6 +38,9 @@ def find_joins(flow: Flow, ran: Mapping[Frame, list[fx.Node]]) -> list[Join]:
         adds = flow.ops.add_operands(node) is not None
         if adds and frame not in bits:
             bits[frame] = flow.bits(n for n in ran.get(frame, ()) if n in flow.data)
+            shifts[frame] = shifting(flow, ran.get(frame, ())) if frame[0] else set()
+        if adds and node in shifts[frame]:
+            continue
         folds = adds and _folds(flow, node, bits[frame])
         joins.append(Join(node, tuple(operands), frame[0], adds, folds))
     return joins

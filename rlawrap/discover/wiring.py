@@ -10,6 +10,7 @@ from torch import fx
 
 from rlawrap.capture.trace import name_of
 from rlawrap.discover.found import Found
+from rlawrap.flow.conditions import conditions
 from rlawrap.flow.dataflow import Flow
 from rlawrap.walks import chain, first_hits, only, search
 
@@ -51,13 +52,23 @@ def wire(flow: Flow, found: Found) -> Wired:
             ),
         )
     )
-    entries = _entries(flow, found, inner, main)
+    beside = _of_conditions(flow, inner)
+    entries = _entries(flow, found, inner, main, beside)
     note = "" if entries else _why_not(found)
-    source = _input_of(flow, found, inner, entries)
+    source = _input_of(flow, found, inner, entries, beside)
     if len(entries) > 1:
         # Of several inputs h comes with the latest; what reads only earlier ones is no entry.
         entries = [e for e in entries if source in _read_by(flow, [e], inner)] or entries
     return Wired(found, source, entries, branch, shortcut, found.output, note)
+
+
+def _of_conditions(flow: Flow, inner: set[fx.Node]) -> set[fx.Node]:
+    """What only scales and shifts the image, from outside on: no way for h."""
+    beside = conditions(flow, inner)
+    for node in sorted(inner, key=flow.position.__getitem__) if beside else ():
+        if flow.sources[node] and all(s in beside for s in flow.sources[node]):
+            beside.add(node)
+    return beside
 
 
 def _read_by(flow: Flow, entries: Iterable[fx.Node], inner: set[fx.Node]) -> set[fx.Node]:
@@ -90,9 +101,11 @@ def _shortcut_of(flow: Flow, a: fx.Node, b: fx.Node, bits: int) -> fx.Node | Non
     return None
 
 
-def _entries(flow: Flow, found: Found, inner: set[fx.Node], main: set[fx.Node]) -> list[fx.Node]:
+def _entries(
+    flow: Flow, found: Found, inner: set[fx.Node], main: set[fx.Node], beside: set[fx.Node]
+) -> list[fx.Node]:
     """The first convolutions of the block that its input reaches, the shortcut's left out."""
-    reached = _reached(flow, found, inner)
+    reached = _reached(flow, found, inner, beside)
     hits = [n for n in reached if n in main and _is_entry(flow, n)]
     if not hits:
         return []
@@ -108,7 +121,9 @@ def _entries(flow: Flow, found: Found, inner: set[fx.Node], main: set[fx.Node]) 
     return _one_per_linear_join(flow, sorted(first, key=flow.position.__getitem__), inner)
 
 
-def _reached(flow: Flow, found: Found, inner: set[fx.Node]) -> dict[fx.Node, bool]:
+def _reached(
+    flow: Flow, found: Found, inner: set[fx.Node], beside: set[fx.Node]
+) -> dict[fx.Node, bool]:
     """The first convolutions behind a block's input, and whether only a part of it leads there.
 
     A part is one of the channels; a concatenation puts the parts together again.
@@ -119,7 +134,8 @@ def _reached(flow: Flow, found: Found, inner: set[fx.Node]) -> dict[fx.Node, boo
         part = (part or _takes_part(flow, node)) and not flow.ops.cat_operands(node)
         return ((user, part) for user in node.users if user in inner)
 
-    starts = [n for n in found.nodes if n in inner and any(s not in inner for s in flow.sources[n])]
+    apart = inner | beside
+    starts = [n for n in found.nodes if n in inner and any(s not in apart for s in flow.sources[n])]
     hits = first_hits(
         [(n, False) for n in starts], onward, lambda state: flow.ops.conv(state[0]) is not None
     )
@@ -221,14 +237,21 @@ def _linear_end(flow: Flow, entry: fx.Node, inner: set[fx.Node]) -> fx.Node:
     return adds[-1] if adds else entry
 
 
-def _input_of(flow: Flow, found: Found, inner: set[fx.Node], entries: list[fx.Node]) -> fx.Node:
+def _input_of(
+    flow: Flow,
+    found: Found,
+    inner: set[fx.Node],
+    entries: list[fx.Node],
+    beside: set[fx.Node],
+) -> fx.Node:
     """The latest outside tensor that an entry reads; else the latest image from outside.
 
     Where only a tuple or a sequence comes from outside, the latest image that the block's own
     forward makes of it.
     """
     outside = [s for n in found.nodes if n in inner for s in flow.sources[n] if s not in inner]
-    outside = list(dict.fromkeys(outside)) or flow.sources[found.nodes[0]]
+    outside = [s for s in dict.fromkeys(outside) if s not in beside]
+    outside = outside or flow.sources[found.nodes[0]]
     if not entries:
         images = [s for s in outside if flow.channel_axis(s) is not None]
         near = [s for s in images if flow.is_image(s)] or images or [found.output]
