@@ -53,3 +53,12 @@ def few(names: Sequence[str], most: int = 8) -> str:
     'a, b, ...'
     """
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
+
+def spelled(path: str) -> str:
+    """How a module is reached from the model, for a message.
+
+    >>> spelled("body.0.conv")
+    'model.body[0].conv'
+    """
+    return "model" + "".join(f"[{a}]" if a.isdigit() else f".{a}" for a in path.split("."))

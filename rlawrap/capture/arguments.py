@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 
 from rlawrap._torch import ASSERT, pytree
 from rlawrap.capture.shadow import Shadow
-from rlawrap.errors import PlanError
+from rlawrap.errors import PlanError, spelled
 
 Shape = tuple[int, ...]
 _KINDS = pyinspect.Parameter
@@ -124,22 +124,26 @@ class _Resizing:
         if shape is not None and len(size) >= self.fewest and size[0] == self.image[0]:
             size[0] = shape[0]
         if shape is not None and len(size) == len(self.image):
-            for i in range(2, len(size)):
+            for i in range(1, len(size)):
                 scaled = size[i] * shape[i]
                 if scaled % self.image[i] == 0:
                     size[i] = scaled // self.image[i]
         return torch.empty(size, dtype=tensor.dtype, device="meta")
 
 
-def image_of(example: Any) -> Tensor:
-    """The tensor of an example input that is taken for the image. Raises `PlanError`."""
+def image_of(example: Any, part: str = "") -> Tensor:
+    """The tensor of an example input that is taken for the image.
+
+    Raises `PlanError`, which names the part of the network that computes the features, if known.
+    """
     leaves = pytree.tree_leaves(example)
     tensors = [t for t in leaves if isinstance(t, Tensor) and t.dim() >= 3]
     if not tensors:
+        behind = spelled(part or "backbone")
         raise PlanError(
             "example_input= holds no tensor of (batch, channels, length) or more dimensions. Where "
             "the network adds the channels itself, rewrite the part behind that alone, like "
-            "model.backbone = rlawrap.apply(model.backbone)."
+            f"{behind} = rlawrap.apply({behind})."
         )
     return tensors[0]
 

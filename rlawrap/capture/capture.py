@@ -11,7 +11,7 @@ from torch import fx, nn
 
 from rlawrap._torch import ConvNd
 from rlawrap.capture.arguments import image_of, make_arguments
-from rlawrap.capture.compare import confirm, pin
+from rlawrap.capture.compare import confirm, pin, second_axis_escapes
 from rlawrap.capture.leaves import Leaves, as_leaves
 from rlawrap.capture.overwrites import relink
 from rlawrap.capture.probes import Shape, candidate_inputs
@@ -27,7 +27,7 @@ from rlawrap.capture.shapes import (
 )
 from rlawrap.capture.trace import CannotFollow, Trace
 from rlawrap.capture.unify import unify
-from rlawrap.errors import PlanError, TraceError
+from rlawrap.errors import PlanError, TraceError, spelled
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class _Recording:
         """Recorded at the size of the example, or at the first that the network takes."""
         root = self.shadow.root
         if self.example is not None:
-            tries = [tuple(image_of(self.example).shape)]
+            tries = [tuple(image_of(self.example, _largest_part(root)).shape)]
         else:
             tries = candidate_inputs(root)
         failure = ""
@@ -168,8 +168,14 @@ class _Recording:
     def fixed_axes(self, trace: Trace, shape: Shape) -> list[int]:
         """The axes of the image that the recording is of one size alone."""
         mode = trace.training
-        batch, spatial = confirm(trace, shape, lambda other: self.at(other, training=mode))
+
+        def again(other: Shape) -> Trace:
+            return self.at(other, training=mode)
+
+        batch, spatial = confirm(trace, shape, again)
         fixed = [] if batch else [0]
+        if second_axis_escapes(trace, shape, again):
+            fixed.append(1)
         return fixed if spatial else [*fixed, *range(2, len(shape))]
 
     def captured(self, unfollowed: Mapping[str, CannotFollow]) -> Capture:
@@ -206,7 +212,12 @@ def _fixed_notes(fixed: list[int], shape: Shape) -> list[str]:
         notes.append(
             f"the network takes batches of {shape[0]} alone, and so does the rewritten one"
         )
-    if set(fixed) - {0}:
+    if 1 in fixed:
+        notes.append(
+            f"the network was recorded for {shape[1]} along its second axis, and the rewritten one "
+            "takes no other number"
+        )
+    if set(fixed) - {0, 1}:
         size = "x".join(map(str, shape[2:]))
         notes.append(
             f"the network was recorded at {size}, and the rewritten one takes no other size"
@@ -229,8 +240,8 @@ def _refusal(reason: CannotFollow, root: nn.Module) -> TraceError:
         advice = f"keep it whole with leaf_modules=[{reason.path!r}]"
     elif part:
         advice = (
-            f"rewrite the part that computes the features alone: model.{part} = "
-            f"rlawrap.apply(model.{part})"
+            f"rewrite the part that computes the features alone: {spelled(part)} = "
+            f"rlawrap.apply({spelled(part)})"
         )
     else:
         advice = "move that part into a module of its own, which is then kept whole"

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor, fx
 
-from rlawrap._torch import ASSERT
+from rlawrap._torch import ASSERT, ConvNd
 from rlawrap.capture.trace import CannotFollow, Trace
 
 Shape = tuple[int, ...]
@@ -106,12 +106,7 @@ def confirm(trace: Trace, shape: Shape, again: Callable[[Shape], Trace]) -> tupl
     """
 
     def at(other: Shape) -> Likeness | None:
-        try:
-            return compare(trace, again(other))
-        except CannotFollow:
-            return Likeness.ESCAPED
-        except Exception:
-            return None
+        return _likeness(trace, again, other)
 
     others = list(other_sizes(shape))
     if at(others[0]) is Likeness.SAME:
@@ -124,11 +119,35 @@ def confirm(trace: Trace, shape: Shape, again: Callable[[Shape], Trace]) -> tupl
     return batch, False
 
 
+def second_axis_escapes(trace: Trace, shape: Shape, again: Callable[[Shape], Trace]) -> bool:
+    """Whether a recording holds for one size of the second axis alone, and the network does not.
+
+    It is the channels' where the first convolution reads it, which then takes no other number; the
+    frames of a clip, or the electrodes of a recording, may be more or fewer.
+    """
+    leaves = [trace.leaf(n) for n in trace.graph.nodes if n.op == "call_module"]
+    first = next((m for m in leaves if isinstance(m, ConvNd)), None)
+    if first is None or (first.in_channels, len(first.kernel_size)) == (shape[1], len(shape) - 2):
+        return False
+    others = [(shape[0], n, *shape[2:]) for n in (shape[1] + 1, 2 * shape[1])]
+    return any(_likeness(trace, again, other) is Likeness.ESCAPED for other in others)
+
+
+def _likeness(trace: Trace, again: Callable[[Shape], Trace], other: Shape) -> Likeness | None:
+    """A recording beside one at another size; None where the network does not run there."""
+    try:
+        return compare(trace, again(other))
+    except CannotFollow:
+        return Likeness.ESCAPED
+    except Exception:
+        return None
+
+
 def pin(trace: Trace, shape: Shape, axes: list[int]) -> None:
     """Let the graph check that an input has the sizes that it was recorded at."""
     graph = trace.graph
     behind = list(graph.nodes)[trace.inputs - 1]
-    names = {0: "batch size", **dict.fromkeys(range(2, len(shape)), "image size")}
+    names = {0: "batch size", 1: "second axis", **dict.fromkeys(range(2, len(shape)), "image size")}
     what = "batch size" if axes == [0] else " and ".join(dict.fromkeys(names[i] for i in axes))
     message = (
         f"this network was traced for the {what} of {tuple(shape)} and computes with it as a fixed "

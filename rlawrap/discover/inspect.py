@@ -8,11 +8,11 @@ from typing import Any
 
 from torch import nn
 
-from rlawrap.capture.probes import first_input_channels
 from rlawrap.discover.blocks import BlockChoice, chosen_blocks, chosen_paths
 from rlawrap.discover.describe import describe, find_head
 from rlawrap.discover.explain import explanation
 from rlawrap.discover.found import found_blocks
+from rlawrap.discover.refusals import nothing_found
 from rlawrap.discover.rules import decide
 from rlawrap.discover.stages import StageChoice, group, link
 from rlawrap.discover.survey import Survey
@@ -80,7 +80,7 @@ def make_plan(
             "returns an image on the way to the output."
         )
     if not found:
-        raise PlanError(_nothing_found(flow, table))
+        raise PlanError(nothing_found(survey, table))
     wired = [wire(flow, f) for f in found]
     refs = References(flow.trace)
     parents = link(flow, wired)
@@ -133,27 +133,3 @@ def _warn_of_one_block(flow: Flow, block: Wired) -> None:
             RLAWarning,
             stacklevel=4,
         )
-
-
-def _nothing_found(flow: Flow, table: Table) -> str:
-    """Why there is no block, and what to do."""
-    name = type(flow.trace.root).__name__
-    others = ""
-    sequences = [p for p, v in table.verdicts.items() if v.reason is Reason.SEQUENCE]
-    if sequences:
-        others = (
-            f"; its residual modules ({', '.join(sequences[:3])}, …) work on sequences of tokens, "
-            "not on images"
-        )
-    dims = first_input_channels(flow.trace.root)[1]
-    if dims != flow.rank - 2:
-        others = (
-            f": its convolutions work on {dims} axes and its input has {flow.rank - 2} of them. "
-            "Rewrite the part that takes images alone, like model.backbone = "
-            "rlawrap.apply(model.backbone)"
-        )
-    return (
-        f"no blocks found in {name}: no residual adds, no concatenations, no repeated convolving "
-        f"modules{others}. Name them with blocks= (a class, paths or a glob), or write a Plan and "
-        "pass plan=."
-    )

@@ -56,8 +56,15 @@ def kernel_inside(module: nn.Module) -> bool:
 
 
 def token_owners(flow: Flow, conv_paths: set[str]) -> set[str]:
-    """Modules with a residual add of sequences: images whose pixels were made one axis."""
+    """Modules with a residual add of sequences: images whose pixels were made one axis.
+
+    What is convolved with as few axes is no sequence of tokens, but a signal or an image itself.
+    """
     paths: set[str] = set()
+    convs = [flow.ops.conv(n) for n in flow.nodes if n in flow.data]
+    fewer = any(c and c.window and len(c.window.kernel) == flow.rank - 3 for c in convs)
+    if fewer and len(flow.shapes.inputs[0]) < flow.rank:
+        return paths
     for node in flow.nodes:
         pair = flow.ops.add_operands(node) if node in flow.data else None
         if pair is None or not all(n in flow.data for n in pair) or not flow.alive(node):

@@ -23,10 +23,11 @@ class Flow:
         self.ops = Ops(trace, shapes)
         self.nodes: list[fx.Node] = list(trace.graph.nodes)
         self.position = {node: i for i, node in enumerate(self.nodes)}
-        self.rank = len(shapes.inputs[0])
         self._axes: dict[fx.Node, int | None] = {}
         self._sizes: dict[fx.Node, tuple[tuple[int, ...] | None, ...]] = {}
         self.data = self._find_data()
+        #: How many axes the images of most convolutions have, and how many images one batch.
+        self.rank, self.batch = self._find_body()
         self.sources = {n: [s for s in n.all_input_nodes if s in self.data] for n in self.data}
         for node in self.nodes:  # in order, since an axis is carried along
             if node in self.data:
@@ -53,6 +54,23 @@ class Flow:
             ):
                 data.add(node)
         return data
+
+    def _find_body(self) -> tuple[int, int]:
+        """The rank and the batch of what most convolutions return; the input's, of equals.
+
+        They differ from the input's where forward unsqueezes signals, stacks features into a
+        volume, or puts the frames of clips into the batch.
+        """
+        first = self.shapes.inputs[0]
+        kinds: dict[tuple[int, int], set[object]] = {(len(first), first[0]): set()}
+        for node in self.nodes:
+            conv, shape = self.ops.conv(node), self.shapes.of(node)
+            if node not in self.data or conv is None or conv.window is None or shape is None:
+                continue
+            if len(shape) == len(conv.window.kernel) + 2:  # no single image without a batch
+                layer = node.target if node.op == "call_module" else node  # one, however often run
+                kinds.setdefault((len(shape), shape[0]), set()).add(layer)
+        return max(kinds, key=lambda kind: len(kinds[kind]))  # the first of equals
 
     def _carries_tensor(self, node: fx.Node) -> bool:
         """A tensor, or tensors in a tuple that `getitem` nodes take apart, or that is returned."""
@@ -120,7 +138,7 @@ class Flow:
 
     def _find_axis(self, node: fx.Node) -> int | None:
         first = self.shapes.of(node)
-        if first is None or len(first) != self.rank or first[0] != self.shapes.inputs[0][0]:
+        if first is None or len(first) != self.rank or first[0] != self.batch:
             return None
         for row in self.shapes.rows(node)[1:]:
             if row is None or len(row) != self.rank:

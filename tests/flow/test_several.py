@@ -108,12 +108,28 @@ class Clips(nn.Module):
         return self.encoder(x.flatten(0, 1)).reshape(n, -1, 8).mean(1)
 
 
-def test_frames_as_images_are_refused_with_the_call_to_make() -> None:
-    model = Clips()
-    with pytest.raises(rlawrap.PlanError, match="2 axes and its input has 3 of them") as caught:
-        rlawrap.apply(model, k=4, example_input=torch.zeros(2, 5, 3, 16, 16))
-    assert "rlawrap.apply(model.backbone)" in str(caught.value)
-    model.encoder = rlawrap.apply(model.encoder, k=4)
-    assert model(torch.zeros(2, 5, 3, 16, 16)).shape == (2, 8)
+def test_frames_as_images_have_a_state_each() -> None:
+    net = Clips().eval()
+    clip = torch.randn(2, 5, 3, 16, 16)
+    model = rlawrap.apply(net, k=4, example_input=clip).eval()
+    assert [b.path for b in model.plan.blocks] == ["encoder.body.0", "encoder.body.1"]
+    for x in (clip, torch.randn(3, 5, 3, 16, 16), torch.randn(1, 4, 3, 16, 16)):
+        assert torch.allclose(model(x), net(x), atol=1e-5)
+
+
+def test_a_number_of_frames_that_forward_counts_is_held() -> None:
+    class Counted(Clips):
+        def forward(self, x: Tensor) -> Tensor:
+            n, frames = x.shape[:2]
+            y = self.encoder(x.flatten(0, 1)).reshape(n, frames, 8)
+            return sum(y[:, i] for i in range(frames)) / frames  # type: ignore[return-value]
+
+    model = rlawrap.apply(Counted(), k=4, example_input=torch.zeros(2, 5, 3, 16, 16))
+    assert any("recorded for 5 along its second axis" in note for note in model.plan.notes)
+    with pytest.raises(AssertionError, match="traced for the second axis"):
+        model(torch.zeros(2, 4, 3, 16, 16))
+
+
+def test_an_example_of_two_axes_is_refused_with_the_call_to_make() -> None:
     with pytest.raises(rlawrap.PlanError, match=r"no tensor of \(batch, channels, length\)"):
         rlawrap.inspect(nn.Conv1d(1, 4, 3), example_input=torch.zeros(2, 100))
