@@ -55,6 +55,8 @@ class Trace:
     places: dict[fx.Node, tuple[str, int]] = field(default_factory=dict)
     #: In a graph of train mode: names of the values that eval mode computes as well.
     names: dict[fx.Node, str] | None = None
+    #: And layers that eval mode calls, too, on other sizes: by their reference there.
+    elsewhere: dict[str, fx.Node] = field(default_factory=dict)
     #: Modules below the root that `forward` asked for their mode, and what they answered.
     modes: dict[str, bool] = field(default_factory=dict)
     #: Tensors that lie in no attribute of a module; the graph reads them as the root's.

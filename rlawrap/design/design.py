@@ -18,6 +18,8 @@ class Entry:
     name: str
     target: str
     path: Path
+    #: In train mode, where the layer runs elsewhere: h's way to the last layer of `path`.
+    trained: Path | None = None
 
 
 @dataclass

@@ -3,8 +3,8 @@
 A name is a promise: state dicts and checkpoints hold it. Keys are
 `rla.input.<stage>_<channels>`, `rla.cell.<stage>.<layer>`, `rla.block.<i>.<layer>`,
 `rla.inject.<i>` (`<i>_1`, … for further entries of one block), `rla.pool.<i>`, `rla.down.<i>`,
-`rla.scale.<i>`, `rla.out.<i>`, `rla.head.norm`, `rla.head.act` and `rla.head.join.<j>`, with blocks
-counted through the network from 0.
+`rla.scale.<i>`, `rla.out.<i>`, `rla.head.norm`, `rla.head.act`, `rla.head.join.<j>` and, without
+weights, `rla.head.trained.<j>`, with blocks counted through the network from 0.
 """
 
 from __future__ import annotations
@@ -69,6 +69,11 @@ def output(index: int) -> str:
 def join(name: str) -> str:
     """The way of h into the classifier."""
     return f"{HEAD}.join.{name}"
+
+
+def trained(name: str) -> str:
+    """In train mode, where the classifier runs elsewhere: h's way to the last layer of its join."""
+    return f"{HEAD}.trained.{name}"
 
 
 def is_added(key: str) -> bool:

@@ -12,6 +12,7 @@ from rlawrap.design.design import BlockDesign, Design, Entry
 from rlawrap.design.head import head_path
 from rlawrap.design.idle import drop_unread, warn_of_idle_options
 from rlawrap.design.paths import PathMaker
+from rlawrap.design.trained import fit_training
 from rlawrap.errors import PlanError, RLAWarning
 from rlawrap.flow.dataflow import Flow
 from rlawrap.flow.geometry import Resize, Step, route
@@ -35,6 +36,7 @@ def resolve(traced: Traced, plan: Plan, config: RLAConfig) -> Design:
     for i, block in enumerate(plan.blocks):
         design.steps.append(_step(design, flow, refs, maker, i, block, stage_of[i]))
     _add_head(design, flow, refs, maker)
+    fit_training(design, traced)
     drop_unread(design)
     warn_of_idle_options(design)
     for text in traced.warnings:

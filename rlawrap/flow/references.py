@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -71,12 +71,36 @@ def name_alike(
     `same` says whether two values may be one: those of unlike shapes are not.
 
     By their number they could not be told: a drop of branches, say, adds a product to the forward,
-    and every later product would have another name. What only train mode computes has none.
+    and every later product would have another name. What only train mode computes has none. A layer
+    that both modes call as often has its path for a name, whatever the line that calls it.
     """
     names = _names_of(evaluated)
     twins = _by_place(trained)
     pairs = ((node, twins.get(key)) for key, node in _by_place(evaluated).items())
     trained.names = {t: names[n] for n, t in pairs if t is not None and same(n, t)}
+    _name_layers(evaluated, trained, trained.names, same)
+
+
+def _name_layers(
+    evaluated: Trace,
+    trained: Trace,
+    names: dict[fx.Node, str],
+    same: Callable[[fx.Node, fx.Node], bool],
+) -> None:
+    """The layers that are called from other lines in train mode: on alike values, or elsewhere."""
+    there = {frame: node for node, frame in evaluated.leaf_frames.items()}
+    calls, trained_calls = (
+        Counter(path for path, _ in trace.leaf_frames.values()) for trace in (evaluated, trained)
+    )
+    taken = set(names.values())
+    for node, frame in trained.leaf_frames.items():
+        text = _frame_text(frame)
+        if node in names or text in taken or calls[frame[0]] != trained_calls[frame[0]]:
+            continue
+        if same(there[frame], node):
+            names[node] = text
+        else:
+            trained.elsewhere[text] = node
 
 
 class References:
@@ -110,6 +134,8 @@ class References:
             near = difflib.get_close_matches(reference, self._nodes, n=4)
             hint = f" Near it: {', '.join(near)}." if near else ""
             when = "" if self.trace.names is None else " in training mode"
+            if reference in self.trace.elsewhere:
+                when = " on images of this size in training mode"
             raise PlanError(
                 f"the plan names {reference!r}, which {type(self.trace.root).__name__} does not "
                 f"compute{when}.{hint} print(rlawrap.inspect(model)) shows the references of a "

@@ -13,6 +13,7 @@ from torch import fx, nn
 from rlawrap.capture.trace import Frame, Trace
 from rlawrap.design import names
 from rlawrap.design.design import BlockDesign, Design
+from rlawrap.design.trained import last_name
 from rlawrap.errors import PlanError
 from rlawrap.flow.geometry import Resize, Step
 from rlawrap.flow.references import References
@@ -129,14 +130,19 @@ class GraphEditor:
             before = self.states[step.parent]
             state = self._resized(names.pool(step.index), step.bring, before, start)
         for entry in step.entries:
-            self._add(names.inject(entry.name), entry.target, state[0], step.block.path)
+            if self._runs(entry.target):
+                layer = self.refs.node(entry.target)
+                self._add(names.inject(entry.name), entry.target, layer, state[0], step.block.path)
         if step.updates:
             state = self._resized(names.down(step.index), step.down, state, output)
             self.states[step.index] = self._update(step, state, source, output)
 
-    def _add(self, path: str, target: str, h: fx.Node, block: str) -> None:
+    def _runs(self, target: str) -> bool:
+        """Whether this mode runs a layer as eval mode does; the design notes where it does not."""
+        return self.trace.names is None or self.refs.find(target) is not None
+
+    def _add(self, path: str, target: str, layer: fx.Node, h: fx.Node, block: str) -> None:
         """Add a path's result to what a layer of the base returns."""
-        layer = self.refs.node(target)
         if layer < h:
             raise PlanError(
                 f"block {block!r}: {target!r} runs before the hidden state it should read exists; "
@@ -197,7 +203,13 @@ class GraphEditor:
         if design.head_act != "none":
             h = self._module(names.HEAD_ACT, (h,), [])
         for entry in design.head:
-            self._add(names.join(entry.name), entry.target, h, "the head")
+            path, target = names.join(entry.name), entry.target
+            if self._runs(target):
+                self._add(path, target, self.refs.node(target), h, "the head")
+            elif entry.trained is not None:
+                brought = self._module(names.trained(entry.name), (h,), [])
+                path = f"{path}.{last_name(entry.path)}"
+                self._add(path, target, self.trace.elsewhere[target], brought, "the head")
 
 
 class _CellTracer(fx.proxy.GraphAppendingTracer):

@@ -103,6 +103,9 @@ def _head(design: Design) -> nn.Module:
     if design.head_act != "none":
         head.add_module("act", named_activation(design.head_act))
     head.add_module("join", nn.ModuleDict({e.name: e.path.build() for e in design.head}))
+    trained = {e.name: e.trained.build() for e in design.head if e.trained is not None}
+    if trained:
+        head.add_module("trained", nn.ModuleDict(trained))
     return head
 
 

@@ -1,0 +1,60 @@
+"""Layers that train mode runs otherwise than eval mode: joined where they run, or left out."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from rlawrap.design.design import Design, Entry
+from rlawrap.design.head import head_path
+from rlawrap.design.paths import Path, PathMaker
+from rlawrap.flow.references import References
+from rlawrap.flow.traced import Traced
+
+
+def fit_training(design: Design, traced: Traced) -> None:
+    """Give each head that train mode runs elsewhere its way there, and note what has none.
+
+    Both ways end in one layer, which holds all that h learns there; before it each mode pools and
+    flattens h as it does x.
+    """
+    if traced.training is None:
+        return
+    refs = References(traced.training.trace)
+    for step in design.steps:
+        for entry in step.entries:
+            if refs.find(entry.target) is None:
+                design.notes.append(
+                    f"{step.block.path}: in training mode h does not enter {entry.target}, which "
+                    "eval mode alone computes so"
+                )
+    for entry in design.head:
+        if refs.find(entry.target) is not None:
+            continue
+        problem = _other_way(design, traced, refs, entry)
+        if problem:
+            design.notes.append(f"head: in training mode h does not join {entry.target}: {problem}")
+
+
+def _other_way(design: Design, traced: Traced, refs: References, entry: Entry) -> str:
+    """Give a head its way in train mode; why it has none."""
+    assert traced.training is not None
+    layer = traced.training.trace.elsewhere.get(entry.target)
+    if layer is None:
+        return "eval mode alone computes it"
+    maker = PathMaker(traced.training, design.config.k, design.config.norm)
+    path = head_path(maker, layer, refs.node(design.plan.blocks[-1].output))
+    if path.problem:
+        return path.problem
+    *before, last = path.build()
+    *evaluated, shared = entry.path.build()
+    learns = any(True for part in (*before, *evaluated) for _ in part.parameters())
+    if learns or repr(last) != repr(shared):
+        return "h learns otherwise on its way there"
+    entry.trained = Path(layer, path.layers[:-1])
+    return ""
+
+
+def last_name(path: Path) -> str:
+    """The name of a path's last layer in the module that it builds."""
+    built: nn.Sequential = path.build()
+    return list(built._modules)[-1]
