@@ -52,11 +52,21 @@ def layers_in_a_row(survey: Survey, nodes: Iterable[fx.Node]) -> int:
 
 
 def repeated_structures(survey: Survey) -> list[str]:
-    """Modules of several convolutions that learn in the same layers as another, three at least."""
+    """Modules that learn in the same layers as another, three at least.
+
+    Of several convolutions each; of one, where no activation makes a layer of it (pix2pix).
+    """
+    found = _alike(survey, 2)
+    few = layers_in_a_row(survey, survey.flow.nodes) < MANY - 1
+    return _alike(survey, 1) if not found and few else found
+
+
+def _alike(survey: Survey, fewest: int) -> list[str]:
+    """Modules of one structure, of so many convolutions or more; none if there are only two."""
     groups: dict[Hashable, list[str]] = defaultdict(list)
     for name, c in survey.candidates.items():
         known = c.evidence
-        if c.region is None and known.image and known.spatial and known.convolutions > 1:
+        if c.region is None and known.image and known.spatial and known.convolutions >= fewest:
             groups[learned_layers(survey.modules[c.path])].append(name)
     alike = [outermost(paths) for paths in groups.values()]
     found = outermost(path for paths in alike if len(paths) > 1 for path in paths)

@@ -49,14 +49,15 @@ def repeated_class_is_block(survey: Survey, table: Table) -> Votes:
 
 
 def repeated_structure_is_block(survey: Survey, table: Table) -> Votes:
-    """Rule 17, `structure repeats`: modules of several convolutions that hold the same layers.
+    """Rule 17, `structure repeats`: modules that learn in the same layers, whatever their class.
 
         d1 ───────────────────── skip ───────────────────(cat)─ u1
           └─ d2 ──────── skip ────────(cat)─ u2 ─ enlarge ─┘
                └─ d3 ─────── enlarge ───┘          each (conv, norm, conv, norm)
 
-    Their class says nothing: a `Sequential` may hold anything. Three at least, where the network
-    joins what they return; in a plain chain the layers themselves are blocks.
+    A `Sequential` may hold anything. Three at least, of several convolutions each, where the
+    network joins what they return; in a plain chain the layers themselves are blocks. Of one
+    convolution where no activation follows it, so that it is no layer (pix2pix).
     """
     if not survey.joins or not nothing_joins(survey, table):
         return {}

@@ -94,6 +94,33 @@ class Stack(nn.Module):
         return y + F.interpolate(x, scale_factor=2) if self.skip else y
 
 
+class Pix2Pix(nn.Module):
+    """Sequentials of one convolution, with the activation in front."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+        def down(inputs: int, outputs: int) -> nn.Module:
+            conv = nn.Conv2d(inputs, outputs, 4, 2, 1)
+            return nn.Sequential(nn.LeakyReLU(0.2), conv, nn.BatchNorm2d(outputs))
+
+        def up(inputs: int, outputs: int) -> nn.Module:
+            conv = nn.ConvTranspose2d(inputs, outputs, 4, 2, 1)
+            return nn.Sequential(nn.ReLU(), conv, nn.BatchNorm2d(outputs))
+
+        self.stem, self.out = nn.Conv2d(3, 8, 4, 2, 1), nn.ConvTranspose2d(16, 3, 4, 2, 1)
+        self.d1, self.d2, self.d3 = down(8, 16), down(16, 16), down(16, 16)
+        self.u3, self.u2, self.u1 = up(16, 16), up(32, 16), up(32, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a = self.stem(x)
+        b = self.d1(a)
+        c = self.d2(b)
+        y = torch.cat([self.u3(self.d3(c)), c], 1)
+        y = torch.cat([self.u2(y), b], 1)
+        return self.out(F.relu(torch.cat([self.u1(y), a], 1)))
+
+
 class Stages(nn.Module):
     """A plain chain, in Sequentials of one structure."""
 
@@ -159,6 +186,12 @@ def test_layers_under_one_global_skip_are_blocks_as_without_it(wrap: bool) -> No
     sound(net(True))
 
 
+def test_sequentials_of_one_convolution_that_is_no_layer() -> None:
+    plan = sound(Pix2Pix(), size=32).plan
+    assert [b.path for b in plan.blocks] == ["d1", "d2", "d3", "u3", "u2", "u1"]
+    assert [b.entries for b in plan.blocks[:4]] == [("d1.1",), ("d2.1",), ("d3.1",), ()]
+
+
 def test_in_a_plain_chain_the_layers_are_blocks_whatever_holds_them() -> None:
     assert blocks(Stages()) == ["a.0", "a.3", "b.0", "b.3", "c.0", "c.3"]
 
@@ -194,7 +227,7 @@ def test_a_residual_block_of_four_convolutions_is_no_global_skip() -> None:
     assert blocks(body) == ["1", "2"]
 
 
-@pytest.mark.parametrize("make", [UNet, UnlikeClasses, Functional, Stack])
+@pytest.mark.parametrize("make", [UNet, UnlikeClasses, Functional, Stack, Pix2Pix])
 def test_the_names_of_attributes_decide_nothing(make: type[nn.Module]) -> None:
     net = make()
     twin, paths = renamed(net, seed=5)
