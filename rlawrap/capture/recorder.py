@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
 
 from rlawrap._torch import ASSERT, ConvNd, last_node, without_modes
@@ -22,7 +23,7 @@ from rlawrap.capture.leaves import Leaves
 from rlawrap.capture.meta import OnMeta, attribute_name
 from rlawrap.capture.nodes import Nodes, bare, holds_tensor
 from rlawrap.capture.opcodes import as_operator, asserted, frame_of_network
-from rlawrap.capture.questions import VALUES, refused_attribute
+from rlawrap.capture.questions import EFFECTS, VALUES, refused_attribute
 from rlawrap.capture.results import key_of_function
 from rlawrap.capture.shadow import Shadow
 from rlawrap.capture.sizes import Term
@@ -38,7 +39,7 @@ DRAWS = (
 )
 _NO_GRAPH = ", which a traced graph does not do again"
 #: Functions of torch that return nothing and are no part of what forward computes.
-_SILENT = frozenset("_set_grad_enabled retain_grad".split())
+_SILENT = frozenset(("_set_grad_enabled",))
 _METHODS = (type(Tensor.add), type(Tensor.__getitem__))
 
 
@@ -130,6 +131,8 @@ class Recorder(OnMeta):
             return self.answers.size(name, func, args, kwargs)
         if name in VALUES:
             return self.answers.values(name, args, kwargs)
+        if name in EFFECTS or func is torch.autograd.grad:
+            raise self.lost(f"calls {name}() of a tensor, which acts on its gradient")
         if name == "_assert":
             return self._assert(*args, **kwargs)
         if name == "__setitem__":

@@ -69,12 +69,19 @@ def keeps_shape(module: Any, args: Any, kwargs: Any) -> bool:
     if has_forward_hooks(module) or not x.is_floating_point():
         return False
     if type(module) in _NORMS:
-        wide = x.dim() == _NORMS[type(module)] and x.shape[1] == module.num_features
+        wide = x.dim() in _NORMS[type(module)] and x.shape[1] == module.num_features
         return wide and not (module.training and x.numel() <= x.shape[1])
     return type(module) in _ACTIVATIONS
 
 
-_NORMS = {nn.BatchNorm2d: 4, nn.BatchNorm3d: 5}
+#: Norms and the numbers of axes that they take. Where processes train together, SyncBatchNorm
+#: refuses what lies on no GPU.
+_NORMS: dict[type, tuple[int, ...]] = {
+    nn.BatchNorm1d: (2, 3),
+    nn.BatchNorm2d: (4,),
+    nn.BatchNorm3d: (5,),
+    nn.SyncBatchNorm: (2, 3, 4, 5),
+}
 _ACTIVATIONS = frozenset(
     (
         nn.ReLU, nn.ReLU6, nn.GELU, nn.SiLU, nn.Hardswish, nn.Hardsigmoid, nn.Sigmoid, nn.Tanh,
