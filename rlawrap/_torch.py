@@ -69,6 +69,11 @@ def checkpoint_function() -> Any:
     return checkpoint.CheckpointFunction
 
 
+def asks_for_value(error: RuntimeError) -> bool:
+    """Whether a function needed the value of a meta tensor, which is a plain RuntimeError."""
+    return "item() cannot be called on meta tensors" in str(error)
+
+
 @contextmanager
 def quiet_fakes() -> Iterator[None]:
     """Without the logger of fake tensors, which prints a traceback for all that they refuse."""

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from rlawrap._torch import ASSERT, ConvNd, last_node, without_modes
+from rlawrap._torch import ASSERT, ConvNd, asks_for_value, last_node, without_modes
 from rlawrap.capture.answers import Answers
 from rlawrap.capture.effects import Modes, random_states
 from rlawrap.capture.leaves import Leaves
@@ -142,7 +142,12 @@ class Recorder(OnMeta):
     def _function(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
         given = (self.nodes.arg(args), self.nodes.arg(kwargs))
         before = self.tensors.versions((args, kwargs))
-        out = self._call(func, bare(args), bare(kwargs))
+        try:
+            out = self._call(func, bare(args), bare(kwargs))
+        except RuntimeError as error:
+            if not asks_for_value(error):
+                raise
+            out = self._call(func, *self.answers.known((bare(args), bare(kwargs))))
         if not holds_tensor(out):
             if out is None and name not in _SILENT:
                 raise self.lost(f"calls {name}(), which changes more than what it computes")

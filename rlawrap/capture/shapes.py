@@ -103,8 +103,8 @@ def measure(
         if error is not None and ANOTHER_WAY in error:
             size = "x".join(map(str, other[2:]))
             notes.append(
-                f"at {size} its forward goes another way, and the rewritten network refuses it: it "
-                "has the way of one size (example_input= chooses it)"
+                f"at {size} its forward goes another way or raises an error, and the rewritten "
+                "network refuses it: it has the way of one size (example_input= chooses it)"
             )
         elif error is not None:
             notes.append(f"the network itself refuses {'x'.join(map(str, other[2:]))} ({error})")

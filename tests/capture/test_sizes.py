@@ -113,6 +113,21 @@ class Slices(Net):
         return self.fc(self.body[2:](x).mean((2, 3)))
 
 
+class Filled(Net):
+    """Fills with, counts up to, and unpacks numbers that its own tensors hold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.strides, self.two = torch.tensor([8.0, 4.0]), [torch.tensor(2)]
+
+    def before(self, x: Tensor) -> Tensor:
+        for stride in self.strides:
+            grid = torch.full((x.size(2), 1), stride) + x.new_full((1, x.size(3)), self.strides[1])
+            x = x + grid / stride
+        steps = torch.arange(0, self.two[0])
+        return x * steps.sum() + int(self.two[0]) * self.strides.tolist()[0]
+
+
 class PlainAttribute(Net):
     def __init__(self) -> None:
         super().__init__()
@@ -125,7 +140,7 @@ class PlainAttribute(Net):
 
 FOLLOWED = [
     IsInstance, TypeOf, HasAttributes, RankAsKey, Device, ShapeTensor, Rounded, Padded, Cached,
-    Grid, Windows, BuildsModules, Slices, PlainAttribute,
+    Grid, Windows, BuildsModules, Slices, PlainAttribute, Filled,
 ]  # fmt: skip
 
 
