@@ -383,7 +383,7 @@ def beside_dead_layers(case: Case, model: rlawrap.RLAModel) -> tuple[str, ...]:
 
 
 def _goes_nowhere(plan: rlawrap.Plan, alive: set[str]) -> list[str]:
-    """Prefixes of what makes an h that only dead layers read; `alive` are the others of the base."""
+    """Prefixes of what makes an h that only dead layers read; `alive` are the base's others."""
 
     def dead(references: tuple[str, ...]) -> bool:
         return not {r.partition("#")[0] for r in references} & alive
