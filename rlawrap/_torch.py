@@ -20,6 +20,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+)
 from torch._subclasses.fake_tensor import FakeTensorMode as FakeTensorMode
 from torch.nn.modules import module as _module
 from torch.utils import _pytree as _pytree_module
@@ -67,6 +71,11 @@ def checkpoint_function() -> Any:
     from torch.utils import checkpoint
 
     return checkpoint.CheckpointFunction
+
+
+#: What fake tensors raise for an operation whose result, or its shape, follows from values. Since
+#: 2.0.
+VALUE_ERRORS = (DataDependentOutputException, DynamicOutputShapeException)
 
 
 def asks_for_value(error: RuntimeError) -> bool:

@@ -16,14 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from rlawrap._torch import ASSERT, ConvNd, asks_for_value, last_node, without_modes
+from rlawrap._torch import ASSERT, VALUE_ERRORS, ConvNd, asks_for_value, last_node, without_modes
 from rlawrap.capture.answers import Answers
 from rlawrap.capture.effects import Modes, random_states
 from rlawrap.capture.leaves import Leaves
 from rlawrap.capture.meta import OnMeta, attribute_name
 from rlawrap.capture.nodes import Nodes, bare, holds_tensor
 from rlawrap.capture.opcodes import as_operator, asserted, frame_of_network
-from rlawrap.capture.questions import EFFECTS, VALUES, refused_attribute
+from rlawrap.capture.questions import EFFECTS, UNKNOWN, VALUES, refused_attribute
 from rlawrap.capture.results import key_of_function
 from rlawrap.capture.shadow import Shadow
 from rlawrap.capture.sizes import Term
@@ -144,6 +144,8 @@ class Recorder(OnMeta):
         before = self.tensors.versions((args, kwargs))
         try:
             out = self._call(func, bare(args), bare(kwargs))
+        except VALUE_ERRORS as error:
+            raise self.lost(UNKNOWN) from error
         except RuntimeError as error:
             if not asks_for_value(error):
                 raise
@@ -182,7 +184,10 @@ class Recorder(OnMeta):
     def _assign(self, tensor: Tensor, index: Any, value: Any) -> None:
         given = self.nodes.arg((tensor, index, value))
         before = self.tensors.versions((tensor,))
-        self._call(Tensor.__setitem__, bare((tensor, index, value)), {})
+        try:
+            self._call(Tensor.__setitem__, bare((tensor, index, value)), {})
+        except VALUE_ERRORS as error:
+            raise self.lost(UNKNOWN) from error
         self._check_modes()
         self._finish(self.graph.call_function(assign, given), tensor, before)
 

@@ -103,6 +103,8 @@ def stored(value: Any) -> Any:
         return StoredInt(value)
     if isinstance(value, tuple) and not hasattr(value, "_fields"):
         return type(value)(map(stored, value))
+    if type(value) is dict:
+        return {stored(key): stored(item) for key, item in value.items()}
     return list(map(stored, value)) if type(value) is list else value
 
 
@@ -134,10 +136,14 @@ def number(value: Any, term: Term, ask: Ask) -> Any:
     return made
 
 
+def _bare(value: Any) -> Any:
+    return list(map(plain, value)) if isinstance(value, (tuple, list)) else plain(value)
+
+
 def computed(function: Callable[..., Any], *args: Any) -> Any:
     """`function` of numbers, which keeps what it was made of if one of them does."""
     asking = next((a.ask for a in args if isinstance(a, _Number)), None)
-    value = function(*map(plain, args))
+    value = function(*map(_bare, args))
     if asking is None or value is NotImplemented:
         return value
     return number(value, Term(function, tuple(map(term_of, args)), value), asking)
