@@ -218,6 +218,13 @@ def _extreme(function: Callable[..., Any], kept: Callable[..., Any]) -> Callable
     return call
 
 
+def _math(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    # Of numbers in a list (`math.prod`) Python itself calls the operators.
+    if kwargs or not any(isinstance(a, (SizeInt, SizeFloat)) for a in args):
+        return function(*args, **kwargs)
+    return computed(function, *args)
+
+
 class _Math:
     """The module `math`, whose functions keep what a number was made of."""
 
@@ -225,7 +232,7 @@ class _Math:
         value = getattr(math, name)
         if not callable(value):
             return value
-        return functools.wraps(value)(lambda *args: computed(value, *args))
+        return functools.partial(_math, value)
 
 
 _MATH = _Math()

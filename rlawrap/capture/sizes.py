@@ -136,14 +136,10 @@ def number(value: Any, term: Term, ask: Ask) -> Any:
     return made
 
 
-def _bare(value: Any) -> Any:
-    return list(map(plain, value)) if isinstance(value, (tuple, list)) else plain(value)
-
-
 def computed(function: Callable[..., Any], *args: Any) -> Any:
     """`function` of numbers, which keeps what it was made of if one of them does."""
     asking = next((a.ask for a in args if isinstance(a, _Number)), None)
-    value = function(*map(_bare, args))
+    value = function(*map(plain, args))
     if asking is None or value is NotImplemented:
         return value
     return number(value, Term(function, tuple(map(term_of, args)), value), asking)
