@@ -1,6 +1,6 @@
 """Every private name and every message text of PyTorch that rlawrap relies on, and why.
 
-Each entry says why nothing public would do. All are there in 2.6, the oldest version that rlawrap
+Each entry says why nothing public would do. All are there in 2.9, the oldest version that rlawrap
 takes; where an entry says more of its age, that is when its present form came. A version of PyTorch
 that breaks one of them is mended here.
 """
@@ -10,14 +10,20 @@ from __future__ import annotations
 import logging
 import os
 import re
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+)
 from torch._subclasses.fake_tensor import FakeTensorMode as FakeTensorMode
 from torch.nn.modules import module as _module
 from torch.utils import _pytree as _pytree_module
@@ -26,8 +32,8 @@ from torch.utils.data import DataLoader
 from torch.utils.hooks import BackwardHook as BackwardHook
 
 # `FakeTensorMode`: finds a shape where meta tensors have no kernel for it, as `torch.export` does;
-# nothing public does so. Since 2.0. `pytree`: nested tuples, lists and dicts taken apart;
-# `torch.utils.pytree` is public since 2.8 only.
+# nothing public does so. Since 2.0. `pytree`: nested tuples, lists and dicts taken apart; nothing
+# public does.
 
 pytree = _pytree_module
 
@@ -65,6 +71,16 @@ def checkpoint_function() -> Any:
     from torch.utils import checkpoint
 
     return checkpoint.CheckpointFunction
+
+
+#: What fake tensors raise for an operation whose result, or its shape, follows from values. Since
+#: 2.0.
+VALUE_ERRORS = (DataDependentOutputException, DynamicOutputShapeException)
+
+
+def asks_for_value(error: RuntimeError) -> bool:
+    """Whether a function needed the value of a meta tensor, which is a plain RuntimeError."""
+    return "item() cannot be called on meta tensors" in str(error)
 
 
 @contextmanager
@@ -284,8 +300,11 @@ class TorchrunEnd:
     exitcode: int = 0
 
 
-def run_torchrun(arguments: Sequence[str]) -> TorchrunEnd:
+def run_torchrun(arguments: Sequence[str], *, signals: Sequence[str], patience: int) -> TorchrunEnd:
     """Be torchrun's agent, in this process, and say nothing in its name.
+
+    signals: names of those that are passed on to the processes and end the run. patience: seconds
+    that the processes have after one, before they are killed.
 
     Raises `OSError` when the processes could not meet. `torch.distributed.run`, since 1.9, is
     documented as a command alone, its functions and errors are not.
@@ -293,13 +312,24 @@ def run_torchrun(arguments: Sequence[str]) -> TorchrunEnd:
     # The agent's own reports repeat what the processes have said, with tracebacks.
     os.environ.setdefault("LOGLEVEL", "CRITICAL")
     from torch.distributed import run as torchrun
-    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.api import PContext, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.elastic.rendezvous import RendezvousError
 
+    def end(number: int, frame: FrameType | None) -> None:
+        raise SignalException(f"signal {number}", sigval=signal.Signals(number))
+
     logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
+    known = torchrun.get_args_parser().format_help()
+    endings = {"--signals-to-handle": ",".join(signals), "--shutdown-timeout": patience}
+    options = [f"{name}={value}" for name, value in endings.items() if name in known]
+    if "--signals-to-handle" not in known:  # since 2.10; torchrun handles some of them before
+        for name in signals:
+            signal.signal(getattr(signal, name), end)
+    if "--shutdown-timeout" not in known:  # since 2.12; half a minute before
+        PContext.close.__defaults__ = (None, patience)
     try:
-        torchrun.run(torchrun.parse_args(list(arguments)))
+        torchrun.run(torchrun.parse_args([*options, *arguments]))
     except SignalException as error:
         return TorchrunEnd(signal=int(error.sigval))
     except ChildFailedError as error:

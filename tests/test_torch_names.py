@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
+import inspect
+import logging
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -11,6 +15,8 @@ import pytest
 import torch
 from torch import nn
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
+from torch.distributed import run as torchrun
+from torch.distributed.elastic.multiprocessing.api import PContext, SignalException
 from torch.utils.data import DataLoader, Dataset
 
 from rlawrap import _torch
@@ -58,6 +64,31 @@ def test_loader_processes_end_at_once_though_they_hang(loader: DataLoader[int]) 
         worker.join(10)
     assert [worker.exitcode for worker in workers] == [-9]
     _torch.kill_loader_processes(loader)  # and again, which does nothing
+
+
+def test_torchrun_passes_signals_on_and_waits_for_the_processes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def agent(options: argparse.Namespace) -> None:
+        seconds = inspect.signature(PContext.close).parameters["timeout"].default
+        assert getattr(options, "shutdown_timeout", seconds) == 7
+        assert options.training_script == "x.py"
+        if hasattr(options, "signals_to_handle"):
+            assert options.signals_to_handle == "SIGUSR1,SIGUSR2"
+            raise SignalException("as torchrun does", sigval=signal.SIGUSR2)
+        signal.raise_signal(signal.SIGUSR2)
+
+    monkeypatch.setattr(torchrun, "run", agent)
+    monkeypatch.setattr(logging.getLogger("torch.distributed"), "setLevel", lambda level: None)
+    monkeypatch.setenv("LOGLEVEL", "CRITICAL")
+    monkeypatch.setattr(PContext.close, "__defaults__", PContext.close.__defaults__)
+    before = {number: signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGUSR2)}
+    try:
+        end = _torch.run_torchrun(["x.py"], signals=["SIGUSR1", "SIGUSR2"], patience=7)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert end == _torch.TorchrunEnd(signal=signal.SIGUSR2)
 
 
 def test_a_port_in_use_is_told_from_a_peer_that_does_not_answer() -> None:

@@ -22,6 +22,7 @@ from rlawrap.flow.references import References
 from rlawrap.flow.traced import Traced, trace_model
 from rlawrap.plan import Block, Plan
 from rlawrap.splice import RLAModel
+from rlawrap.walks import chain
 
 
 def attend(
@@ -154,9 +155,12 @@ def _calls(traced: Traced, plan: Plan) -> dict[str, dict[str, Any]]:
 
 def _before_drops(flow: Flow, node: fx.Node) -> fx.Node:
     """The value before dropout, stochastic depth and identities."""
-    while (flow.ops.dropout(node) or flow.ops.identity(node)) and len(flow.sources[node]) == 1:
-        node = flow.sources[node][0]
-    return node
+
+    def before(n: fx.Node) -> fx.Node | None:
+        passes = flow.ops.dropout(n) or flow.ops.identity(n)
+        return flow.sources[n][0] if passes and len(flow.sources[n]) == 1 else None
+
+    return chain(node, before)[-1]
 
 
 def _is_sequential(module: nn.Module) -> bool:

@@ -116,8 +116,10 @@ def _make_class(plain: type[nn.Module]) -> type[nn.Module]:
     defaults = {f"_{p.name}": p.default for p in fixed if p.default is not p.empty}
     # fx reads a root's parameters off its code, so the signature has to be real.
     taken, given = signature_text(fixed), ", ".join(p.name for p in fixed)
+    # An index that is a bool is nothing that torch.compile traces in 2.9.
     source = (
-        f"def forward(self, {taken}):\n    return self._forwards[self.training](self, {given})\n"
+        f"def forward(self, {taken}):\n"
+        f"    return self._forwards[1 if self.training else 0](self, {given})\n"
     )
     made = compile_source(source, defaults, f"forward of {plain.__name__}")
     body = {

@@ -61,13 +61,25 @@ class Answers:
         term = Term(function, (self.tensors.node(tensor), *bare(args[1:])), value)
         return number(value, term, self.ask)
 
+    def known(self, value: Any) -> Any:
+        """An argument with numbers for its tensors of no axes: `torch.full(size, self.scale)`."""
+        if isinstance(value, Tensor) and value.dim() == 0:
+            return self._values_of(value)[0].item()
+        if isinstance(value, (tuple, list)):
+            return type(value)(map(self.known, value))
+        return {k: self.known(v) for k, v in value.items()} if isinstance(value, dict) else value
+
+    def _values_of(self, tensor: Tensor) -> tuple[Tensor, bool]:
+        known = {**self.tensors.constants, **self.tensors.attributes}
+        return values_of(self.tensors.node(tensor), known, self.terms.worth, self.lost)
+
     def values(self, name: str, args: Any, kwargs: Any) -> Any:
         """What forward asks of a tensor's values, where sizes and constants decide them."""
         tensor, *rest = args
         if any(isinstance(a, Tensor) for a in rest):
             raise self.lost(UNKNOWN)
         node = self.tensors.node(tensor)
-        value, sized = values_of(node, self.tensors.constants, self.terms.worth, self.lost)
+        value, sized = self._values_of(tensor)
         answer = getattr(value, name)(*rest, **kwargs)
         if not sized or name not in _KEPT:
             return answer

@@ -190,8 +190,8 @@ class _Recording:
             if fixed:
                 pin(trace, shape, fixed)
             relink(trace)
-        env = None if fixed else found.env
-        shapes, notes = measure(evaluated, self.example, shape, env)
+        env, held = None if fixed else found.env, bool(fixed)
+        shapes, notes = measure(evaluated, self.example, shape, env, held=held)
         training_shapes = None if one else measure(trained, self.example, shape)[0]
         notes += _fixed_notes(fixed, shape)
         notes += [f"kept whole: {path}, it {reason.what}" for path, reason in unfollowed.items()]

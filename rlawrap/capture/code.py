@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,11 +19,13 @@ _NOT_THEIRS = frozenset(("torch", "builtins", "numpy", "functools", "collections
 
 @dataclass(frozen=True)
 class Code:
-    """One Python module's names: of cached functions, and of those that are kept whole."""
+    """Names in a Python module or a class: of cached functions, and of those kept whole."""
 
-    space: dict[str, Any]
+    owner: Any
     cached: dict[str, Any]
     whole: dict[str, Callable[..., Any]]
+    #: What the module `math` is called.
+    maths: list[str]
 
 
 def code_of(root: nn.Module) -> tuple[Code, ...]:
@@ -31,22 +34,27 @@ def code_of(root: nn.Module) -> tuple[Code, ...]:
     # einops is called by its module's name (`einops.rearrange`), from wherever.
     packages = {"einops", *(name.partition(".")[0] for name in names)} - _NOT_THEIRS
     whole = {id(f) for f in library_functions()}
-    return tuple(
-        _code(vars(module), whole)
+    modules = [
+        _code(module, whole)
         for name, module in list(sys.modules.items())
         if name.partition(".")[0] in packages
         and not name.startswith("rlawrap.capture")
         and hasattr(module, "__dict__")
-    )
+    ]
+    classes = {cls for module in root.modules() for cls in type(module).__mro__}
+    methods = [_code(c, set()) for c in classes if c.__module__.partition(".")[0] in packages]
+    return (*modules, *(code for code in methods if code.cached))
 
 
-def _code(space: dict[str, Any], whole: set[int]) -> Code:
-    code = Code(space, {}, {})
+def _code(owner: Any, whole: set[int]) -> Code:
+    code = Code(owner, {}, {}, [])
     cached, scripted = functools._lru_cache_wrapper, torch.jit.ScriptFunction
-    for name, value in list(space.items()):
+    for name, value in list(vars(owner).items()):
         kind = type(value)
         if kind is cached:
             code.cached[name] = value
+        elif value is math:
+            code.maths.append(name)
         elif kind is scripted or id(value) in whole:
             code.whole[name] = value
     return code

@@ -111,9 +111,11 @@ def confirm(trace: Trace, shape: Shape, again: Callable[[Shape], Trace]) -> tupl
     others = list(other_sizes(shape))
     if at(others[0]) is Likeness.SAME:
         return True, True
-    batch = at((shape[0] + 1, *shape[1:])) is Likeness.SAME
-    for other in others if batch else [(shape[0], *o[1:]) for o in others]:
-        found = at(other)
+    batches = dict.fromkeys((shape[0] + 1, max(1, shape[0] - 1), 3 * shape[0] + 1))
+    likenesses = [at((n, *shape[1:])) for n in batches if n != shape[0]]
+    batch = Likeness.SAME in likenesses and Likeness.ESCAPED not in likenesses
+    for other in others:
+        found = at((shape[0], *other[1:]))
         if found is Likeness.SAME or found is Likeness.ESCAPED:
             return batch, found is Likeness.SAME
     return batch, False

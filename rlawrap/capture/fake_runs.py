@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from rlawrap._torch import ASSERT
+from rlawrap._torch import ASSERT, asks_for_value
 from rlawrap.capture.meta import empty_like
 from rlawrap.capture.results import key_of_function, key_of_module
 from rlawrap.capture.trace import Trace
@@ -43,23 +43,50 @@ def run_node(
     key = None if known is None else _key(node, modules, args, kwargs)
     if key is not None and known is not None and key in known:
         return known[key]
-    result: Any
-    if node.target in (item_of, list_of):
-        numbers = {n: v for n, v in env.items() if not _holds_tensor(v)}
-        value, _ = values_of(node.args[0], trace.constants, numbers, RuntimeError)  # type: ignore[arg-type]
-        result = node.target(value)  # type: ignore[operator]
-    elif node.op == "call_module":
-        module, device = modules[str(node.target)], trace.shadow.device
-        result = trace.shadow.results.call_module(
-            module, lambda: run_whole(module, args, kwargs, device), args, kwargs
-        )
-    elif node.op == "call_method":
-        result = getattr(args[0], str(node.target))(*args[1:], **kwargs)
-    else:
-        result = node.target(*args, **kwargs)  # type: ignore[operator]
+    result = _result(trace, node, modules, env, args, kwargs)
     if key is not None and known is not None:
         known[key] = result
     return result
+
+
+def _result(
+    trace: Trace,
+    node: fx.Node,
+    modules: Mapping[str, nn.Module],
+    env: Mapping[fx.Node, Any],
+    args: Any,
+    kwargs: Any,
+) -> Any:
+    """What a node that calls something returns for some arguments."""
+
+    def value(source: Any) -> Any:
+        known = {**trace.constants, **trace.attributes}
+        numbers = {n: v for n, v in env.items() if not _holds_tensor(v)}
+        return values_of(source, known, numbers, RuntimeError)[0]
+
+    if node.target in (item_of, list_of):
+        return node.target(value(node.args[0]))  # type: ignore[operator]
+    if node.op == "call_module":
+        module, device = modules[str(node.target)], trace.shadow.device
+        return trace.shadow.results.call_module(
+            module, lambda: run_whole(module, args, kwargs, device), args, kwargs
+        )
+    called: Any = node.target
+    if node.op == "call_method":
+        called = getattr(args[0], str(node.target))
+        args = args[1:]
+    try:
+        return called(*args, **kwargs)
+    except RuntimeError as error:
+        if not asks_for_value(error):
+            raise
+
+    def number(source: fx.Node) -> Any:
+        scalar = isinstance(env[source], torch.Tensor) and env[source].dim() == 0
+        return value(source).item() if scalar else env[source]
+
+    args, kwargs = _plain(fx.node.map_arg((node.args, node.kwargs), number))
+    return called(*(args[1:] if node.op == "call_method" else args), **kwargs)
 
 
 def _plain(value: Any) -> Any:

@@ -19,6 +19,14 @@ _PLAIN = (
 )  # fmt: skip
 
 
+#: The types of PyTorch that Python's stand for, as in `dtype=float`.
+_DTYPES: dict[type, torch.dtype] = {
+    int: torch.int64,
+    float: torch.float64,
+    bool: torch.bool,
+}
+
+
 class Nodes:
     """What stands in a graph for the values that forward gives to a function."""
 
@@ -75,6 +83,8 @@ class Nodes:
         if isinstance(value, torch.device):
             asked = self._devices.get(id(value))
             return value if asked is None else self._read(asked[1], "device")
+        if isinstance(value, type) and value in _DTYPES:
+            return _DTYPES[value]
         if isinstance(value, torch.dtype):
             node = self._dtypes.get((self.frame(), value))
             return value if node is None else self._read(node, "dtype")

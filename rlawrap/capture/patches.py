@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import builtins
 import functools
+import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -60,24 +61,25 @@ def patched(recording: Recording, *, numbers: bool) -> Iterator[None]:
     with _LOCK, ExitStack() as stack:
         stack.enter_context(_module_calls(recording, here))
         stack.enter_context(_whole_calls(recording, here))
-        for space, names in _replacements(recording, here, numbers):
-            stack.enter_context(_named(space, names))
+        for owner, names in _replacements(recording, here, numbers):
+            stack.enter_context(_named(owner, names))
         yield
 
 
 @contextmanager
-def _named(space: dict[str, Any], names: dict[str, Any]) -> Iterator[None]:
-    """Other values under some names. `mock.patch.dict` would empty the module for a moment."""
-    before = {name: space[name] for name in names if name in space}
-    space.update(names)
+def _named(owner: Any, names: dict[str, Any]) -> Iterator[None]:
+    """Other values under some names of a Python module or a class."""
+    before = {name: vars(owner)[name] for name in names if name in vars(owner)}
+    for name, value in names.items():
+        setattr(owner, name, value)
     try:
         yield
     finally:
         for name in names:
             if name in before:
-                space[name] = before[name]
+                setattr(owner, name, before[name])
             else:
-                space.pop(name, None)
+                delattr(owner, name)
 
 
 @contextmanager
@@ -137,16 +139,17 @@ def _apply_of(cls: Any) -> Callable[..., Any]:
 
 def _replacements(
     recording: Recording, here: Callable[[], bool], numbers: bool
-) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+) -> Iterator[tuple[Any, dict[str, Any]]]:
     """For each Python module that the network's code lies in, what its names become."""
     for code in recording.code:
         names: dict[str, Any] = {name: value.__wrapped__ for name, value in code.cached.items()}
-        if numbers:
-            names.update({n: v for n, v in _NUMBERS.items() if n not in code.space})
+        if numbers and not isinstance(code.owner, type):
+            names.update({n: v for n, v in _NUMBERS.items() if n not in vars(code.owner)})
+            names.update(dict.fromkeys(code.maths, _MATH))
         for name, function in code.whole.items():
             names[name] = _written_down(recording, function, here)
         if names:
-            yield code.space, names
+            yield code.owner, names
 
 
 def _written_down(
@@ -213,6 +216,26 @@ def _extreme(function: Callable[..., Any], kept: Callable[..., Any]) -> Callable
         return computed(kept, *values)
 
     return call
+
+
+def _math(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    # Of numbers in a list (`math.prod`) Python itself calls the operators.
+    if kwargs or not any(isinstance(a, (SizeInt, SizeFloat)) for a in args):
+        return function(*args, **kwargs)
+    return computed(function, *args)
+
+
+class _Math:
+    """The module `math`, whose functions keep what a number was made of."""
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(math, name)
+        if not callable(value):
+            return value
+        return functools.partial(_math, value)
+
+
+_MATH = _Math()
 
 
 def _len(value: Any, /) -> Any:

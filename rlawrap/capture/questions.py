@@ -12,6 +12,9 @@ VALUES = frozenset(
     "equal allclose is_nonzero".split()
 )
 
+#: Functions that act on what comes after forward.
+EFFECTS = frozenset("register_hook retain_grad backward register_post_accumulate_grad_hook".split())
+
 #: Attributes that another call, or a training step, may find changed.
 _MAY_CHANGE = frozenset("requires_grad grad_fn is_leaf grad".split())
 

@@ -13,16 +13,17 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
 
-from rlawrap._torch import ASSERT, ConvNd, last_node, without_modes
+from rlawrap._torch import ASSERT, VALUE_ERRORS, ConvNd, asks_for_value, last_node, without_modes
 from rlawrap.capture.answers import Answers
 from rlawrap.capture.effects import Modes, random_states
 from rlawrap.capture.leaves import Leaves
 from rlawrap.capture.meta import OnMeta, attribute_name
 from rlawrap.capture.nodes import Nodes, bare, holds_tensor
 from rlawrap.capture.opcodes import as_operator, asserted, frame_of_network
-from rlawrap.capture.questions import VALUES, refused_attribute
+from rlawrap.capture.questions import EFFECTS, UNKNOWN, VALUES, refused_attribute
 from rlawrap.capture.results import key_of_function
 from rlawrap.capture.shadow import Shadow
 from rlawrap.capture.sizes import Term
@@ -38,7 +39,7 @@ DRAWS = (
 )
 _NO_GRAPH = ", which a traced graph does not do again"
 #: Functions of torch that return nothing and are no part of what forward computes.
-_SILENT = frozenset("_set_grad_enabled retain_grad".split())
+_SILENT = frozenset(("_set_grad_enabled",))
 _METHODS = (type(Tensor.add), type(Tensor.__getitem__))
 
 
@@ -130,6 +131,8 @@ class Recorder(OnMeta):
             return self.answers.size(name, func, args, kwargs)
         if name in VALUES:
             return self.answers.values(name, args, kwargs)
+        if name in EFFECTS or func is torch.autograd.grad:
+            raise self.lost(f"calls {name}() of a tensor, which acts on its gradient")
         if name == "_assert":
             return self._assert(*args, **kwargs)
         if name == "__setitem__":
@@ -139,7 +142,14 @@ class Recorder(OnMeta):
     def _function(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
         given = (self.nodes.arg(args), self.nodes.arg(kwargs))
         before = self.tensors.versions((args, kwargs))
-        out = self._call(func, bare(args), bare(kwargs))
+        try:
+            out = self._call(func, bare(args), bare(kwargs))
+        except VALUE_ERRORS as error:
+            raise self.lost(UNKNOWN) from error
+        except RuntimeError as error:
+            if not asks_for_value(error):
+                raise
+            out = self._call(func, *self.answers.known((bare(args), bare(kwargs))))
         if not holds_tensor(out):
             if out is None and name not in _SILENT:
                 raise self.lost(f"calls {name}(), which changes more than what it computes")
@@ -174,7 +184,10 @@ class Recorder(OnMeta):
     def _assign(self, tensor: Tensor, index: Any, value: Any) -> None:
         given = self.nodes.arg((tensor, index, value))
         before = self.tensors.versions((tensor,))
-        self._call(Tensor.__setitem__, bare((tensor, index, value)), {})
+        try:
+            self._call(Tensor.__setitem__, bare((tensor, index, value)), {})
+        except VALUE_ERRORS as error:
+            raise self.lost(UNKNOWN) from error
         self._check_modes()
         self._finish(self.graph.call_function(assign, given), tensor, before)
 

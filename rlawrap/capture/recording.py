@@ -91,6 +91,7 @@ def record(
         recorder.places,
         modes={p: asked[id(m)] for p, m in root.named_modules() if p and id(m) in asked},
         constants=recorder.tensors.constants,
+        attributes=recorder.tensors.attributes,
         unset=unset,
         kept=tuple(plain),
         methods=methods,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -69,12 +70,19 @@ def keeps_shape(module: Any, args: Any, kwargs: Any) -> bool:
     if has_forward_hooks(module) or not x.is_floating_point():
         return False
     if type(module) in _NORMS:
-        wide = x.dim() == _NORMS[type(module)] and x.shape[1] == module.num_features
+        wide = x.dim() in _NORMS[type(module)] and x.shape[1] == module.num_features
         return wide and not (module.training and x.numel() <= x.shape[1])
     return type(module) in _ACTIVATIONS
 
 
-_NORMS = {nn.BatchNorm2d: 4, nn.BatchNorm3d: 5}
+#: Norms and the numbers of axes that they take. Where processes train together, SyncBatchNorm
+#: refuses what lies on no GPU.
+_NORMS: dict[type, tuple[int, ...]] = {
+    nn.BatchNorm1d: (2, 3),
+    nn.BatchNorm2d: (4,),
+    nn.BatchNorm3d: (5,),
+    nn.SyncBatchNorm: (2, 3, 4, 5),
+}
 _ACTIVATIONS = frozenset(
     (
         nn.ReLU, nn.ReLU6, nn.GELU, nn.SiLU, nn.Hardswish, nn.Hardsigmoid, nn.Sigmoid, nn.Tanh,
@@ -90,6 +98,8 @@ class Results:
         """What `run`, a call of a module that is kept whole, returns."""
         if keeps_shape(module, args, kwargs):
             return args[0].zero_() if getattr(module, "inplace", False) else empty_like(args[0])
+        if isinstance(module, nn.RNNBase):
+            run = functools.partial(_one_step, module, args, kwargs, run)
         return self.call(key_of_module(module, args, kwargs), run, args, kwargs)
 
     def __init__(self) -> None:
@@ -118,6 +128,18 @@ class Results:
         elif made and all(base_of(t) is t and all(t is not g for g in given) for t in made):
             self._known[key] = pytree.tree_map_only(Tensor, Tensor.detach, out)
         return out
+
+
+def _one_step(module: nn.RNNBase, args: Any, kwargs: Any, run: Callable[[], Any]) -> Any:
+    """What an RNN returns, found from one step: PyTorch goes through all of them, on meta too."""
+    axis = 1 if module.batch_first else 0
+    if kwargs or not isinstance(args[0], Tensor) or args[0].dim() != 3:
+        return run()
+    steps = args[0].shape[axis]
+    out, state = module(args[0].narrow(axis, 0, min(steps, 1)), *args[1:])
+    shape = list(out.shape)
+    shape[axis] = steps
+    return out.new_empty(shape), state
 
 
 def _keeps_shape(key: Any, out: Tensor) -> bool:

@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from torch import fx
 
-from rlawrap._torch import last_node, pytree
+from rlawrap._torch import ASSERT, last_node, pytree
 from rlawrap.capture.arguments import make_arguments, placeholder_values
 from rlawrap.capture.fake_runs import keeps_shapes, run_node
 from rlawrap.capture.probes import Shape, probes_of
-from rlawrap.capture.terms import ANOTHER_WAY
 from rlawrap.capture.trace import Trace
 from rlawrap.errors import PlanError
 
@@ -43,12 +42,28 @@ def values_at(trace: Trace, example: Any, shape: Shape) -> dict[str, Any]:
     return placeholder_values(make_arguments(trace.shadow, example, shape))
 
 
-def propagate(trace: Trace, values: Mapping[str, Any]) -> tuple[dict[fx.Node, Any], str | None]:
+@dataclass(frozen=True)
+class Refusal:
+    """The first error of a run: where it was raised, and in words."""
+
+    node: fx.Node
+    text: str
+
+    @property
+    def ours(self) -> bool:
+        """Whether it is a check of ours: another way, or a size that is held."""
+        return self.node.target is ASSERT
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def propagate(trace: Trace, values: Mapping[str, Any]) -> tuple[dict[fx.Node, Any], Refusal | None]:
     """Run the graph on meta tensors; what follows a failure is left out. Also the first error."""
     env: dict[fx.Node, Any] = {}
     modules = dict(trace.root.named_modules(remove_duplicate=False))
     known: dict[Any, Any] | None = trace.known if keeps_shapes(trace) else None
-    error: str | None = None
+    error: Refusal | None = None
     lost: set[fx.Node] = set()
     trace.root.eval()
     with trace.on_meta(), torch.no_grad():
@@ -61,7 +76,7 @@ def propagate(trace: Trace, values: Mapping[str, Any]) -> tuple[dict[fx.Node, An
             except Exception as problem:
                 lost.add(node)
                 message = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
-                error = error or f"{_place(trace, node)}: {message}"
+                error = error or Refusal(node, f"{_place(trace, node)}: {message}")
     return env, error
 
 
@@ -86,11 +101,17 @@ def keeps_images_apart(trace: Trace, env: Mapping[fx.Node, Any], batch: int) -> 
 
 
 def measure(
-    trace: Trace, example: Any, shape: Shape, env: dict[fx.Node, Any] | None = None
+    trace: Trace,
+    example: Any,
+    shape: Shape,
+    env: dict[fx.Node, Any] | None = None,
+    *,
+    held: bool = False,
 ) -> tuple[Shapes, list[str]]:
     """Shapes at a size that runs and at its probes, and notes on the sizes that it refuses.
 
-    `env` is what `propagate` finds at the size itself, where that is known.
+    `env` is what `propagate` finds at the size itself, where that is known; `held` says that the
+    graph takes no other size, which is no news.
     """
     if env is None:
         env, error = propagate(trace, values_at(trace, example, shape))
@@ -100,13 +121,13 @@ def measure(
     apart = keeps_images_apart(trace, env, shape[0])
     for other in probes_of(shape)[1:]:
         run, error = propagate(trace, values_at(trace, example, other))
-        if error is not None and ANOTHER_WAY in error:
+        if error is not None and error.ours and not held:
             size = "x".join(map(str, other[2:]))
             notes.append(
-                f"at {size} its forward goes another way, and the rewritten network refuses it: it "
-                "has the way of one size (example_input= chooses it)"
+                f"at {size} its forward goes another way or raises an error, and the rewritten "
+                "network refuses it: it has the way of one size (example_input= chooses it)"
             )
-        elif error is not None:
+        elif error is not None and not error.ours:
             notes.append(f"the network itself refuses {'x'.join(map(str, other[2:]))} ({error})")
         elif apart and not keeps_images_apart(trace, run, other[0]):
             _drop_folded(trace, env, run, other[0])

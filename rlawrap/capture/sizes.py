@@ -103,6 +103,8 @@ def stored(value: Any) -> Any:
         return StoredInt(value)
     if isinstance(value, tuple) and not hasattr(value, "_fields"):
         return type(value)(map(stored, value))
+    if type(value) is dict:
+        return {stored(key): stored(item) for key, item in value.items()}
     return list(map(stored, value)) if type(value) is list else value
 
 

@@ -63,10 +63,15 @@ class Tensors:
         self.shadow, self.graph, self.made, self.lost = shadow, graph, made, lost
         #: Tensors that lie in no attribute: the values that the network had for them.
         self.constants: dict[str, Tensor] = {}
+        #: The same of the attributes of modules that are no parameters or buffers.
+        self.attributes: dict[str, Tensor] = {}
         self._known: dict[int, _Known] = {}
         self._holders: dict[int, tuple[Any, tuple[Any, ...], fx.Node, tuple[Step, ...]]] = {}
         self._memory: dict[int, _Memory] = {}
         self._names = _names_of(shadow)
+        for key, name in self._names.items():
+            if key in shadow.originals:
+                self.attributes[name] = shadow.originals[key]
 
     def is_constant(self, tensor: Tensor) -> bool:
         """Whether a tensor is the network's own, and no value of the call."""

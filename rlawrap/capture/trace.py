@@ -61,6 +61,8 @@ class Trace:
     modes: dict[str, bool] = field(default_factory=dict)
     #: Tensors that lie in no attribute of a module; the graph reads them as the root's.
     constants: dict[str, torch.Tensor] = field(default_factory=dict)
+    #: Tensors that are plain attributes of modules, as the network has them.
+    attributes: dict[str, torch.Tensor] = field(default_factory=dict)
     #: Attributes that `forward` set while tracing, in words; the graph does not set them.
     unset: tuple[str, ...] = ()
     #: The same attributes, by module path and name.

@@ -41,14 +41,15 @@ def _run_real(module: Any, args: Any, kwargs: Any) -> Any:
         random = value.is_floating_point()
         return (torch.rand if random else torch.zeros)(tuple(value.shape), dtype=value.dtype)
 
-    with without_modes(), torch.random.fork_rng(devices=[]):
+    with without_modes(), torch.random.fork_rng(devices=[]), torch.enable_grad():
         twin = module
         if isinstance(module, nn.Module):
             memo: dict[int, Any] = {}
             for tensor in (*module.parameters(), *module.buffers()):
                 value = real(tensor)
-                learned = isinstance(tensor, nn.Parameter)
-                memo[id(tensor)] = nn.Parameter(value, tensor.requires_grad) if learned else value
+                # With gradients: it may put hooks on what it computes.
+                learned = isinstance(tensor, nn.Parameter) and value.is_floating_point()
+                memo[id(tensor)] = nn.Parameter(value) if learned else value
             twin = deep_copy(module, memo)
         out = twin(*pytree.tree_map(real, args), **pytree.tree_map(real, kwargs))
     return pytree.tree_map_only(Tensor, lambda t: empty_like(t.detach()), out)

@@ -61,6 +61,22 @@ class Rounded(Net):
         return F.adaptive_avg_pool2d(x, (divmod(h, 2)[0], abs(-w) - w // 2))
 
 
+class Math(Net):
+    """Sizes that pass through the module `math`."""
+
+    def before(self, x: Tensor) -> Tensor:
+        n = math.isqrt(math.prod(x.shape[2:]))
+        scale = math.sqrt(x.shape[2]) + math.log2(x.shape[3])
+        return F.interpolate(x, size=(n, 2 + int(math.sqrt(n)))) / scale
+
+
+class PythonTypes(Net):
+    """Python's types as types of tensors."""
+
+    def before(self, x: Tensor) -> Tensor:
+        return x * torch.ones(1, dtype=int).to(dtype=float).float() + x.to(float).float()
+
+
 class Padded(Net):
     """Pads to a multiple of 8, as detectors do, without a branch."""
 
@@ -113,6 +129,21 @@ class Slices(Net):
         return self.fc(self.body[2:](x).mean((2, 3)))
 
 
+class Filled(Net):
+    """Fills with, counts up to, and unpacks numbers that its own tensors hold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.strides, self.two = torch.tensor([8.0, 4.0]), [torch.tensor(2)]
+
+    def before(self, x: Tensor) -> Tensor:
+        for stride in self.strides:
+            grid = torch.full((x.size(2), 1), stride) + x.new_full((1, x.size(3)), self.strides[1])
+            x = x + grid / stride
+        steps = torch.arange(0, self.two[0])
+        return x * steps.sum() + int(self.two[0]) * self.strides.tolist()[0]
+
+
 class PlainAttribute(Net):
     def __init__(self) -> None:
         super().__init__()
@@ -124,8 +155,8 @@ class PlainAttribute(Net):
 
 
 FOLLOWED = [
-    IsInstance, TypeOf, HasAttributes, RankAsKey, Device, ShapeTensor, Rounded, Padded, Cached,
-    Grid, Windows, BuildsModules, Slices, PlainAttribute,
+    IsInstance, TypeOf, HasAttributes, RankAsKey, Device, ShapeTensor, Rounded, Math, PythonTypes,
+    Padded, Cached, Grid, Windows, BuildsModules, Slices, PlainAttribute, Filled,
 ]  # fmt: skip
 
 
@@ -212,6 +243,49 @@ class RoundedByNumPy(Net):
 
     def before(self, x: Tensor) -> Tensor:
         return F.interpolate(x, size=[int(numpy.ceil(n / 3)) for n in x.shape[2:]])
+
+
+class AsksTheBatch(Net):
+    """Goes the same way at most batches, and another at those of two images and fewer."""
+
+    def before(self, x: Tensor) -> Tensor:
+        return x * 2 if all(n > 2 for n in x.shape) else x
+
+
+class Cache(Net):
+    """Keeps its coordinates for every size, in a dict and by a method that is cached."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: dict[tuple[int, int], Tensor] = {}
+
+    @functools.lru_cache(maxsize=4)  # noqa: B019
+    def columns(self, n: int) -> Tensor:
+        return torch.linspace(0, 1, n)
+
+    def before(self, x: Tensor) -> Tensor:
+        key = x.shape[2], x.shape[3]
+        if key not in self.rows:
+            self.rows[key] = torch.linspace(0, 1, x.shape[2])[:, None]
+        return x + self.rows[key] * self.columns(x.shape[3])
+
+
+@pytest.mark.filterwarnings("ignore:.*sets its attribute 'rows':rlawrap.RLAWarning")
+@pytest.mark.parametrize("size", [None, 16, 224])
+def test_caches_of_sizes(size: int | None) -> None:
+    base = Cache()
+    if size is not None:
+        base.eval()(torch.randn(1, 3, size, size))
+    check(base, applied(base), images())
+
+
+def test_a_condition_on_the_batch_leaves_the_size_free() -> None:
+    base = AsksTheBatch().eval()
+    model = applied(base).eval()
+    for x in images([(2, 16, 16), (1, 20, 24)]):
+        torch.testing.assert_close(model(x), base(x))
+    with pytest.raises(AssertionError, match="another size"):
+        model(torch.randn(3, 3, 16, 16))
 
 
 def test_a_batch_that_escapes_is_held() -> None:

@@ -8,6 +8,7 @@ import numpy
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 import rlawrap
 from tests.capture.checking import BODY, Block, Net, applied, check, images
@@ -171,6 +172,54 @@ class Quantised(Block):
 def test_custom_gradients_are_kept() -> None:
     base = Net(Quantised)
     check(base, applied(base), images())
+
+
+class Watched(Block):
+    """Puts a hook on a tensor in training."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.body(x)
+        if self.training:
+            y.register_hook(lambda gradient: gradient * 2)
+        return x + y
+
+
+def test_a_hook_on_a_tensor() -> None:
+    base = Net(Watched)
+    model = rlawrap.apply(base, k=4)
+    notes = [n for n in model.plan.notes if "kept whole" in n]
+    assert len(notes) == 3
+    assert all("calls register_hook() of a tensor" in n for n in notes)
+    check(base, model, images())
+
+
+class Checkpointed(Net):
+    """Recomputes its blocks in the backward pass."""
+
+    def __init__(self, reentrant: bool) -> None:
+        super().__init__()
+        self.reentrant = reentrant
+
+    def features(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for block in self.body:
+            x = checkpoint(block, x, use_reentrant=self.reentrant)
+        return self.fc(x.mean((2, 3)))
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_checkpoints_are_recorded_through(reentrant: bool) -> None:
+    base = Checkpointed(reentrant)
+    model = applied(base)
+    for x in images():
+        torch.testing.assert_close(model.eval()(x), base.eval()(x))
+    # Once: the base's norms see every image again when it recomputes.
+    x = torch.randn(4, 3, 16, 20)
+    a, b = model.train()(x), base.train()(x)
+    torch.testing.assert_close(a, b)
+    a.sum().backward(), b.sum().backward()
+    for ours, theirs in zip(model.body.parameters(), base.body.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-4)
 
 
 class Remembers(Net):

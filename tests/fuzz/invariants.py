@@ -379,7 +379,30 @@ def beside_dead_layers(case: Case, model: rlawrap.RLAModel) -> tuple[str, ...]:
             dead += [f"rla.inject.{i}.", f"rla.inject.{i}_"]
         if not entries & alive:
             dead += [f"rla.block.{i}."]
-    return tuple(dead)
+    return (*dead, *_goes_nowhere(model.plan, alive))
+
+
+def _goes_nowhere(plan: rlawrap.Plan, alive: set[str]) -> list[str]:
+    """Prefixes of what makes an h that only dead layers read; `alive` are the base's others."""
+
+    def dead(references: tuple[str, ...]) -> bool:
+        return not {r.partition("#")[0] for r in references} & alive
+
+    nowhere = dead(plan.head)
+    prefixes = ["rla.head."] if plan.head and nowhere else []
+    made: set[int] = set()
+    for i, block in reversed(list(enumerate(plan.blocks))):
+        if nowhere:
+            prefixes.append(f"rla.block.{i}.")
+            made.add(i)
+        nowhere = nowhere and dead(block.entries)
+    first = 0
+    for stage in plan.stages:
+        blocks = set(range(first, first + len(stage.blocks)))
+        first += len(stage.blocks)
+        if blocks <= made:
+            prefixes += [f"rla.cell.{stage.index}.", f"rla.input.{stage.index}_"]
+    return prefixes
 
 
 @contextmanager

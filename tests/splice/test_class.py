@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from packaging.version import Version
 from torch import Tensor, fx, nn
 from torch.nn.utils import parametrizations
 from torchvision.models.detection import FasterRCNN
@@ -117,6 +118,9 @@ def test_a_detector_takes_it_as_its_backbone() -> None:
 
 def test_a_graph_module_is_a_base() -> None:
     base = fx.symbolic_trace(uneven(BlockNet()).eval())
+    if Version(torch.__version__) < Version("2.14"):  # which pickles no annotation that is text
+        for node in base.graph.nodes:
+            node.type = None
     model = rewritten(base)
     y = model(X)
     assert isinstance(model, fx.GraphModule) and relative(base(X), y) > 1e-4

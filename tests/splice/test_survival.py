@@ -8,6 +8,7 @@ import pickle
 
 import pytest
 import torch
+from packaging.version import Version
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torchvision.models.feature_extraction import create_feature_extractor
@@ -194,7 +195,10 @@ def test_export_with_dynamic_batch_and_size(name: str) -> None:
         model, (x,), dynamic_shapes=({0: dynamic, 2: dynamic, 3: dynamic},)
     )
     other = torch.randn(3, 3, 75, 90)
-    assert same(model(other), program.module()(other))
+    # Before 2.14 the shape rule of pools that round up guards the parity of the example's sizes,
+    # though the graph is right for others.
+    guarded = Version(torch.__version__) >= Version("2.14")
+    assert same(model(other), program.module(check_guards=guarded)(other))
 
 
 @pytest.mark.filterwarnings("ignore:The nodes obtained by tracing")

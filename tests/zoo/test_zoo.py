@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from packaging.version import Version
 
 pytest.importorskip("timm", reason="the zoo needs timm: pip install 'rlawrap[timm]'")
 
@@ -48,12 +49,21 @@ PLANNED = (
     "timm/xception/legacy_xception", "timm/xception_aligned/xception41",
 )  # fmt: skip
 
+#: The first timm that has it, where that is newer than the oldest which the tests run with.
+NEW = {"timm/cspnext/cspnext_tiny": "1.0.31", "timm/lcnetv2/lcnetv2_small": "1.0.29"}
+
 ZOO = {net.name: net for net in all_nets()}
 
 #: Nine in ten weights of timm's VGG are the 4,096 channels of its head, which holds no block.
 ZOO["timm/vgg/vgg11_bn"] = replace(
     ZOO["timm/vgg/vgg11_bn"], builder=lambda: create_model("vgg11_bn", mlp_ratio=1 / 64)
 )
+
+
+def lacks(name: str) -> bool:
+    import timm
+
+    return name in NEW and Version(timm.__version__) < Version(NEW[name])
 
 
 def test_the_zoo_holds_each_name_once() -> None:
@@ -64,11 +74,13 @@ def test_the_zoo_holds_each_name_once() -> None:
 
 def test_every_family_of_cnns_is_here() -> None:
     families = {net.label for net in ZOO.values() if net.family.kind != "hybrid"}
-    assert families - {ZOO[name].label for name in (*NAMES, *PLANNED)} == set()
+    assert families - {ZOO[n].label for n in (*NAMES, *PLANNED) if not lacks(n)} == set()
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_blocks_are_exact_and_the_rewrite_is_sound(name: str) -> None:
+    if lacks(name):
+        pytest.skip(f"new in timm {NEW[name]}")
     row = check(ZOO[name])
     assert row.get("refused") is None
     assert (row["missing"], row["extra"]) == ([], [])

@@ -50,12 +50,14 @@ def launch(config: TrainConfig, how: Launch) -> int:
     if "RANK" in os.environ:
         raise ConfigError("--nproc within a process that torchrun started. Leave out --nproc.")
     arguments = torchrun_arguments(config, how)
+    names = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1")
+    handled = [name for name in names if hasattr(signal, name)]
     folder = RunFolder(config.output)
     prepare_folder(folder, config, attempt=0)
     try:
         with tempfile.TemporaryDirectory(prefix="rlawrap-") as place:
             os.environ[FAILURE_FILE] = str(Path(place, "failure"))
-            end = _torch.run_torchrun(arguments)
+            end = _torch.run_torchrun(arguments, signals=handled, patience=SHUTDOWN_SECONDS)
     except OSError as error:
         raise TrainError(f"the processes could not meet at {how.endpoint}: {error}.") from error
     finally:
@@ -110,15 +112,10 @@ def torchrun_arguments(config: TrainConfig, how: Launch) -> list[str]:
             f"--rdzv-endpoint={how.endpoint}",
             f"--rdzv-id={how.run_id}",
         ]
-    handled = ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"]
-    if hasattr(signal, "SIGUSR1"):
-        handled.append("SIGUSR1")
     return [
         *meeting,
         f"--nproc-per-node={count}",
         f"--max-restarts={how.max_restarts}",
-        f"--signals-to-handle={','.join(handled)}",
-        f"--shutdown-timeout={SHUTDOWN_SECONDS}",
         "--module",
         "rlawrap.train",
         "--config",

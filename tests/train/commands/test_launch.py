@@ -104,7 +104,9 @@ def test_an_error_that_no_restart_can_cure_is_said_once(tmp_path: Path) -> None:
         text=True,
         timeout=120,
     )
-    assert (done.returncode, done.stdout) == (2, "")
+    # Gloo of torch 2.9 says on standard output that it is connected.
+    said = [line for line in done.stdout.splitlines() if not line.startswith("[Gloo]")]
+    assert (done.returncode, said) == (2, [])
     # A process that ends while another still listens makes torch log it: "[W1124 ...".
     lines = [line for line in done.stderr.splitlines() if not line.startswith("[W")]
     # Both processes may say it before torchrun ends the second, but not again after a restart.
