@@ -63,7 +63,7 @@ def attend(
     traced = trace_model(
         model, leaf_modules=leaf_modules, example_input=example_input, call="attend(model)"
     )
-    plan = plan if plan is not None else make_plan(traced, blocks=blocks)
+    plan = plan if plan is not None else make_plan(traced, blocks=blocks, with_h=False)
     base = deep_copy(model)
     with torch.random.fork_rng(devices=[]):
         done: set[tuple[int, str]] = set()

@@ -21,8 +21,9 @@ from rlawrap.cost.report import Cost, Count, PartCost
 from rlawrap.cost.thop_count import count_with_thop, thop_available
 from rlawrap.design import names
 from rlawrap.design.names import is_added
-from rlawrap.discover import inspect
+from rlawrap.discover.inspect import make_plan
 from rlawrap.errors import ConfigError, PlanError, RLAError
+from rlawrap.flow.traced import trace_model
 from rlawrap.identity import build_network
 from rlawrap.splice import RLAModel
 
@@ -109,7 +110,10 @@ def _thop(model: nn.Module, shape: Sequence[int]) -> tuple[int | None, str]:
 def _stages(model: nn.Module) -> list[list[str]] | None:
     """Module paths of the blocks by stage, or None where there is no telling."""
     try:
-        plan = model.rla.plan if isinstance(model, RLAModel) else inspect(skeleton_of(model))
+        if isinstance(model, RLAModel):
+            plan = model.rla.plan
+        else:
+            plan = make_plan(trace_model(skeleton_of(model)), with_h=False)
     except RLAError:
         return None
     stages = [[block.path for block in stage.blocks] for stage in plan.stages]

@@ -61,8 +61,12 @@ def make_plan(
     blocks: BlockChoice | None = None,
     stages: StageChoice | None = None,
     explain: bool = False,
+    with_h: bool = True,
 ) -> Plan:
-    """The plan of a traced network. Raises `PlanError` if no block is found, or nothing reads h."""
+    """The plan of a traced network; `with_h` if a hidden state is to run through its blocks.
+
+    Raises `PlanError` if no block is found, or if nothing would read the hidden state.
+    """
     flow = traced.flow
     survey = Survey(flow)
     if blocks is None:
@@ -90,8 +94,9 @@ def make_plan(
         for s, indices in enumerate(group(flow, wired, stages))
     )
     head = find_head(flow, wired)
-    _check_read(wired, parents, bool(head))
-    if len(wired) == 1 and blocks is None:
+    if with_h:
+        _check_read(wired, parents, bool(head))
+    if with_h and len(wired) == 1 and blocks is None:
         _warn_of_one_block(flow, wired[0])
     return Plan(
         model=type(flow.trace.root).__name__,

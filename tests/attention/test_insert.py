@@ -301,3 +301,20 @@ def test_bad_input() -> None:
         rlawrap.attend(rlawrap.apply(base, k=2))
     with pytest.raises(PlanError):
         rlawrap.attend("resnet18")  # type: ignore[arg-type]
+
+
+def test_a_single_block_gets_its_gate_though_no_hidden_state_could_run() -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv1, self.conv2 = nn.Conv2d(8, 8, 3, 1, 1), nn.Conv2d(8, 8, 3, 1, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.conv2(torch.relu(self.conv1(x)))
+
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), Block(), nn.Flatten(2))
+    with pytest.raises(PlanError, match="nothing reads h"):
+        rlawrap.inspect(net)
+    assert [n for n, m in rlawrap.attend(net, "se").named_modules() if isinstance(m, SE)] == [
+        "1.se"
+    ]
