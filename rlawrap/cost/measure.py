@@ -21,10 +21,10 @@ from rlawrap.cost.report import Cost, Count, PartCost
 from rlawrap.cost.thop_count import count_with_thop, thop_available
 from rlawrap.design import names
 from rlawrap.design.names import is_added
-from rlawrap.discover import inspect
 from rlawrap.errors import ConfigError, PlanError, RLAError
 from rlawrap.identity import build_network
 from rlawrap.splice import RLAModel
+from rlawrap.splice.inspect import inspect
 
 IMAGE_SIZE = 224
 

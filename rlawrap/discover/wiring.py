@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from torch import fx
@@ -11,6 +11,7 @@ from torch import fx
 from rlawrap.capture.trace import name_of
 from rlawrap.discover.found import Found
 from rlawrap.flow.dataflow import Flow
+from rlawrap.flow.windows import Conv
 from rlawrap.walks import chain, first_hits, only, search
 
 
@@ -91,9 +92,15 @@ def _shortcut_of(flow: Flow, a: fx.Node, b: fx.Node, bits: int) -> fx.Node | Non
 
 
 def _entries(flow: Flow, found: Found, inner: set[fx.Node], main: set[fx.Node]) -> list[fx.Node]:
-    """The first convolutions of the block that its input reaches, the shortcut's left out."""
-    reached = _reached(flow, found, inner)
+    """The first convolutions of the block that its input reaches, the shortcut's left out.
+
+    Where a transposed convolution comes first, which h cannot enter, those behind it.
+    """
+    reached = _reached(flow, found, inner, lambda conv: True)
     hits = [n for n in reached if n in main and _is_entry(flow, n)]
+    if not hits:
+        reached = _reached(flow, found, inner, lambda conv: not conv.transposed)
+        hits = [n for n in reached if n in main and _is_entry(flow, n)]
     if not hits:
         return []
     largest = max(_area(flow, n) for n in hits)
@@ -108,8 +115,12 @@ def _entries(flow: Flow, found: Found, inner: set[fx.Node], main: set[fx.Node]) 
     return _one_per_linear_join(flow, sorted(first, key=flow.position.__getitem__), inner)
 
 
-def _reached(flow: Flow, found: Found, inner: set[fx.Node]) -> dict[fx.Node, bool]:
+def _reached(
+    flow: Flow, found: Found, inner: set[fx.Node], counts: Callable[[Conv], bool]
+) -> dict[fx.Node, bool]:
     """The first convolutions behind a block's input, and whether only a part of it leads there.
+
+    `counts` says which convolutions are looked for; the walk goes on through others.
 
     A part is one of the channels; a concatenation puts the parts together again.
     """
@@ -120,9 +131,12 @@ def _reached(flow: Flow, found: Found, inner: set[fx.Node]) -> dict[fx.Node, boo
         return ((user, part) for user in node.users if user in inner)
 
     starts = [n for n in found.nodes if n in inner and any(s not in inner for s in flow.sources[n])]
-    hits = first_hits(
-        [(n, False) for n in starts], onward, lambda state: flow.ops.conv(state[0]) is not None
-    )
+
+    def hit(state: tuple[fx.Node, bool]) -> bool:
+        conv = flow.ops.conv(state[0])
+        return conv is not None and counts(conv)
+
+    hits = first_hits([(n, False) for n in starts], onward, hit)
     reached: dict[fx.Node, bool] = {}
     for node, part in hits:
         reached[node] = reached.get(node, True) and part

@@ -12,7 +12,7 @@ from torch import fx, nn
 
 from rlawrap.capture.trace import Frame, Trace
 from rlawrap.design import names
-from rlawrap.design.design import BlockDesign, Design
+from rlawrap.design.design import BlockDesign, Design, Entry
 from rlawrap.errors import PlanError
 from rlawrap.flow.geometry import Resize, Step
 from rlawrap.flow.references import References
@@ -129,13 +129,14 @@ class GraphEditor:
             before = self.states[step.parent]
             state = self._resized(names.pool(step.index), step.bring, before, start)
         for entry in step.entries:
-            self._add(names.inject(entry.name), entry.target, state[0], step.block.path)
+            self._add(names.inject(entry.name), entry, state[0], step.block.path)
         if step.updates:
             state = self._resized(names.down(step.index), step.down, state, output)
             self.states[step.index] = self._update(step, state, source, output)
 
-    def _add(self, path: str, target: str, h: fx.Node, block: str) -> None:
+    def _add(self, path: str, entry: Entry, h: fx.Node, block: str) -> None:
         """Add a path's result to what a layer of the base returns."""
+        target = entry.target
         layer = self.refs.node(target)
         if layer < h:
             raise PlanError(
@@ -144,7 +145,8 @@ class GraphEditor:
             )
         users = list(layer.users)
         frames, self._frames = self._frames, self.trace.stacks.get(layer, ())
-        share = self._module(path, (h,), [layer])
+        others = tuple(take(self.refs.node(name)) for name, take in entry.reads)
+        share = self._module(path, (h, *others), [layer])
         with self._point([share]):
             total = self._function(operator.add, layer, share)
         self._frames = frames
@@ -197,7 +199,7 @@ class GraphEditor:
         if design.head_act != "none":
             h = self._module(names.HEAD_ACT, (h,), [])
         for entry in design.head:
-            self._add(names.join(entry.name), entry.target, h, "the head")
+            self._add(names.join(entry.name), entry, h, "the head")
 
 
 class _CellTracer(fx.proxy.GraphAppendingTracer):
