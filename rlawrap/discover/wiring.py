@@ -103,6 +103,10 @@ def _entries(flow: Flow, found: Found, inner: set[fx.Node], main: set[fx.Node]) 
         hits = [n for n in reached if n in main and _is_entry(flow, n)]
     if not hits:
         return []
+    # Of several inputs h comes with the latest. That is asked first: behind a reduction the cells
+    # of DARTS get an earlier input, too, whose larger image would outdo the latest one's.
+    latest = _input_of(flow, found, inner, hits)
+    hits = [n for n in hits if latest in _read_by(flow, [n], inner)] or hits
     largest = max(_area(flow, n) for n in hits)
     hits = [n for n in hits if _area(flow, n) == largest]
     first = _first(flow, hits)
