@@ -8,7 +8,6 @@ from rlawrap.cells import Cell, CellSpec, register_cell
 from rlawrap.checkpoints import load, save
 from rlawrap.config import RLAConfig, variant
 from rlawrap.cost import Cost, cost
-from rlawrap.discover import inspect
 from rlawrap.errors import (
     CheckpointError,
     ConfigError,
@@ -26,6 +25,7 @@ from rlawrap.splice import (
     apply,
     backbone,
     disabled,
+    inspect,
     rla_state_dict,
     unwrap,
 )

@@ -15,7 +15,7 @@ from rlawrap.capture.shadow import device_and_dtype
 from rlawrap.capture.trace import Trace
 from rlawrap.copying import deep_copy
 from rlawrap.discover.blocks import BlockChoice
-from rlawrap.discover.inspect import make_plan
+from rlawrap.discover.planning import make_plan
 from rlawrap.errors import ConfigError, PlanError
 from rlawrap.flow.dataflow import Flow
 from rlawrap.flow.references import References

@@ -21,7 +21,7 @@ from rlawrap.cost.report import Cost, Count, PartCost
 from rlawrap.cost.thop_count import count_with_thop, thop_available
 from rlawrap.design import names
 from rlawrap.design.names import is_added
-from rlawrap.discover.inspect import make_plan
+from rlawrap.discover.planning import make_plan
 from rlawrap.errors import ConfigError, PlanError, RLAError
 from rlawrap.flow.traced import trace_model
 from rlawrap.identity import build_network

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
+
+from torch import fx
 
 from rlawrap.cells import Cell
 from rlawrap.config import RLAConfig
 from rlawrap.design.paths import Path
 from rlawrap.flow.geometry import Step
+from rlawrap.flow.references import References
 from rlawrap.plan import Block, Plan
 
 
@@ -20,6 +25,13 @@ class Entry:
     path: Path
     #: In train mode, where the layer runs elsewhere: h's way to the last layer of `path`.
     trained: Path | None = None
+    #: What of the main path its layers read: references, and what is taken of each node.
+    reads: list[tuple[str, Callable[[fx.Node], Any]]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, name: str, target: str, path: Path, refs: References) -> Entry:
+        reads = [(refs.name(reading.node), reading.take) for reading in path.readings]
+        return cls(name, target, path, reads=reads)
 
 
 @dataclass
@@ -56,3 +68,5 @@ class Design:
     head_norm: bool = False
     head_act: str = "none"
     notes: list[str] = field(default_factory=list)
+    #: Notes on entries that the plan lists and h cannot reach.
+    unreached: list[str] = field(default_factory=list)

@@ -7,6 +7,7 @@ from torch import fx, nn
 
 from rlawrap.capture.trace import name_of
 from rlawrap.cells import make_norm
+from rlawrap.design.following import Build, Reading
 from rlawrap.design.layers import (
     ChannelsFirst,
     ChannelsLast,
@@ -15,8 +16,7 @@ from rlawrap.design.layers import (
     Reduce,
     fresh_activation,
 )
-from rlawrap.design.paths import Build, Path, PathMaker
-from rlawrap.flow.geometry import route
+from rlawrap.design.paths import Path, PathMaker
 from rlawrap.walks import chain, only
 
 
@@ -34,10 +34,10 @@ def head_path(maker: PathMaker, layer: fx.Node, last: fx.Node) -> Path:
 
     *between, node = chain(flow.sources[layer][0], before)
     if node is not last:  # paths join there (a dense net's last concatenation, a gate)
-        steps = route(flow, last, node)
-        if steps is None:
+        brought = maker.bring(last, node)
+        if brought is None:
             return Path(layer, problem=f"h cannot be brought to the size of {node.name}")
-        layers += maker.steps(steps)
+        layers += brought
     if flow.channel_axis(node) not in (1, None):
         layers.append(("layout", lambda: ChannelsLast(maker.dims)))
     for node in reversed(between):
@@ -122,7 +122,10 @@ def _run(
         with torch.device("meta"), torch.no_grad():
             x = torch.empty((2, maker.k, *size))
             for _, make in layers:
-                x = make().eval()(x)
+                others: list[torch.Tensor] = []
+                if isinstance(make, Reading):
+                    others.append(torch.empty(maker.flow.shapes.of(make.node, probe) or ()))
+                x = make().eval()(x, *others)
         return x
     except Exception:
         return None

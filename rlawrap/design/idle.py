@@ -23,7 +23,7 @@ def drop_unread(design: Design) -> None:
         raise ConfigError(
             "nothing reads the hidden state: h enters no block that another precedes, and it does "
             "not join a classifier. "
-            + ("; ".join(design.notes) or "Change inject=, head= or blocks=.")
+            + ("; ".join((*design.notes, *design.unreached)) or "Change inject=, head= or blocks=.")
         )
 
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rlawrap._torch import clear_hooks
-from rlawrap.flow.geometry import Pad, Pool, Step
+from rlawrap.flow.geometry import Crop, Pad, Pool, Step
 from rlawrap.flow.windows import Window
 
 
@@ -37,15 +37,67 @@ class ChannelsFirst(nn.Module):
         return x.permute(*self.order)
 
 
-class PadZeros(nn.Module):
-    """Zeros around the spatial axes; `sides` as `torch.nn.functional.pad` takes them."""
+class PadSides(nn.Module):
+    """Padding of the spatial axes; `sides` and `mode` as `torch.nn.functional.pad` takes them."""
 
-    def __init__(self, sides: tuple[int, ...]) -> None:
+    def __init__(self, sides: tuple[int, ...], mode: str = "constant") -> None:
         super().__init__()
-        self.sides = sides
+        self.sides, self.mode = sides, mode
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.pad(x, self.sides)
+        return F.pad(x, self.sides, self.mode)
+
+    def extra_repr(self) -> str:
+        return f"{self.sides}, {self.mode}"
+
+
+class Slice(nn.Module):
+    """A slice of the spatial axes: (start, stop) of each."""
+
+    def __init__(self, slices: tuple[tuple[int | None, int | None], ...]) -> None:
+        super().__init__()
+        self.slices = slices
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[(slice(None), slice(None), *(slice(*part) for part in self.slices))]
+
+    def extra_repr(self) -> str:
+        return f"{self.slices}"
+
+
+class Reader(nn.Module):
+    """A layer that is called with h and something that the main path computes."""
+
+
+class PadBy(Reader):
+    """Padding of h by amounts that the network computes."""
+
+    def __init__(self, mode: str) -> None:
+        super().__init__()
+        self.mode = mode
+
+    def forward(self, h: Tensor, sides: Any) -> Tensor:
+        return F.pad(h, sides, self.mode)
+
+    def extra_repr(self) -> str:
+        return self.mode
+
+
+class SliceBy(Reader):
+    """A slice of h whose bounds the network computes."""
+
+    def forward(self, h: Tensor, slices: Any) -> Tensor:
+        return h[(slice(None), slice(None), *slices)]
+
+
+class Row(nn.Sequential):
+    """Layers in a row; each that is a `Reader` gets the next of `others`."""
+
+    def forward(self, h: Tensor, *others: Any) -> Tensor:
+        rest = iter(others)
+        for layer in self:
+            h = layer(h, next(rest)) if isinstance(layer, Reader) else layer(h)
+        return h
 
 
 class CeilPool3d(nn.Module):
@@ -74,7 +126,7 @@ class CeilPool3d(nn.Module):
         return f"stride={self.stride}"
 
 
-class Resize(nn.Module):
+class Resize(Reader):
     """h at the spatial size of another tensor, nearest neighbour."""
 
     def __init__(self, axes: tuple[int, ...]) -> None:
@@ -165,7 +217,7 @@ def conv_layer(
 
 
 def step_layers(steps: list[Step]) -> list[nn.Module]:
-    """Pooling and padding layers for the steps of a route (resizing is made elsewhere)."""
+    """Pooling, padding and slicing layers for the steps of a route (resizing is made elsewhere)."""
     layers: list[nn.Module] = []
     for step in steps:
         if isinstance(step, Pool):
@@ -184,7 +236,10 @@ def step_layers(steps: list[Step]) -> list[nn.Module]:
                 )
             )
         elif isinstance(step, Pad):
-            layers.append(PadZeros(tuple(n for side in reversed(step.sides) for n in side)))
+            flat = tuple(n for side in reversed(step.sides) for n in side)
+            layers.append(PadSides(flat, step.mode))
+        elif isinstance(step, Crop):
+            layers.append(Slice(step.slices))
     return layers
 
 

@@ -13,22 +13,11 @@ from dataclasses import dataclass, field
 
 from torch import fx, nn
 
-from rlawrap.capture.trace import name_of
-from rlawrap.cells import make_norm
-from rlawrap.design.layers import (
-    ChannelsLast,
-    SameConv,
-    conv_layer,
-    fresh_activation,
-    named_activation,
-    step_layers,
-)
+from rlawrap.design.following import Build, Follower, Reading
+from rlawrap.design.layers import ChannelsLast, Row, SameConv, conv_layer
 from rlawrap.flow.dataflow import Flow
-from rlawrap.flow.geometry import Step, padding_of, pools_for, route
 from rlawrap.flow.windows import Conv, Window
 from rlawrap.walks import chain, first_hits
-
-Build = Callable[[], nn.Module]
 
 
 @dataclass
@@ -40,6 +29,11 @@ class Path:
     #: Why h cannot go this way; the other fields mean nothing then.
     problem: str = ""
 
+    @property
+    def readings(self) -> list[Reading]:
+        """The makers of layers that read more than h, in the order h passes them."""
+        return [make for _, make in self.layers if isinstance(make, Reading)]
+
     def build(self) -> nn.Sequential:
         """The layers, named norm, act, pool, … in the order h passes them."""
         named: OrderedDict[str, nn.Module] = OrderedDict()
@@ -49,7 +43,7 @@ class Path:
                 n += 1
                 unique = f"{name}{n}"
             named[unique] = make()
-        return nn.Sequential(named)
+        return Row(named) if self.readings else nn.Sequential(named)
 
 
 def meeting_point(
@@ -68,12 +62,8 @@ def meeting_point(
     return met, between[::-1]
 
 
-class PathMaker:
+class PathMaker(Follower):
     """Makes paths for a hidden state of k channels through one network."""
-
-    def __init__(self, flow: Flow, k: int, norm: str) -> None:
-        self.flow, self.k, self.norm_kind = flow, k, norm
-        self.dims = flow.rank - 2
 
     def entry(self, layer: fx.Node, start: fx.Node, output: fx.Node, behind: bool) -> Path:
         """The way from the size of a block's input, `start`, into one of its convolutions.
@@ -91,80 +81,19 @@ class PathMaker:
             acts = [i for i, n in enumerate(between) if self._changes_values(n)]
             between = between[acts[-1] + 1 :] if acts else between
             meet = self.flow.sources[between[0] if between else layer][0]
-        layers = self._between(between)
+        layers = self.between(between)
         if layers is None:
             return Path(layer, problem="h cannot follow what lies before it")
-        steps = route(self.flow, start, meet)
-        if steps is None:
+        brought = self.bring(start, meet)
+        if brought is None:
             return Path(layer, problem="its input has a size that h cannot be brought to")
-        layers = [*self.steps(steps), *layers]
+        layers = [*brought, *layers]
         if conv.depthwise:
             return self._beside_depthwise(layer, conv, layers, output)
         return self._dense(layer, conv, layers)
 
     def _changes_values(self, node: fx.Node) -> bool:
         return bool(self.flow.ops.norm(node) or self.flow.ops.activation(node))
-
-    def norm(self) -> tuple[str, Build]:
-        """A norm of h's own."""
-        return "norm", lambda: make_norm(self.norm_kind, self.k, self.dims)
-
-    @staticmethod
-    def steps(steps: list[Step]) -> list[tuple[str, Build]]:
-        """Layers that change the size of h."""
-        return [("pool", lambda s=step: step_layers([s])[0]) for step in steps]  # type: ignore[misc]
-
-    def _between(self, nodes: list[fx.Node]) -> list[tuple[str, Build]] | None:
-        """Layers for h that do what `nodes` do to x; None if one of them cannot be followed."""
-        layers: list[tuple[str, Build]] = []
-        for node in nodes:
-            part = self.follow(node)
-            if part is None:
-                return None
-            layers += part
-        return layers
-
-    @staticmethod
-    def _functional_activation(node: fx.Node) -> list[tuple[str, Build]] | None:
-        """The activation that a function is to x, with its settings, where they are constants."""
-        name, settings = name_of(node), tuple(node.args[1:])
-        weighed = name == "prelu"
-        given = () if weighed else (*settings, *node.kwargs.values())
-        if any(isinstance(value, fx.Node) for value in given):
-            return None
-        kwargs = dict(node.kwargs)
-        if named_activation(name, settings, kwargs) is None:
-            return None
-        return [("act", lambda: named_activation(name, settings, kwargs))]  # type: ignore[list-item,return-value]
-
-    def follow(self, node: fx.Node) -> list[tuple[str, Build]] | None:
-        """Layers for h that do what one node does to x; None if it cannot be followed."""
-        ops = self.flow.ops
-        module = self.flow.trace.leaf(node)
-        if ops.norm(node):
-            layers = [self.norm()]
-            inner = ops.norm_activation(node)
-            if inner is not None:
-                layers.append(("act", lambda m=inner: fresh_activation(m)))  # type: ignore[misc]
-            return layers
-        if ops.activation(node):
-            if module is not None:
-                return [("act", lambda: fresh_activation(module))]
-            return self._functional_activation(node)
-        window = ops.window(node)
-        if window is not None and ops.conv(node) is None:
-            same = self.flow.same_size(node, self.flow.sources[node][0])
-            if ops.max_pool(node) and same:
-                return [("pool", lambda: max_pool_layer(window))]
-            return self.steps(pools_for(window)) if not same else []
-        pad = padding_of(self.flow, node)
-        if pad is not None:
-            return self.steps([pad])
-        before, after = self.flow.sources[node][0], node
-        if self.flow.same_size(before, after):
-            return []  # dropout, scaling, a change of layout: nothing that h needs
-        steps = route(self.flow, before, after)
-        return None if steps is None else self.steps(steps)
 
     def sized_conv(self, layer: fx.Node, conv: Conv) -> Callable[[int, int, int], nn.Module] | None:
         """A maker of convolutions whose output has the size of the layer's at every probe."""
@@ -208,7 +137,7 @@ class PathMaker:
         if dense is None:
             return Path(layer, problem="no dense convolution follows the depthwise one")
         between = self._chain(layer, dense)
-        rest = None if between is None else self._between(between)
+        rest = None if between is None else self.between(between)
         if rest is None:
             return Path(layer, problem="h cannot follow what lies behind the depthwise convolution")
         layers = [*layers, ("depthwise", lambda: make(self.k, self.k, self.k)), *rest]
@@ -251,15 +180,3 @@ class PathMaker:
         if met is not layer:
             return None
         return [node for node in reversed(between) if len(read(node)) == 1]
-
-
-def max_pool_layer(window: Window) -> nn.Module:
-    """A maximum pool that keeps the size, as in an Inception branch."""
-    cls = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)[len(window.kernel) - 1]
-    return cls(
-        window.kernel,  # type: ignore[arg-type]
-        window.stride,  # type: ignore[arg-type]
-        window.padding,  # type: ignore[arg-type]
-        window.dilation,  # type: ignore[arg-type]
-        ceil_mode=window.ceil_mode,
-    )

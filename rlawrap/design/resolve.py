@@ -9,39 +9,46 @@ from torch import fx
 from rlawrap.cells import CellSpec, get_cell
 from rlawrap.config import RLAConfig
 from rlawrap.design.design import BlockDesign, Design, Entry
-from rlawrap.design.head import head_path
+from rlawrap.design.entries import Network, entry_paths, head_entries
 from rlawrap.design.idle import drop_unread, warn_of_idle_options
-from rlawrap.design.paths import PathMaker
 from rlawrap.design.trained import fit_training
 from rlawrap.errors import PlanError, RLAWarning
 from rlawrap.flow.dataflow import Flow
-from rlawrap.flow.geometry import Resize, Step, route
+from rlawrap.flow.geometry import Step, resize_to, route
 from rlawrap.flow.references import References
 from rlawrap.flow.traced import Traced
 from rlawrap.plan import Block, Plan
-from rlawrap.walks import chain, first_hits, only
 
 
 def resolve(traced: Traced, plan: Plan, config: RLAConfig) -> Design:
     """Work out the rewrite. Raises `PlanError` for a plan that does not fit the network."""
-    flow = traced.flow
-    refs = References(flow.trace)
-    spec = CellSpec(config.k, flow.rank - 2, config.kernel, config.norm, config.update)
-    cell = get_cell(config.cell)(spec)
-    maker = PathMaker(flow, config.k, config.norm)
+    network = Network.of(traced, config)
+    dims = traced.flow.rank - 2
+    cell = get_cell(config.cell)(
+        CellSpec(config.k, dims, config.kernel, config.norm, config.update)
+    )
     if not plan.blocks:
         raise PlanError("the plan has no blocks; rlawrap.inspect(model) makes one that has.")
-    design = Design(config, plan, flow.rank - 2, cell, [])
+    design = Design(config, plan, dims, cell, [])
     stage_of = [s.index for s in plan.stages for _ in s.blocks]
     for i, block in enumerate(plan.blocks):
-        design.steps.append(_step(design, flow, refs, maker, i, block, stage_of[i]))
-    _add_head(design, flow, refs, maker)
+        design.steps.append(_step(design, network, i, block, stage_of[i]))
+    _add_head(design, network)
     fit_training(design, traced)
     drop_unread(design)
     warn_of_idle_options(design)
-    for text in traced.warnings:
+    for text in (*traced.warnings, *_lost(design)):
         warnings.warn(f"{text}.", RLAWarning, stacklevel=3)
     return design
+
+
+def _lost(design: Design) -> list[str]:
+    """What `apply` warns of: entries that the plan lists and h cannot reach."""
+    if not design.unreached:
+        return []
+    more = len(design.unreached) - 5
+    rest = f"; and {more} more, in the notes of its plan" if more > 0 else ""
+    return ["; ".join(design.unreached[:5]) + rest]
 
 
 def _parent(i: int, block: Block) -> int | None:
@@ -52,10 +59,8 @@ def _parent(i: int, block: Block) -> int | None:
     raise PlanError(f"block {block.path!r}: after={block.after!r} names no block before it.")
 
 
-def _step(
-    design: Design, flow: Flow, refs: References, maker: PathMaker, i: int, block: Block, stage: int
-) -> BlockDesign:
-    config = design.config
+def _step(design: Design, network: Network, i: int, block: Block, stage: int) -> BlockDesign:
+    config, flow, refs = design.config, network.flow, network.refs
     parent = _parent(i, block)
     output = _image(flow, refs, block.output, block)
     entries = [_image(flow, refs, e, block) for e in block.entries]
@@ -68,9 +73,14 @@ def _step(
         bring = _route(flow, refs.node(design.plan.blocks[parent].output), start)
     else:
         bring = []
-    built = _paths(design, flow, refs, maker, block, entries, start, output, i)
+    paths, notes = entry_paths(network, block, entries, start, config.inject)
     if parent is None and config.initial_state == "none":
-        built = []
+        paths, notes = [], []  # h^0 = 0, which would add nothing
+    design.unreached += notes
+    built = [
+        Entry.of(f"{i}_{n}" if n else str(i), refs.name(path.target), path, refs)
+        for n, path in enumerate(paths)
+    ]
     shared = {"stage": str(stage), "network": "0", "none": str(i)}[config.share]
     channels = flow.channels(source)
     if channels is None:
@@ -105,7 +115,10 @@ def _image(flow: Flow, refs: References, reference: str, block: Block) -> fx.Nod
 
 def _route(flow: Flow, source: fx.Node, goal: fx.Node) -> list[Step]:
     steps = route(flow, source, goal)
-    return [Resize()] if steps is None else steps
+    if steps is not None:
+        return steps
+    resize = resize_to(flow, goal)
+    return [] if resize is None else [resize]
 
 
 def _source(
@@ -128,86 +141,12 @@ def _source(
     return node, steps
 
 
-def _paths(
-    design: Design,
-    flow: Flow,
-    refs: References,
-    maker: PathMaker,
-    block: Block,
-    entries: list[fx.Node],
-    start: fx.Node,
-    output: fx.Node,
-    index: int,
-) -> list[Entry]:
-    if design.config.inject == "none":
-        return []
-    if design.config.inject == "depthwise":
-        entries = _depthwise_after(flow, entries, output) or entries
-    built: list[Entry] = []
-    taken: set[fx.Node] = set()
-    for layer in entries:
-        conv = flow.ops.conv(layer)
-        if conv is None:
-            raise PlanError(
-                f"block {block.path!r}: its entry {refs.name(layer)!r} is no convolution or linear "
-                "layer, which h could join."
-            )
-        deeper = design.config.inject == "depthwise" and conv.depthwise
-        behind = deeper and not _reads(flow, layer, start)
-        path = maker.entry(layer, start, output, behind)
-        if path.problem:
-            design.notes.append(
-                f"{block.path}: h does not enter {refs.name(layer)}: {path.problem}"
-            )
-            continue
-        if path.target in taken:
-            continue
-        taken.add(path.target)
-        name = str(index) if not built else f"{index}_{len(built)}"
-        built.append(Entry(name, refs.name(path.target), path))
-    return built
-
-
-def _reads(flow: Flow, layer: fx.Node, start: fx.Node) -> bool:
-    """Whether no convolution lies between a layer and the block's input."""
-
-    def before(node: fx.Node) -> fx.Node | None:
-        passes = node is not start and flow.ops.conv(node) is None
-        return only(flow.sources[node]) if passes else None
-
-    return chain(flow.sources[layer][0], before)[-1] is start
-
-
-def _depthwise_after(flow: Flow, entries: list[fx.Node], output: fx.Node) -> list[fx.Node]:
-    """A block's first depthwise convolution at or behind its entries (MobileNetV2 as published)."""
-
-    def depthwise(node: fx.Node) -> bool:
-        conv = flow.ops.conv(node)
-        return conv is not None and conv.depthwise
-
-    def onward(node: fx.Node) -> list[fx.Node]:
-        ends = node is output or (flow.ops.conv(node) is not None and node not in entries)
-        return [] if ends else [user for user in node.users if user in flow.data]
-
-    return first_hits(entries, onward, depthwise)[:1]
-
-
-def _add_head(design: Design, flow: Flow, refs: References, maker: PathMaker) -> None:
+def _add_head(design: Design, network: Network) -> None:
     config = design.config
     if config.head == "none":
         return
-    last = refs.node(design.plan.blocks[-1].output)
-    for i, reference in enumerate(design.plan.head):
-        if flow.ops.conv(refs.node(reference)) is None:
-            raise PlanError(
-                f"the plan's head {reference!r} is no convolution or linear layer, which h could "
-                "join."
-            )
-        path = head_path(maker, refs.node(reference), last)
-        if path.problem:
-            design.notes.append(f"head: h does not join {reference}: {path.problem}")
-            continue
-        design.head.append(Entry(str(i), reference, path))
+    design.head, notes = head_entries(network, design.plan)
+    design.notes += notes
     if design.head:
         auto = not design.cell.ends_active
         design.head_norm = config.head_norm == "yes" or (config.head_norm == "auto" and auto)

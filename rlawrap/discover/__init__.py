@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from rlawrap.discover.inspect import inspect
+from rlawrap.discover.planning import make_plan
 
-__all__ = ["inspect"]
+__all__ = ["make_plan"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from torch import fx
@@ -12,6 +12,7 @@ from rlawrap.capture.trace import name_of
 from rlawrap.discover.found import Found
 from rlawrap.flow.conditions import conditions
 from rlawrap.flow.dataflow import Flow
+from rlawrap.flow.windows import Conv
 from rlawrap.walks import chain, first_hits, only, search
 
 
@@ -104,11 +105,21 @@ def _shortcut_of(flow: Flow, a: fx.Node, b: fx.Node, bits: int) -> fx.Node | Non
 def _entries(
     flow: Flow, found: Found, inner: set[fx.Node], main: set[fx.Node], beside: set[fx.Node]
 ) -> list[fx.Node]:
-    """The first convolutions of the block that its input reaches, the shortcut's left out."""
-    reached = _reached(flow, found, inner, beside)
+    """The first convolutions of the block that its input reaches, the shortcut's left out.
+
+    Where a transposed convolution comes first, which h cannot enter, those behind it.
+    """
+    reached = _reached(flow, found, inner, beside, lambda conv: True)
     hits = [n for n in reached if n in main and _is_entry(flow, n)]
     if not hits:
+        reached = _reached(flow, found, inner, beside, lambda conv: not conv.transposed)
+        hits = [n for n in reached if n in main and _is_entry(flow, n)]
+    if not hits:
         return []
+    # Of several inputs h comes with the latest. That is asked first: behind a reduction the cells
+    # of DARTS get an earlier input, too, whose larger image would outdo the latest one's.
+    latest = _input_of(flow, found, inner, hits, beside)
+    hits = [n for n in hits if latest in _read_by(flow, [n], inner)] or hits
     largest = max(_area(flow, n) for n in hits)
     hits = [n for n in hits if _area(flow, n) == largest]
     first = _first(flow, hits)
@@ -122,9 +133,15 @@ def _entries(
 
 
 def _reached(
-    flow: Flow, found: Found, inner: set[fx.Node], beside: set[fx.Node]
+    flow: Flow,
+    found: Found,
+    inner: set[fx.Node],
+    beside: set[fx.Node],
+    counts: Callable[[Conv], bool],
 ) -> dict[fx.Node, bool]:
     """The first convolutions behind a block's input, and whether only a part of it leads there.
+
+    `counts` says which convolutions are looked for; the walk goes on through others.
 
     A part is one of the channels; a concatenation puts the parts together again.
     """
@@ -136,9 +153,12 @@ def _reached(
 
     apart = inner | beside
     starts = [n for n in found.nodes if n in inner and any(s not in apart for s in flow.sources[n])]
-    hits = first_hits(
-        [(n, False) for n in starts], onward, lambda state: flow.ops.conv(state[0]) is not None
-    )
+
+    def hit(state: tuple[fx.Node, bool]) -> bool:
+        conv = flow.ops.conv(state[0])
+        return conv is not None and counts(conv)
+
+    hits = first_hits([(n, False) for n in starts], onward, hit)
     reached: dict[fx.Node, bool] = {}
     for node, part in hits:
         reached[node] = reached.get(node, True) and part

@@ -26,7 +26,7 @@ class Flow:
         self._axes: dict[fx.Node, int | None] = {}
         self._sizes: dict[fx.Node, tuple[tuple[int, ...] | None, ...]] = {}
         self.data = self._find_data()
-        #: How many axes the images of most convolutions have, and how many images one batch.
+        #: How many axes the images of most layers and joins have, and how many images a batch.
         self.rank, self.batch = self._find_body()
         self.sources = {n: [s for s in n.all_input_nodes if s in self.data] for n in self.data}
         for node in self.nodes:  # in order, since an axis is carried along
@@ -56,7 +56,7 @@ class Flow:
         return data
 
     def _find_body(self) -> tuple[int, int]:
-        """The rank and the batch of what most convolutions return; the input's, of equals.
+        """The rank and the batch of what most layers and joins return; of equals the input's.
 
         They differ from the input's where forward unsqueezes signals, stacks features into a
         volume, or puts the frames of clips into the batch.
@@ -70,6 +70,11 @@ class Flow:
             if len(shape) == len(conv.window.kernel) + 2:  # no single image without a batch
                 layer = node.target if node.op == "call_module" else node  # one, however often run
                 kinds.setdefault((len(shape), shape[0]), set()).add(layer)
+        for node in self.data:  # windows of an image are convolved, and joined as one image
+            shape = self.shapes.of(node)
+            joins = self.ops.add_operands(node) or self.ops.cat_operands(node)
+            if joins and shape is not None and (len(shape), shape[0]) in kinds:
+                kinds[len(shape), shape[0]].add(node)
         return max(kinds, key=lambda kind: len(kinds[kind]))  # the first of equals
 
     def _carries_tensor(self, node: fx.Node) -> bool:

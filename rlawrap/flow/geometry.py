@@ -15,7 +15,7 @@ from torch import fx
 
 from rlawrap.capture.trace import name_of
 from rlawrap.flow.dataflow import Flow
-from rlawrap.flow.vocabulary import PAD_MODULES
+from rlawrap.flow.vocabulary import PAD_MODES
 from rlawrap.flow.windows import Window
 from rlawrap.walks import shortest
 
@@ -34,23 +34,45 @@ class Pool:
 
 @dataclass(frozen=True)
 class Pad:
-    """Zeros around h: (before, after) for each spatial axis."""
+    """Padding around h: (before, after) for each spatial axis, and the mode of `F.pad`.
+
+    A constant is zero for h, whatever it is for x.
+    """
 
     sides: tuple[tuple[int, int], ...]
+    mode: str = "constant"
 
     def size(self, spatial: Size) -> Size:
         return tuple(n + a + b for n, (a, b) in zip(spatial, self.sides, strict=True))
 
 
 @dataclass(frozen=True)
+class Crop:
+    """A slice of h: (start, stop) for each spatial axis."""
+
+    slices: tuple[tuple[int | None, int | None], ...]
+
+    def size(self, spatial: Size) -> Size:
+        return tuple(
+            len(range(*slice(*part).indices(n)))
+            for n, part in zip(spatial, self.slices, strict=True)
+        )
+
+
+@dataclass(frozen=True)
 class Resize:
-    """Nearest-neighbour resizing to the size of a tensor: where no pooling gives that size."""
+    """Nearest-neighbour resizing to the size of a tensor: where no pooling gives that size.
+
+    `axes` are the spatial ones of that tensor.
+    """
+
+    axes: tuple[int, ...]
 
     def size(self, spatial: Size) -> Size:  # pragma: no cover - its size is its goal's
         raise AssertionError("a resize takes its size from its goal")
 
 
-Step = Pool | Pad | Resize
+Step = Pool | Pad | Crop | Resize
 
 
 def pools_for(window: Window) -> list[Step]:
@@ -128,35 +150,107 @@ def _along(flow: Flow, path: list[fx.Node]) -> list[Step] | None:
             return None
         if flow.same_size(node, sources[0]):
             continue
-        window = flow.ops.window(node)
-        if window is not None:
-            if len(window.kernel) != flow.rank - 2:
-                return None
-            steps += pools_for(window)
-            continue
-        pad = padding_of(flow, node)
-        if pad is None:
+        made = steps_of(flow, node)
+        if made is None:
             return None
-        steps.append(pad)
+        steps += made
     return steps
 
 
-def padding_of(flow: Flow, node: fx.Node) -> Pad | None:
-    """The constant padding of spatial axes that a node makes, or None."""
-    dims = flow.rank - 2
-    module = flow.trace.leaf(node)
-    flat: Any = None
-    if module is not None and isinstance(module, PAD_MODULES):
-        flat = module.padding
-    elif node.op == "call_function" and name_of(node) == "pad":
-        flat = node.args[1] if len(node.args) > 1 else node.kwargs.get("pad")
-    if not isinstance(flat, (tuple, list)) or not all(isinstance(n, int) for n in flat):
+def steps_of(flow: Flow, node: fx.Node) -> list[Step] | None:
+    """What one node does to the size of an image, of settings that are known; None if unknown."""
+    window = flow.ops.window(node)
+    if window is not None:
+        return pools_for(window) if len(window.kernel) == flow.rank - 2 else None
+    crop = crop_of(flow, node)
+    if crop is not None:
+        return [crop] if any(part != (None, None) for part in crop.slices) else []
+    pad = padding_of(flow, node)
+    return None if pad is None else [pad]
+
+
+def step_fits(flow: Flow, steps: Sequence[Step], source: fx.Node, goal: fx.Node) -> bool:
+    """Whether the steps lead from the size of `source` to that of `goal` at every probe."""
+    return _fits(steps, flow.resolution(source), flow.resolution(goal))
+
+
+def resize_to(flow: Flow, goal: fx.Node) -> Resize | None:
+    """Resizing to an image of the main path; None for what is no image."""
+    axis = flow.channel_axis(goal)
+    if axis is None:
         return None
-    if len(flat) % 2 or len(flat) > 2 * dims:
+    return Resize(tuple(i for i in range(1, flow.rank) if i != axis))
+
+
+def pad_call(flow: Flow, node: fx.Node) -> tuple[Any, str] | None:
+    """The amounts and the mode of a padding, as `F.pad` takes them; amounts may be nodes."""
+    module = flow.trace.leaf(node)
+    if module is not None:
+        modes = [mode for classes, mode in PAD_MODES if isinstance(module, classes)]
+        return (module.padding, modes[0]) if modes else None
+    if node.op != "call_function" or name_of(node) != "pad":
+        return None
+    mode = node.args[2] if len(node.args) > 2 else node.kwargs.get("mode", "constant")
+    flat = pad_amounts(node)
+    return (flat, mode) if isinstance(flat, (tuple, list)) and isinstance(mode, str) else None
+
+
+def pad_amounts(node: fx.Node) -> Any:
+    """What a call of `F.pad` is told to add."""
+    return node.args[1] if len(node.args) > 1 else node.kwargs.get("pad")
+
+
+def padding_of(flow: Flow, node: fx.Node) -> Pad | None:
+    """The padding of spatial axes by known amounts that a node makes, or None."""
+    call = pad_call(flow, node)
+    if call is None:
+        return None
+    flat = [flow.shapes.numbers.get(n, n) if isinstance(n, fx.Node) else n for n in call[0]]
+    axis = flow.channel_axis(node)
+    if axis is None or not all(isinstance(n, int) for n in flat):
+        return None
+    if len(flat) % 2 or len(flat) > 2 * flow.rank:
         return None
     pairs = [(flat[i], flat[i + 1]) for i in range(0, len(flat), 2)]
-    pairs += [(0, 0)] * (dims - len(pairs))
-    return Pad(tuple(reversed(pairs)))
+    pairs += [(0, 0)] * (flow.rank - len(pairs))
+    sides = pairs[::-1]  # the last axis comes first
+    if sides[0] != (0, 0):
+        return None
+    return Pad(tuple(sides[i] for i in range(1, flow.rank) if i != axis), call[1])
+
+
+def index_of(node: fx.Node, rank: int) -> list[slice] | None:
+    """The slices of all axes that a `getitem` takes, or None; their bounds may be nodes.
+
+    None for every second pixel, too: what is left of an image then is h's average, as of a stride.
+    """
+    if node.op != "call_function" or name_of(node) != "getitem":
+        return None
+    index: Any = node.args[1]
+    parts = list(index) if isinstance(index, tuple) else [index]
+    if not all(p is Ellipsis or (isinstance(p, slice) and p.step in (None, 1)) for p in parts):
+        return None
+    everything = [slice(None)] * (rank - len([p for p in parts if p is not Ellipsis]))
+    at = [i for i, part in enumerate(parts) if part is Ellipsis] or [len(parts)]
+    return [*parts[: at[0]], *everything, *parts[at[0] + 1 :]] if len(at) == 1 else None
+
+
+def crop_of(flow: Flow, node: fx.Node) -> Crop | None:
+    """The slice of spatial axes with known bounds that a node takes, or None."""
+    index, axis = index_of(node, flow.rank), flow.channel_axis(node)
+    if index is None or axis is None or len(index) != flow.rank or index[0] != slice(None):
+        return None
+    numbers = flow.shapes.numbers
+    parts = [
+        tuple(
+            numbers.get(bound, bound) if isinstance(bound, fx.Node) else bound
+            for bound in (part.start, part.stop)
+        )
+        for i, part in enumerate(index)
+        if i not in (0, axis)
+    ]
+    known = all(bound is None or isinstance(bound, int) for part in parts for bound in part)
+    return Crop(tuple(parts)) if known else None  # type: ignore[arg-type]
 
 
 def _by_stride(here: Sequence[Size | None], there: Sequence[Size | None]) -> list[Step] | None:

@@ -52,14 +52,17 @@ POOL_MODULES = (
     nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d,
     nn.LPPool1d, nn.LPPool2d,
 )  # fmt: skip
-PAD_MODULES = (
-    nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d, nn.ConstantPad1d, nn.ConstantPad2d,
-    nn.ConstantPad3d, nn.ReflectionPad2d, nn.ReplicationPad2d,
-)  # fmt: skip
+#: Modules that pad, and the mode of `torch.nn.functional.pad` that each is.
+PAD_MODES: tuple[tuple[tuple[type[nn.Module], ...], str], ...] = (
+    ((nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d), "constant"),
+    ((nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d), "constant"),
+    ((nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReflectionPad3d), "reflect"),
+    ((nn.ReplicationPad1d, nn.ReplicationPad2d, nn.ReplicationPad3d), "replicate"),
+    ((nn.CircularPad1d, nn.CircularPad2d, nn.CircularPad3d), "circular"),
+)
 LINEAR_MODULES = (
-    *PAD_MODULES, nn.ReflectionPad1d, nn.ReflectionPad3d, nn.ReplicationPad1d,
-    nn.ReplicationPad3d, nn.CircularPad1d, nn.CircularPad2d, nn.CircularPad3d, nn.Flatten,
-    nn.Unflatten, nn.Upsample, nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle,
+    *(cls for classes, _ in PAD_MODES for cls in classes), nn.Flatten, nn.Unflatten, nn.Upsample,
+    nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle,
 )  # fmt: skip
 
 #: Classes of any package that drop values or branches; there is no base class to know them by.

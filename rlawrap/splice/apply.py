@@ -15,7 +15,7 @@ from rlawrap.design import names
 from rlawrap.design.design import Design
 from rlawrap.design.resolve import resolve
 from rlawrap.discover.blocks import BlockChoice
-from rlawrap.discover.inspect import make_plan
+from rlawrap.discover.planning import make_plan
 from rlawrap.discover.stages import StageChoice
 from rlawrap.errors import ConfigError, PlanError
 from rlawrap.flow.traced import Traced, trace_model

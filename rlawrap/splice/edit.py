@@ -12,7 +12,7 @@ from torch import fx, nn
 
 from rlawrap.capture.trace import Frame, Trace
 from rlawrap.design import names
-from rlawrap.design.design import BlockDesign, Design
+from rlawrap.design.design import BlockDesign, Design, Entry
 from rlawrap.design.trained import last_name
 from rlawrap.errors import PlanError
 from rlawrap.flow.geometry import Resize, Step
@@ -132,7 +132,7 @@ class GraphEditor:
         for entry in step.entries:
             if self._runs(entry.target):
                 layer = self.refs.node(entry.target)
-                self._add(names.inject(entry.name), entry.target, layer, state[0], step.block.path)
+                self._add(names.inject(entry.name), entry, layer, state[0], step.block.path)
         if step.updates:
             state = self._resized(names.down(step.index), step.down, state, output)
             self.states[step.index] = self._update(step, state, source, output)
@@ -141,8 +141,9 @@ class GraphEditor:
         """Whether this mode runs a layer as eval mode does; the design notes where it does not."""
         return self.trace.names is None or self.refs.find(target) is not None
 
-    def _add(self, path: str, target: str, layer: fx.Node, h: fx.Node, block: str) -> None:
+    def _add(self, path: str, entry: Entry, layer: fx.Node, h: fx.Node, block: str) -> None:
         """Add a path's result to what a layer of the base returns."""
+        target = entry.target
         if layer < h:
             raise PlanError(
                 f"block {block!r}: {target!r} runs before the hidden state it should read exists; "
@@ -150,7 +151,8 @@ class GraphEditor:
             )
         users = list(layer.users)
         frames, self._frames = self._frames, self.trace.stacks.get(layer, ())
-        share = self._module(path, (h,), [layer])
+        others = tuple(take(self.refs.node(name)) for name, take in entry.reads)
+        share = self._module(path, (h, *others), [layer])
         with self._point([share]):
             total = self._function(operator.add, layer, share)
         self._frames = frames
@@ -205,11 +207,11 @@ class GraphEditor:
         for entry in design.head:
             path, target = names.join(entry.name), entry.target
             if self._runs(target):
-                self._add(path, target, self.refs.node(target), h, "the head")
+                self._add(path, entry, self.refs.node(target), h, "the head")
             elif entry.trained is not None:
                 brought = self._module(names.trained(entry.name), (h,), [])
                 path = f"{path}.{last_name(entry.path)}"
-                self._add(path, target, self.trace.elsewhere[target], brought, "the head")
+                self._add(path, entry, self.trace.elsewhere[target], brought, "the head")
 
 
 class _CellTracer(fx.proxy.GraphAppendingTracer):

@@ -68,11 +68,11 @@ def build(design: Design) -> Hidden:
         for part, steps in (("pool", step.bring), ("down", step.down)):
             reads = step.updates if part == "down" else step.updates or step.entries
             if steps and reads:
-                parts[part][name] = _sizer(steps, dims)
+                parts[part][name] = _sizer(steps)
         if not step.updates:
             continue
         if step.source_steps:
-            parts["scale"][name] = _sizer(step.source_steps, dims)
+            parts["scale"][name] = _sizer(step.source_steps)
         if step.input_key not in parts["input"]:
             parts["input"][step.input_key] = conv(step.channels, config.k, 1, bias=False)
         if step.cell_key not in parts["cell"]:
@@ -89,9 +89,10 @@ def build(design: Design) -> Hidden:
     return rla
 
 
-def _sizer(steps: list[Step], dims: int) -> nn.Module:
-    if any(isinstance(s, Resize) for s in steps):
-        return ResizeLayer(tuple(range(2, dims + 2)))
+def _sizer(steps: list[Step]) -> nn.Module:
+    for step in steps:
+        if isinstance(step, Resize):
+            return ResizeLayer(step.axes)
     layers = step_layers(steps)
     return layers[0] if len(layers) == 1 else nn.Sequential(*layers)
 

@@ -64,7 +64,7 @@ def write(
     modes = {flow.trace.training: flow.trace.modes for flow in flows} if len(flows) > 1 else {}
     programs = {mode: programs.get(mode, programs[False]) for mode in (False, True)}
     paths = dict.fromkeys(point.path for p in programs.values() for point in p.points)
-    notes = dict.fromkeys((*design.plan.notes, *design.notes))
+    notes = dict.fromkeys((*design.plan.notes, *design.notes, *design.unreached))
     rla.splice = Splice(
         plan=replace(design.plan, notes=tuple(notes)),
         config=design.config,

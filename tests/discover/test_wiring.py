@@ -197,6 +197,46 @@ def test_of_several_inputs_h_enters_with_the_latest() -> None:
     assert plan.blocks[2].input == "cells.1:cat"
 
 
+class Reduction(nn.Module):
+    """A DARTS cell: the older input is brought to the newer one's size by a strided convolution."""
+
+    def __init__(self, stride: int, older: int = 1) -> None:
+        super().__init__()
+        self.older, self.newer = nn.Conv2d(8, 4, 1, older), nn.Conv2d(8, 4, 1)
+        self.a, self.b = (nn.Conv2d(4, 4, 3, stride, 1) for _ in range(2))
+
+    def forward(self, older: Tensor, x: Tensor) -> Tensor:
+        p, q = self.older(F.relu(older)), self.newer(F.relu(x))
+        return torch.cat([self.a(F.relu(p)), self.b(F.relu(q))], 1)
+
+
+class Darts(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        strides = [(1, 1), (2, 1), (1, 2), (1, 1), (2, 1), (1, 2)]
+        self.cells = nn.ModuleList(Reduction(*given) for given in strides)
+        self.fc = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        older = x = self.stem(x)
+        for cell in self.cells:
+            older, x = x, cell(older, x)
+        return self.fc(x.mean((2, 3)))
+
+
+def test_the_latest_input_is_chosen_before_the_largest_image() -> None:
+    base = Darts().eval()
+    plan = rlawrap.inspect(base, example_input=torch.zeros(2, 3, 16, 16))
+    assert [b.entries for b in plan.blocks[1:]] == [(f"cells.{i}.newer",) for i in range(1, 6)]
+    assert [b.input for b in plan.blocks[1:]] == [f"cells.{i}:cat" for i in range(5)]
+    assert [b.stride for b in plan.blocks] == [1.0, 2.0, 1.0, 1.0, 2.0, 1.0]
+    model = rlawrap.apply(base, k=4, plan=plan)
+    for size in (16, 17, 23):
+        x = torch.randn(2, 3, size, size + 2)
+        assert torch.equal(model(x), base(x))
+
+
 def test_a_block_whose_only_layer_is_opaque_says_so() -> None:
     class Opaque(nn.Module):
         def __init__(self) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 import rlawrap
-from rlawrap.flow.geometry import Pad, Pool, pools_for
+from rlawrap.flow.geometry import Crop, Pad, Pool, Step, pools_for, resize_to, steps_of
+from rlawrap.flow.references import References
+from rlawrap.flow.traced import trace_model
 from rlawrap.flow.windows import Window
 
 SIZES = range(7, 40)
@@ -67,6 +71,54 @@ def test_a_strided_3x3_pools_h_2x2_as_published() -> None:
 
 def test_padding_adds_to_both_sides() -> None:
     assert Pad(((1, 2), (0, 3))).size((4, 5)) == (7, 8)
+
+
+@pytest.mark.parametrize("part", [(1, None), (None, -2), (-4, -1), (2, 30), (None, None)])
+def test_a_slices_size_is_that_of_torch(part: tuple[int | None, int | None]) -> None:
+    for n in range(5, 40):
+        expected = torch.zeros(1, 1, n)[:, :, slice(*part)].shape[2:]
+        assert Crop((part,)).size((n,)) == tuple(expected)
+
+
+class Sized(nn.Module):
+    """One operation between two convolutions, on images whose channels are first or last."""
+
+    def __init__(self, change: Callable[[Tensor], Tensor], last: bool = False) -> None:
+        super().__init__()
+        self.change, self.last = change, last
+        self.a, self.b = nn.Conv2d(3, 6, 3), nn.Linear(6, 6) if last else nn.Conv2d(6, 6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        return self.b(self.change(x.permute(0, 2, 3, 1) if self.last else x))
+
+
+@pytest.mark.parametrize(
+    ("change", "last", "steps"),
+    [
+        (nn.ReflectionPad2d((1, 2, 0, 3)), False, [Pad(((0, 3), (1, 2)), "reflect")]),
+        (nn.CircularPad2d(1), False, [Pad(((1, 1), (1, 1)), "circular")]),
+        (lambda x: F.pad(x, (1, 2), value=1.0), False, [Pad(((0, 0), (1, 2)))]),
+        (lambda x: F.pad(x, (0, 0, 1, 2)), True, [Pad(((0, 0), (1, 2)))]),
+        (lambda x: F.pad(x, (0, 0, 0, 0, 3, 0)), True, [Pad(((3, 0), (0, 0)))]),
+        (lambda x: F.pad(x, (0, x.shape[2] % 2)), False, None),
+        (lambda x: x[..., 1:], False, [Crop(((None, None), (1, None)))]),
+        (lambda x: x[:, 1:, :-2], True, [Crop(((1, None), (None, -2)))]),
+        (lambda x: x[:, :6], False, []),
+        (lambda x: x[:, :, ::2, ::2], False, None),
+        (lambda x: x[:, :, : x.shape[2] // 2], False, None),
+    ],
+)  # fmt: skip
+def test_what_an_operation_does_to_sizes(
+    change: Callable[[Tensor], Tensor], last: bool, steps: list[Step] | None
+) -> None:
+    flow = trace_model(Sized(change, last), example_input=torch.zeros(2, 3, 16, 16)).flow
+    refs = References(flow.trace)
+    (node,) = flow.sources[refs.node("b")]
+    assert steps_of(flow, node) == steps
+    resize = resize_to(flow, node)
+    assert resize is not None
+    assert resize.axes == ((1, 2) if last else (2, 3))
 
 
 class Block(nn.Module):

@@ -226,9 +226,12 @@ def test_h_enters_a_block_only_in_that_block() -> None:
 def test_a_dense_convolution_of_the_next_block_is_no_way_into_this_one() -> None:
     plain = nn.Sequential(nn.Conv2d(8, 8, 1), nn.ReLU())
     net = small_net(Separable(8), Separable(8, dense=False), plain)
-    model = rlawrap.apply(net, k=4, blocks=["1", "2", "3"])
+    why = "2: h does not enter 2.depthwise: no dense convolution follows the depthwise one"
+    with pytest.warns(rlawrap.RLAWarning, match=why) as caught:
+        model = rlawrap.apply(net, k=4, blocks=["1", "2", "3"])
+    assert [warning.filename for warning in caught] == [__file__]
     assert list(model.rla.inject) == ["2"]  # the first has no hidden state before it
-    assert any("no dense convolution follows" in note for note in model.plan.notes)
+    assert model.plan.notes == (why,) == rlawrap.inspect(net, blocks=["1", "2", "3"]).notes
 
 
 @pytest.mark.parametrize("size", [16, 17])
