@@ -23,15 +23,15 @@ class Entry:
     name: str
     target: str
     path: Path
-    #: In train mode, where the layer runs elsewhere: h's way to the last layer of `path`.
-    trained: Path | None = None
     #: What of the main path its layers read: references, and what is taken of each node.
     reads: list[tuple[str, Callable[[fx.Node], Any]]] = field(default_factory=list)
+    #: In train mode, where the layer runs elsewhere: h's way to the last layer of `path`.
+    trained: Path | None = None
 
     @classmethod
     def of(cls, name: str, target: str, path: Path, refs: References) -> Entry:
         reads = [(refs.name(reading.node), reading.take) for reading in path.readings]
-        return cls(name, target, path, reads=reads)
+        return cls(name, target, path, reads)
 
 
 @dataclass

@@ -45,6 +45,8 @@ def _other_way(design: Design, traced: Traced, refs: References, entry: Entry) -
     path = head_path(maker, layer, refs.node(design.plan.blocks[-1].output))
     if path.problem:
         return path.problem
+    if path.readings:
+        return "h would be brought there to a size of train mode's own"
     *before, last = path.build()
     *evaluated, shared = entry.path.build()
     learns = any(True for part in (*before, *evaluated) for _ in part.parameters())

@@ -131,8 +131,7 @@ class GraphEditor:
             state = self._resized(names.pool(step.index), step.bring, before, start)
         for entry in step.entries:
             if self._runs(entry.target):
-                layer = self.refs.node(entry.target)
-                self._add(names.inject(entry.name), entry, layer, state[0], step.block.path)
+                self._join(names.inject(entry.name), entry, state[0], step.block.path)
         if step.updates:
             state = self._resized(names.down(step.index), step.down, state, output)
             self.states[step.index] = self._update(step, state, source, output)
@@ -141,9 +140,17 @@ class GraphEditor:
         """Whether this mode runs a layer as eval mode does; the design notes where it does not."""
         return self.trace.names is None or self.refs.find(target) is not None
 
-    def _add(self, path: str, entry: Entry, layer: fx.Node, h: fx.Node, block: str) -> None:
-        """Add a path's result to what a layer of the base returns."""
-        target = entry.target
+    def _join(self, path: str, entry: Entry, h: fx.Node, block: str) -> None:
+        """Add what h's way makes, of h and what else it reads, to its layer's output."""
+        others = tuple(take(self.refs.node(name)) for name, take in entry.reads)
+        layer = self.refs.node(entry.target)
+        self._add(path, entry.target, layer, (h, *others), block)
+
+    def _add(
+        self, path: str, target: str, layer: fx.Node, given: tuple[Any, ...], block: str
+    ) -> None:
+        """Add a path's result to what a layer of the base returns; it is `given` h and more."""
+        h = given[0]
         if layer < h:
             raise PlanError(
                 f"block {block!r}: {target!r} runs before the hidden state it should read exists; "
@@ -151,8 +158,7 @@ class GraphEditor:
             )
         users = list(layer.users)
         frames, self._frames = self._frames, self.trace.stacks.get(layer, ())
-        others = tuple(take(self.refs.node(name)) for name, take in entry.reads)
-        share = self._module(path, (h, *others), [layer])
+        share = self._module(path, given, [layer])
         with self._point([share]):
             total = self._function(operator.add, layer, share)
         self._frames = frames
@@ -207,11 +213,11 @@ class GraphEditor:
         for entry in design.head:
             path, target = names.join(entry.name), entry.target
             if self._runs(target):
-                self._add(path, entry, self.refs.node(target), h, "the head")
+                self._join(path, entry, h, "the head")
             elif entry.trained is not None:
                 brought = self._module(names.trained(entry.name), (h,), [])
                 path = f"{path}.{last_name(entry.path)}"
-                self._add(path, entry, self.trace.elsewhere[target], brought, "the head")
+                self._add(path, target, self.trace.elsewhere[target], (brought,), "the head")
 
 
 class _CellTracer(fx.proxy.GraphAppendingTracer):
