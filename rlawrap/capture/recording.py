@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import nn
@@ -51,14 +51,11 @@ def record(
     root = shadow.root
     root.train(training)
     recorder = Recorder(shadow, leaves)
-    attributes = Attributes(root)
-    for path, name in kept:
-        space = vars(root.get_submodule(path))
-        if name in space:
-            space[name] = stored(space[name])
     inputs = Inputs(recorder.graph, recorder.made, recorder.tensors.know)
-    recorder.terms.inputs = inputs.write(arguments)
+    attributes = Attributes(root)
     try:
+        _take_for_stored(root, kept)
+        recorder.terms.inputs = inputs.write(arguments)
         with (
             random_generators_kept(),
             torch.enable_grad(),
@@ -69,18 +66,7 @@ def record(
             _run(recorder, root, arguments)
     finally:
         plain, others = attributes.undo(whole=recorder.whole_paths())
-    if others:
-        path, name = others[0]
-        raise CannotFollow(
-            path,
-            f"gives its buffer, parameter or module {name!r} another value, which a traced graph "
-            "does not do (write into it: copy_, add_, +=)",
-        )
-    unset = tuple(
-        f"{described(path, root)} sets its attribute {name!r}, which the rewritten network leaves "
-        "as it was when it was rewritten"
-        for path, name in plain
-    )
+    _refuse_replaced(others)
     return Trace(
         shadow,
         recorder.graph,
@@ -92,7 +78,7 @@ def record(
         modes={p: asked[id(m)] for p, m in root.named_modules() if p and id(m) in asked},
         constants=recorder.tensors.constants,
         attributes=recorder.tensors.attributes,
-        unset=unset,
+        unset=_told(plain, root),
         kept=tuple(plain),
         methods=methods,
         user_leaves=leaves.asked_for,
@@ -100,6 +86,33 @@ def record(
         images=inputs.images,
         inputs=len(recorder.terms.inputs),
         image=recorder.tensors.node(image_of((arguments.args, arguments.kwargs))),
+    )
+
+
+def _take_for_stored(root: nn.Module, kept: Collection[tuple[str, str]]) -> None:
+    """Let no size of this call equal what an earlier one left in some attributes."""
+    for path, name in kept:
+        space = vars(root.get_submodule(path))
+        if name in space:
+            space[name] = stored(space[name])
+
+
+def _refuse_replaced(others: Sequence[tuple[str, str]]) -> None:
+    """Raise `CannotFollow` for a buffer, parameter or module that forward gave another value."""
+    for path, name in others:
+        raise CannotFollow(
+            path,
+            f"gives its buffer, parameter or module {name!r} another value, which a traced graph "
+            "does not do (write into it: copy_, add_, +=)",
+        )
+
+
+def _told(plain: Sequence[tuple[str, str]], root: nn.Module) -> tuple[str, ...]:
+    """What is said of attributes that forward sets."""
+    return tuple(
+        f"{described(path, root)} sets its attribute {name!r}, which the rewritten network leaves "
+        "as it was when it was rewritten"
+        for path, name in plain
     )
 
 
