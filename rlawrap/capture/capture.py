@@ -43,6 +43,8 @@ class Capture:
     training_shapes: Shapes | None
     notes: tuple[str, ...]
     unset: tuple[str, ...]
+    #: Of the notes those on modules that were kept whole by themselves.
+    whole: tuple[str, ...]
     example: Any
 
 
@@ -194,13 +196,14 @@ class _Recording:
         shapes, notes = measure(evaluated, self.example, shape, env, held=held)
         training_shapes = None if one else measure(trained, self.example, shape)[0]
         notes += _fixed_notes(fixed, shape)
-        notes += [f"kept whole: {path}, it {reason.what}" for path, reason in unfollowed.items()]
+        whole = [f"kept whole: {path}, it {reason.what}" for path, reason in unfollowed.items()]
         return Capture(
             trace=evaluated,
             shapes=shapes,
             training=None if one else trained,
             training_shapes=training_shapes,
-            notes=tuple(notes),
+            notes=(*notes, *whole),
+            whole=tuple(whole),
             unset=tuple(dict.fromkeys((*evaluated.unset, *trained.unset))),
             example=self.example,
         )

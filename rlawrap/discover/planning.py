@@ -53,7 +53,7 @@ def make_plan(
             "returns an image on the way to the output."
         )
     if not found:
-        raise PlanError(nothing_found(survey, table))
+        raise PlanError(" ".join((nothing_found(survey, table), *(f"{w}." for w in traced.whole))))
     wired = [wire(flow, f) for f in found]
     refs = References(flow.trace)
     parents = link(flow, wired)

@@ -23,6 +23,8 @@ class Traced:
     training: Flow | None
     notes: tuple[str, ...]
     example: Any = None
+    #: Of the notes those on modules that were kept whole by themselves.
+    whole: tuple[str, ...] = ()
     #: Notes that `apply` warns of.
     warnings: tuple[str, ...] = ()
 
@@ -53,4 +55,4 @@ def trace_model(
         name_alike(found.trace, found.training, lambda a, b: shapes.of(a) == training_shapes.of(b))
         training = Flow(found.training, found.training_shapes)
         notes.append("training mode runs another graph than eval mode; both are rewritten")
-    return Traced(flow, training, tuple(notes), found.example, warned)
+    return Traced(flow, training, tuple(notes), found.example, found.whole, warned)

@@ -50,6 +50,12 @@ def test_a_detection_head(leaves: Any) -> None:
     check(base, model, images())
 
 
+def test_a_refusal_tells_what_was_kept_whole() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), Asks(), nn.Conv2d(8, 8, 1))
+    with pytest.raises(rlawrap.PlanError, match=r"no blocks found.*kept whole: 1, it asks for"):
+        rlawrap.inspect(net)
+
+
 class Catches(nn.Module):
     """Asks for a value, and catches whatever that raises."""
 
