@@ -111,6 +111,12 @@ def _whole_calls(recording: Recording, here: Callable[[], bool]) -> Iterator[Non
             return apply(cls, *args, **kwargs)
         if cls is checkpoint_function():
             return args[0](*args[2:])
+        if cls.__module__ == checkpoint_function().__module__:
+            recording.paused += 1  # it keeps what a recomputation needs, and computes nothing
+            try:
+                return apply(cls, *args, **kwargs)
+            finally:
+                recording.paused -= 1
         return recording.call_whole(_apply_of(cls), args, kwargs)
 
     def operated(packet: Any, /, *args: Any, **kwargs: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import random
 import re
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from rlawrap import Plan
+from rlawrap.copying import deep_copy
 
 #: Beginnings that other code might take for a hint, and plain numbers.
 _STEMS = ("layer", "block", "conv", "downsample", "stem", "head", "x", "norm_", "")
@@ -23,7 +23,7 @@ def renamed(model: nn.Module, seed: int) -> tuple[nn.Module, dict[str, str]]:
     `forward` runs; `named_modules` and whoever reads paths meets the new ones alone.
     """
     rng = random.Random(seed)
-    twin = copy.deepcopy(model)
+    twin = deep_copy(model)
     names = {id(module): _new_names(module, rng) for module in twin.modules()}
     paths = {"": ""}
     _walk(twin, "", "", names, paths)

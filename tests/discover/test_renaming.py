@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, reject, settings
 from torch import nn
 
 import rlawrap
 from tests.discover import test_holders, test_joinless, test_rules
 from tests.discover.renaming import renamed, translated
 from tests.fuzz.build import build, inputs_of
+from tests.fuzz.invariants import runs
 from tests.fuzz.spec import Case
 from tests.fuzz.strategy import cases
 from tests.nets import FAMILIES, Small
@@ -73,7 +74,18 @@ def test_networks_of_timm(name: str) -> None:
 )
 @given(cases())
 def test_random_networks(case: Case) -> None:
-    check(build(case.net), inputs_of(case.net, seed=1), seed=case.net.seed)
+    try:
+        net, image = build(case.net), inputs_of(case.net, seed=1)
+    except (RuntimeError, ValueError):
+        reject()
+    assume(runs(net, case.net))
+    try:
+        rlawrap.inspect(net, example_input=image)
+    except rlawrap.PlanError:  # then it is refused in any names
+        with pytest.raises(rlawrap.PlanError):
+            rlawrap.inspect(renamed(net, case.net.seed)[0], example_input=image)
+    else:
+        check(net, image, seed=case.net.seed)
 
 
 def test_the_copy_has_other_names_and_computes_the_same() -> None:
