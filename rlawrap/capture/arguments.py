@@ -185,8 +185,7 @@ class Inputs:
         self.images: dict[fx.Node, str] = {}
 
     def write(self, arguments: Arguments) -> list[fx.Node]:
-        """The nodes made, in order."""
-        before = len(self.graph.nodes)
+        """The nodes made, in order: the first of the graph."""
         holders: list[tuple[pyinspect.Parameter, fx.Node]] = []
         for p in arguments.parameters:
             default = _KINDS.empty if _star(p) else p.default
@@ -199,7 +198,7 @@ class Inputs:
                 self._unpack(p.name, node, arguments.given.get(p.name, {}))
             else:
                 self._unpack(p.name, node, arguments.given.get(p.name, p.default))
-        return list(self.graph.nodes)[before:]
+        return list(self.graph.nodes)
 
     def _unpack(self, name: str, node: fx.Node, value: Any) -> None:
         if isinstance(value, Tensor):

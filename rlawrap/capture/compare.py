@@ -51,26 +51,31 @@ def _same_node(a: fx.Node, b: fx.Node, twin: dict[fx.Node, fx.Node]) -> bool:
     return same_value((a.args, a.kwargs), (b.args, b.kwargs), twin)
 
 
-def same_value(a: Any, b: Any, twin: dict[fx.Node, fx.Node]) -> bool:
-    """Whether two arguments are alike, where `twin` has the node of `b` for one of `a`."""
+def same_value(a: Any, b: Any, twin: dict[fx.Node, fx.Node], *, modes: bool = False) -> bool:
+    """Whether two arguments are alike, where `twin` has the node of `b` for one of `a`.
+
+    With `modes` they may also differ as eval and train mode do: False in `a`, True in `b`.
+    """
     if isinstance(a, fx.Node) or isinstance(b, fx.Node):
         return isinstance(a, fx.Node) and twin.get(a) is b
     if isinstance(a, (tuple, list)):
         return (
             isinstance(b, (tuple, list))
             and len(a) == len(b)
-            and all(same_value(x, y, twin) for x, y in zip(a, b, strict=True))
+            and all(same_value(x, y, twin, modes=modes) for x, y in zip(a, b, strict=True))
         )
     if isinstance(a, dict):
         return (
             isinstance(b, dict)
             and a.keys() == b.keys()
-            and all(same_value(a[k], b[k], twin) for k in a)
+            and all(same_value(a[k], b[k], twin, modes=modes) for k in a)
         )
     if isinstance(a, slice):
         return isinstance(b, slice) and same_value(
-            (a.start, a.stop, a.step), (b.start, b.stop, b.step), twin
+            (a.start, a.stop, a.step), (b.start, b.stop, b.step), twin, modes=modes
         )
+    if modes and a is False and b is True:
+        return True
     return same_constant(a, b)
 
 

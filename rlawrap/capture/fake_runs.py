@@ -10,6 +10,7 @@ from torch import fx, nn
 
 from rlawrap._torch import ASSERT, asks_for_value
 from rlawrap.capture.meta import empty_like
+from rlawrap.capture.nodes import holds_tensor
 from rlawrap.capture.results import key_of_function, key_of_module
 from rlawrap.capture.trace import Trace
 from rlawrap.capture.values import item_of, list_of, values_of
@@ -61,7 +62,7 @@ def _result(
 
     def value(source: Any) -> Any:
         known = {**trace.constants, **trace.attributes}
-        numbers = {n: v for n, v in env.items() if not _holds_tensor(v)}
+        numbers = {n: v for n, v in env.items() if not holds_tensor(v)}
         return values_of(source, known, numbers, RuntimeError)[0]
 
     if node.target in (item_of, list_of):
@@ -100,14 +101,8 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _holds_tensor(value: Any) -> bool:
-    if isinstance(value, (tuple, list)):
-        return any(map(_holds_tensor, value))
-    return isinstance(value, torch.Tensor)
-
-
 def _asserts_values(node: fx.Node, args: Any) -> bool:
-    """An assertion about the values of a tensor, which a fake one has not."""
+    """An assertion about the values of a tensor, which a meta tensor has not."""
     return node.target is ASSERT and isinstance(args[0], torch.Tensor)
 
 

@@ -82,7 +82,6 @@ def record(
         kept=tuple(plain),
         methods=methods,
         user_leaves=leaves.asked_for,
-        guards=recorder.terms.guards,
         images=inputs.images,
         inputs=len(recorder.terms.inputs),
         image=recorder.tensors.node(image_of((arguments.args, arguments.kwargs))),

@@ -94,6 +94,9 @@ _ACTIVATIONS = frozenset(
 class Results:
     """New tensors like those that an equal call returned before."""
 
+    def __init__(self) -> None:
+        self._known: dict[Any, Any] = {}
+
     def call_module(self, module: Any, run: Callable[[], Any], args: Any, kwargs: Any) -> Any:
         """What `run`, a call of a module that is kept whole, returns."""
         if keeps_shape(module, args, kwargs):
@@ -101,9 +104,6 @@ class Results:
         if isinstance(module, nn.RNNBase):
             run = functools.partial(_one_step, module, args, kwargs, run)
         return self.call(key_of_module(module, args, kwargs), run, args, kwargs)
-
-    def __init__(self) -> None:
-        self._known: dict[Any, Any] = {}
 
     def call(self, key: Any, run: Callable[[], Any], args: Any, kwargs: Any) -> Any:
         """What `run` returns, without running it where the key is known.

@@ -43,7 +43,6 @@ class Terms:
         made_at_front: Callable[[fx.Node], fx.Node],
     ) -> None:
         self.graph, self.made, self.made_at_front = graph, made, made_at_front
-        self.guards: list[Guard] = []
         self.nodes: dict[Any, fx.Node] = {}
         #: What the nodes that are made here are worth in this call.
         self.worth: dict[fx.Node, Any] = {}
@@ -99,7 +98,6 @@ class Terms:
         if key in self._known:
             return
         self._known.add(key)
-        self.guards.append(guard)
         message = _ASSERTED if guard.asserted else ANOTHER_WAY
         if all(root in self.inputs for root in guard.term.roots()):
             self.at_front(lambda: self._check(guard, message, self._front))

@@ -10,7 +10,6 @@ from torch import fx, nn
 
 from rlawrap.capture.meta import OnMeta
 from rlawrap.capture.shadow import Shadow
-from rlawrap.capture.terms import Guard
 
 #: One module call: its path and how many calls of that module came before it.
 Frame = tuple[str, int]
@@ -73,8 +72,6 @@ class Trace:
     writers: dict[fx.Node, list[fx.Node]] = field(default_factory=dict)
     #: Classes and paths of modules that the user kept whole.
     user_leaves: tuple[type | str, ...] = ()
-    #: Conditions on sizes that forward asked for; the graph checks them.
-    guards: list[Guard] = field(default_factory=list)
     #: The tensors among the inputs, with what a person calls them.
     images: dict[fx.Node, str] = field(default_factory=dict)
     #: How many nodes take the inputs apart and check them.

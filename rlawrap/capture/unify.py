@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import fx
 
+from rlawrap.capture.compare import same_value
 from rlawrap.capture.trace import Trace
 
 
@@ -19,14 +20,14 @@ def unify(evaluated: Trace, trained: Trace) -> Trace | None:
     pairs = list(zip(evaluated.graph.nodes, trained.graph.nodes, strict=False))
     if len(evaluated.graph.nodes) != len(trained.graph.nodes):
         return None
-    twin = {t: e for e, t in pairs}
+    twin = dict(pairs)
     changed: list[tuple[fx.Node, Any, Any]] = []
     for e, t in pairs:
         if (e.op, e.target) != (t.op, t.target):
             return None
         mine, its = (e.args, e.kwargs), (t.args, t.kwargs)
-        if not _same(mine, its, twin):
-            if not _same(mine, its, twin, modes=True):
+        if not same_value(mine, its, twin):
+            if not same_value(mine, its, twin, modes=True):
                 return None
             changed.append((e, mine, its))
     for node, mine, its in changed:
@@ -36,30 +37,6 @@ def unify(evaluated: Trace, trained: Trace) -> Trace | None:
         evaluated.stacks[flag] = evaluated.stacks[node]
         node.args, node.kwargs = _substitute(mine, its, flag)
     return evaluated
-
-
-def _same(a: Any, b: Any, twin: dict[fx.Node, fx.Node], modes: bool = False) -> bool:
-    if isinstance(a, fx.Node) or isinstance(b, fx.Node):
-        return isinstance(b, fx.Node) and twin.get(b) is a
-    if isinstance(a, (tuple, list)):
-        return (
-            isinstance(b, (tuple, list))
-            and len(a) == len(b)
-            and all(_same(x, y, twin, modes) for x, y in zip(a, b, strict=True))
-        )
-    if isinstance(a, dict):
-        return (
-            isinstance(b, dict)
-            and a.keys() == b.keys()
-            and all(_same(a[k], b[k], twin, modes) for k in a)
-        )
-    if isinstance(a, slice):
-        return isinstance(b, slice) and _same(
-            (a.start, a.stop, a.step), (b.start, b.stop, b.step), twin, modes
-        )
-    if modes and a is False and b is True:
-        return True
-    return type(a) is type(b) and bool(a == b)
 
 
 def _substitute(a: Any, b: Any, flag: fx.Node) -> Any:

@@ -145,25 +145,19 @@ class DropPath(nn.Module):
         super().__init__()
         self.ones = (1,) * (dims + 1)
 
+    def factor(self, x: Tensor) -> Tensor:
+        return x.new_empty(x.shape[0], *self.ones).bernoulli_(0.7) / 0.7
+
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training:
-            return x
-        mask = x.new_empty(x.shape[0], *self.ones).bernoulli_(0.7)
-        return x * mask / 0.7
+        return x * self.factor(x) if self.training else x
 
 
-class Noise(nn.Module):
+class Noise(DropPath):
     """One random factor for each image, drawn by the size of the batch."""
 
-    def __init__(self, dims: int) -> None:
-        super().__init__()
-        self.ones = (1,) * (dims + 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training:
-            return x
-        factor = torch.rand(x.size(0), dtype=x.dtype, device=x.device) + 0.5
-        return x * factor.view(-1, *self.ones)
+    def factor(self, x: Tensor) -> Tensor:
+        drawn = torch.rand(x.size(0), dtype=x.dtype, device=x.device) + 0.5
+        return drawn.view(-1, *self.ones)
 
 
 def drop(how: str, dims: int) -> nn.Module:
