@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rlawrap.cells.base import Cell, CellSpec, make_norm
+from rlawrap.cells.base import Cell, CellSpec, Part, make_norm, published_weights
 from rlawrap.cells.cell_registry import get_cell, list_cells, register_cell
 from rlawrap.cells.conv import ConvCell, DepthwiseCell
 from rlawrap.cells.gru import ConvGRUCell
@@ -15,8 +15,10 @@ __all__ = [
     "ConvGRUCell",
     "ConvLSTMCell",
     "DepthwiseCell",
+    "Part",
     "get_cell",
     "list_cells",
     "make_norm",
+    "published_weights",
     "register_cell",
 ]

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-Layers = Mapping[str, Callable[[Tensor], Tensor]]
+#: What a cell is made of: layers, `nn.Parameter`s, and other tensors, which become buffers.
+Part = nn.Module | Tensor
+#: The same by name, as a step gets them: layers to call, and tensors.
+Layers = Mapping[str, Any]
 State = tuple[Tensor, ...]
 
 
@@ -49,9 +53,16 @@ class CellSpec:
     update: str = "pre"
 
     def conv(self, inputs: int, outputs: int, *, groups: int = 1, bias: bool = False) -> nn.Module:
-        """A convolution that keeps the image size."""
+        """A convolution that keeps the image size, with weights as published."""
         cls = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[self.dims - 1]
-        return cls(inputs, outputs, self.kernel, padding=self.kernel // 2, groups=groups, bias=bias)
+        made = cls(inputs, outputs, self.kernel, padding=self.kernel // 2, groups=groups, bias=bias)
+        published_weights(made.weight)
+        return made
+
+
+def published_weights(weight: Tensor) -> None:
+    """Kaiming-normal with fan out, as the official code draws the weights of convolutions."""
+    nn.init.kaiming_normal_(weight, mode="fan_out", nonlinearity="relu")
 
 
 class Cell(ABC):
@@ -59,7 +70,8 @@ class Cell(ABC):
 
     `step` receives the layers by name, u = Conv1x1(source) of shape (N, k, …) and the state, a
     tuple of `states` tensors of that shape, the first of which is h; it returns the next state.
-    It must use torch functions alone, so that it can be traced.
+    It must use torch functions alone, so that it can be traced. Layers, parameters and buffers keep
+    the values that `shared` and `own` give them, with every `RLAConfig.init`.
     """
 
     #: How many tensors the state has.
@@ -77,11 +89,11 @@ class Cell(ABC):
         return self.has_forms and self.spec.update == "post"
 
     @abstractmethod
-    def shared(self) -> dict[str, nn.Module]:
-        """New layers that the blocks of a stage share."""
+    def shared(self) -> Mapping[str, Part]:
+        """New layers, parameters and buffers that the blocks of a stage share."""
 
-    def own(self) -> dict[str, nn.Module]:
-        """New layers of one block: by default its norm."""
+    def own(self) -> Mapping[str, Part]:
+        """New layers, parameters and buffers of one block: by default its norm."""
         return {"norm": make_norm(self.spec.norm, self.spec.k, self.spec.dims)}
 
     @abstractmethod

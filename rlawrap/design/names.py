@@ -17,6 +17,8 @@ HEAD_NORM = f"{HEAD}.norm"
 HEAD_ACT = f"{HEAD}.act"
 #: The parts of `rla` that hold a module for each key.
 PARTS = ("input", "cell", "block", "inject", "pool", "down", "scale", "out")
+#: Those of them that hold what a recurrent cell is made of.
+CELL_PARTS = ("cell", "block")
 
 _NUMBERED = re.compile(rf"{ROOT}\.(?:block|inject|pool|down|scale|out)\.(\d+)(?:_\d+)?(?:\.|$)")
 

@@ -15,7 +15,7 @@ from rlawrap.design.resolve import resolve
 from rlawrap.errors import ConfigError, PlanError
 from rlawrap.flow.references import References
 from rlawrap.flow.traced import Traced, trace_model
-from rlawrap.splice.classes import bare, dress, plain_copy
+from rlawrap.splice.classes import bare, dress, plain_copy, tables_of
 from rlawrap.splice.guards import remove_guards
 from rlawrap.splice.hidden import last_layer
 from rlawrap.splice.record import Splice
@@ -113,6 +113,8 @@ def _keep_layers(new: nn.Module, old: nn.Module) -> None:
     """
     for name, module in list(new.named_modules()):
         elementary = name and not any(True for _ in module.children())
+        if not elementary:
+            _keep_tensors(name, module, old)
         parent, _, leaf = name.rpartition(".")
         try:
             former = old.get_submodule(name) if elementary else None
@@ -125,6 +127,21 @@ def _keep_layers(new: nn.Module, old: nn.Module) -> None:
             setattr(new.get_submodule(parent), leaf, former)
         elif bool(former.weight.any()):  # type: ignore[union-attr,operator]
             module.reset_parameters()  # type: ignore[operator]
+
+
+def _keep_tensors(name: str, module: nn.Module, old: nn.Module) -> None:
+    """Put the present parameters and buffers of a module that holds layers as well into its twin.
+
+    Those of elementary layers come with the layers.
+    """
+    try:
+        former = old.get_submodule(name)
+    except AttributeError:
+        return
+    if type(former) is type(module):
+        for mine, its in zip(tables_of(module)[1:], tables_of(former)[1:], strict=True):
+            fit = (n for n, t in mine.items() if n in its and its[n] is not None and t is not None)
+            mine.update({n: its[n] for n in fit if its[n].shape == mine[n].shape})
 
 
 def _heads(traced: Traced, heads: tuple[str, ...]) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from rlawrap.design.trained import last_name
 from rlawrap.errors import PlanError
 from rlawrap.flow.geometry import Resize, Step
 from rlawrap.flow.references import References
+from rlawrap.splice.cell_steps import write_step
 from rlawrap.splice.inplace import protect
 
 
@@ -181,25 +182,13 @@ class GraphEditor:
         if step.source_steps:
             source = self._module(names.scale(step.index), (source,), [])
         u = self._module(names.source(step.input_key), (source,), behind)
-        tracer = _CellTracer(self.graph, self._made)
-        proxies = tuple(fx.Proxy(h, tracer) for h in state)
-        layers = {
-            **self._layers(names.cell(step.cell_key), tracer),
-            **self._layers(names.block(step.index), tracer),
+        holders = {
+            path: self.modules[path]
+            for path in (names.cell(step.cell_key), names.block(step.index))
+            if path in self.modules
         }
         with self.graph.inserting_before(u.next):
-            after = self.design.cell.step(layers, fx.Proxy(u, tracer), proxies)  # type: ignore
-        return tuple(h.node for h in after)  # type: ignore[attr-defined]
-
-    def _layers(self, path: str, tracer: Any) -> dict[str, Callable[..., Any]]:
-        try:
-            module = self.root.get_submodule(path)
-        except AttributeError:
-            return {}
-        return {
-            name: lambda x, p=f"{path}.{name}": tracer.create_proxy("call_module", p, (x,), {})
-            for name, _ in module.named_children()
-        }
+            return write_step(self.design.cell, holders, self.graph, self._made, u, state)
 
     def _head(self) -> None:
         design = self.design
@@ -218,14 +207,3 @@ class GraphEditor:
                 brought = self._module(names.trained(entry.name), (h,), [])
                 path = f"{path}.{last_name(entry.path)}"
                 self._add(path, target, self.trace.elsewhere[target], (brought,), "the head")
-
-
-class _CellTracer(fx.proxy.GraphAppendingTracer):
-    """Appends what a cell's step computes, and tells of every node."""
-
-    def __init__(self, graph: fx.Graph, made: Callable[[fx.Node], fx.Node]) -> None:
-        super().__init__(graph)
-        self.made = made
-
-    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
-        return self.made(super().create_node(*args, **kwargs))

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rlawrap._torch import ConvNd
-from rlawrap.cells import make_norm
+from rlawrap.cells import Cell, Part, make_norm, published_weights
 from rlawrap.config import RLAConfig
+from rlawrap.copying import deep_copy
 from rlawrap.design import names
 from rlawrap.design.design import Design
 from rlawrap.design.layers import Resize as ResizeLayer
 from rlawrap.design.layers import named_activation, step_layers
+from rlawrap.errors import ConfigError
 from rlawrap.flow.geometry import Resize, Step
 from rlawrap.plan import Plan
 from rlawrap.splice.record import Maps, Splice
@@ -60,6 +63,7 @@ def build(design: Design) -> Hidden:
     config, dims = design.config, design.dims
     conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dims - 1]
     parts: dict[str, dict[str, nn.Module]] = {name: {} for name in names.PARTS}
+    taken: dict[int, Part] = {}
     for step in design.steps:
         name = str(step.index)
         parts["out"][name] = nn.Identity()
@@ -76,10 +80,10 @@ def build(design: Design) -> Hidden:
         if step.input_key not in parts["input"]:
             parts["input"][step.input_key] = conv(step.channels, config.k, 1, bias=False)
         if step.cell_key not in parts["cell"]:
-            parts["cell"][step.cell_key] = nn.ModuleDict(design.cell.shared())
+            parts["cell"][step.cell_key] = _holder(design.cell, design.cell.shared(), taken)
         own = design.cell.own()
         if own:
-            parts["block"][name] = nn.ModuleDict(own)
+            parts["block"][name] = _holder(design.cell, own, taken)
     rla = Hidden()
     for name, modules in parts.items():
         if modules:
@@ -87,6 +91,31 @@ def build(design: Design) -> Hidden:
     if design.head:
         rla.add_module("head", _head(design))
     return rla
+
+
+def _holder(cell: Cell, parts: Mapping[str, Part], taken: dict[int, Part]) -> nn.ModuleDict:
+    """A module of a cell's layers, parameters and buffers, none of which is in `taken`.
+
+    A cell that hands out what it holds, more than once, gets a copy from the second time on: what
+    blocks share is said by `RLAConfig.share` alone.
+    """
+    holder = nn.ModuleDict()
+    for name, part in parts.items():
+        own = deep_copy(part) if id(part) in taken else part
+        taken[id(part)] = part
+        try:
+            if isinstance(own, nn.Parameter):
+                holder.register_parameter(name, own)
+            elif isinstance(own, Tensor):
+                holder.register_buffer(name, own)
+            else:
+                holder.add_module(name, own)
+        except (KeyError, TypeError) as error:
+            raise ConfigError(
+                f"the cell {type(cell).__name__}: {name!r} of its shared() or own() cannot be held "
+                f"by a module ({error}); give layers and tensors, under other names."
+            ) from error
+    return holder
 
 
 def _sizer(steps: list[Step]) -> nn.Module:
@@ -113,11 +142,12 @@ def _head(design: Design) -> nn.Module:
 def initialise(rla: nn.Module, design: Design, fan_in: dict[str, int]) -> None:
     """Weights as published: Kaiming-normal with fan out; with `init="identity"` injections are 0.
 
-    `fan_in` gives, for each linear layer that h joins, the features the classifier had before.
+    The cells' own layers have their weights already. `fan_in` gives, for each linear layer that h
+    joins, the features the classifier had before.
     """
-    for module in rla.modules():
-        if isinstance(module, ConvNd):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    for path, module in rla.named_modules():
+        if isinstance(module, ConvNd) and path.partition(".")[0] not in names.CELL_PARTS:
+            published_weights(module.weight)
     for entry in design.head:
         last = last_layer(_at(rla, names.join(entry.name)))
         if isinstance(last, nn.Linear):
