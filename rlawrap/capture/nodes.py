@@ -40,15 +40,21 @@ class Nodes:
     ) -> None:
         self.tensors, self.terms, self.graph = tensors, terms, tensors.graph
         self.made, self.lost, self.frame = made, lost, frame
-        self._devices: dict[int, tuple[torch.device, fx.Node]] = {}
+        self._devices: dict[int, tuple[torch.device, Tensor | fx.Node]] = {}
         self._dtypes: dict[tuple[Frame, torch.dtype], fx.Node] = {}
         self._attributes: dict[tuple[fx.Node, str], fx.Node] = {}
 
-    def device_of(self, tensor: Tensor, device: torch.device) -> torch.device:
+    def device_of(self, tensor: Tensor) -> torch.device:
         """The device of a tensor, which is known again where forward uses it."""
-        made = torch.device(str(device))
+        shadow = self.tensors.shadow
         if not self.tensors.is_constant(tensor):
-            self._devices[id(made)] = made, self.tensors.node(tensor)
+            node = self.tensors.node(tensor)
+            made = torch.device(str(shadow.places.of(node)))
+            self._devices[id(made)] = made, node
+            return made
+        made = torch.device(str(shadow.places.of_own(tensor)))
+        if self.tensors.is_own(tensor):
+            self._devices[id(made)] = made, tensor
         return made
 
     def dtype_of(self, tensor: Tensor) -> torch.dtype:
@@ -82,7 +88,11 @@ class Nodes:
             return slice(self.arg(value.start), self.arg(value.stop), self.arg(value.step))
         if isinstance(value, torch.device):
             asked = self._devices.get(id(value))
-            return value if asked is None else self._read(asked[1], "device")
+            if asked is None:
+                return value
+            source = asked[1]
+            source = self.tensors.node(source) if isinstance(source, Tensor) else source
+            return self._read(source, "device")
         if isinstance(value, type) and value in _DTYPES:
             return _DTYPES[value]
         if isinstance(value, torch.dtype):

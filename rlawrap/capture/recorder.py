@@ -204,7 +204,7 @@ class Recorder(OnMeta):
         if name == "ndim":
             return self.answers.rank(tensor)
         if name == "device":
-            return self.nodes.device_of(tensor, self.device)
+            return self.nodes.device_of(tensor)
         if name == "dtype":
             return self.nodes.dtype_of(tensor)
         if refused_attribute(name, sys._getframe(2)):

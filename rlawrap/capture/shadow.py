@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 from rlawrap._torch import hook_tables
 from rlawrap.capture.code import Code, code_of
 from rlawrap.capture.meta import OnMeta, empty_like
+from rlawrap.capture.places import Places
 from rlawrap.capture.results import Results
 from rlawrap.errors import PlanError
 
@@ -34,6 +35,8 @@ class Shadow:
     originals: Mapping[int, Tensor]
     #: The Python modules that the network's code lies in.
     code: tuple[Code, ...]
+    #: Where its tensors lie, where that is more than one device.
+    places: Places
     #: What calls returned, for all recordings of the network.
     results: Results = field(default_factory=Results)
 
@@ -84,7 +87,9 @@ def make_shadow(model: nn.Module) -> Shadow:
     except Exception as error:
         raise PlanError(f"the model cannot be copied: {type(error).__name__}: {error}") from error
     device, dtype = device_and_dtype(model)
-    return Shadow(root, device, dtype, originals, code_of(model))
+    lies = {id(memo[id(tensor)]): tensor.device for tensor in tensors.values()}
+    lies.update((key, tensor.device) for key, tensor in originals.items())
+    return Shadow(root, device, dtype, originals, code_of(model), Places(root, lies, device))
 
 
 def _twin(tensor: Tensor) -> Tensor:

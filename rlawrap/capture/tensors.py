@@ -77,6 +77,10 @@ class Tensors:
         """Whether a tensor is the network's own, and no value of the call."""
         return id(tensor) in self._names or id(tensor) not in self._known
 
+    def is_own(self, tensor: Tensor) -> bool:
+        """Whether a tensor is a parameter, a buffer or another attribute of a module."""
+        return id(tensor) in self._names
+
     def node(self, tensor: Tensor) -> fx.Node:
         """The node of a tensor. Raises what `lost` makes for one that nothing recorded made."""
         known = self._known.get(id(tensor))

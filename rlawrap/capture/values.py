@@ -45,6 +45,11 @@ def stride_of(tensor: Tensor, *axis: int) -> Any:
     return tensor.stride(*axis)
 
 
+def _asks(node: fx.Node) -> bool:
+    """Whether a node asks for a device: values are worked out on the CPU."""
+    return node.target is getattr and str(node.args[1]) == "device"
+
+
 def values_of(
     node: fx.Node,
     constants: Mapping[str, Tensor],
@@ -56,7 +61,7 @@ def values_of(
     `worth` has the numbers that follow from sizes. Raises what `lost` makes where the values of
     inputs, parameters, buffers or random numbers are asked for.
     """
-    needed = set(search([node], lambda n: [] if n in worth else n.all_input_nodes))
+    needed = set(search([node], lambda n: [] if n in worth or _asks(n) else n.all_input_nodes))
     for n in needed - set(worth):
         if n.op == "get_attr" and n.target in constants:
             continue
@@ -71,6 +76,8 @@ def values_of(
                 continue
             if n in worth:
                 env[n] = worth[n]
+            elif _asks(n):
+                env[n] = torch.device("cpu")
             elif n.op == "get_attr":
                 env[n] = constants[str(n.target)].clone()
             else:

@@ -20,6 +20,12 @@ def _argument(node: fx.Node, index: int, name: str, default: Any = None) -> Any:
     return node.kwargs.get(name, default)
 
 
+def _read_for_values(node: fx.Node) -> list[fx.Node]:
+    """The nodes whose values a node reads; their device, type or shape says nothing of those."""
+    asks = node.target is getattr and node.args[1] in ("device", "dtype", "shape")
+    return [] if asks else node.all_input_nodes
+
+
 def _known(value: Any) -> bool:
     """Whether an argument holds no node, whose value tracing does not know."""
     if isinstance(value, (tuple, list)):
@@ -111,7 +117,7 @@ class Ops:
 
     def _learned(self, node: fx.Node) -> bool:
         """Whether a weight comes from a parameter (a blur filter is a buffer)."""
-        for n in search([node], lambda n: n.all_input_nodes):
+        for n in search([node], _read_for_values):
             if n.op == "get_attr":
                 value: Any = self.trace.root
                 for atom in str(n.target).split("."):

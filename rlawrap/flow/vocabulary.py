@@ -34,7 +34,9 @@ DROPOUTS = frozenset(
     "feature_dropout_ feature_alpha_dropout stochastic_depth drop_path drop_block2d "
     "drop_block3d".split()
 )
-IDENTITIES = frozenset("contiguous to clone float type_as".split())
+IDENTITIES = frozenset(
+    "contiguous to clone float double half bfloat16 type type_as cpu cuda".split()
+)
 PRODUCTS = frozenset("mul mul_ imul multiply div div_ truediv itruediv true_divide".split())
 
 #: What keeps a chain of convolutions linear, beside convolutions, norms, dropout, identities,

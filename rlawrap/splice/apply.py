@@ -85,7 +85,7 @@ def apply(
 
 def _rewrite(model: nn.Module, traced: Traced, design: Design, settings: Settings) -> RLAModel:
     base = deep_copy(model)
-    rla = hidden_part(base, design)
+    rla = hidden_part(base, traced, design)
     cls = write(base, rla, traced, design, settings, RLAModel, rebuild)
     made: RLAModel = dress(base, rla, cls)
     # Tracing dissolves the checkpoints that a base makes in its own forward.

@@ -59,7 +59,7 @@ def replace_classifier(
     if join is not None:
         old = model.get_submodule(join)
         new = _resized(old, num_classes)
-        if not bool(old.weight.any()):  # type: ignore[union-attr,operator]
+        if _is_zero(old):
             with torch.no_grad():
                 new.weight.zero_()  # type: ignore[union-attr,operator]
         _put(model, join, new)
@@ -84,7 +84,7 @@ def _write_anew(model: nn.Module, change: Callable[[nn.Module], Any]) -> None:
     plan = replace(before.plan, head=_heads(traced, settings.head))
     design = resolve(traced, plan, before.config)
     with torch.random.fork_rng(devices=[]):
-        rla = hidden_part(twin, design)
+        rla = hidden_part(twin, traced, design)
         _keep_layers(rla, model.get_submodule(ROOT))
     cls: type[nn.Module] = write(twin, rla, traced, design, settings, _mixin(model), before.rebuild)
     rla.splice.turned = tuple(dict.fromkeys((*before.turned, *rla.splice.turned)))
@@ -106,6 +106,12 @@ def _mixin(model: nn.Module) -> Any:
     return type(model).__bases__[0]
 
 
+def _is_zero(layer: nn.Module) -> bool:
+    """Whether a layer adds nothing; one on the meta device has no values yet."""
+    weight: torch.Tensor = layer.weight  # type: ignore[assignment]
+    return weight.is_meta or not bool(weight.any())
+
+
 def _keep_layers(new: nn.Module, old: nn.Module) -> None:
     """Put the present layers of h into the new tree, where they fit.
 
@@ -125,7 +131,7 @@ def _keep_layers(new: nn.Module, old: nn.Module) -> None:
         shapes = [{k: v.shape for k, v in m.state_dict().items()} for m in (former, module)]
         if shapes[0] == shapes[1]:
             setattr(new.get_submodule(parent), leaf, former)
-        elif bool(former.weight.any()):  # type: ignore[union-attr,operator]
+        elif not _is_zero(former):
             module.reset_parameters()  # type: ignore[operator]
 
 

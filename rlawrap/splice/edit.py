@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from rlawrap.flow.geometry import Resize, Step
 from rlawrap.flow.references import References
 from rlawrap.splice.cell_steps import write_step
 from rlawrap.splice.inplace import protect
+from rlawrap.splice.mixed import first_weight, is_mixed
 
 
 class GraphEditor:
@@ -34,6 +35,8 @@ class GraphEditor:
         self.graph = trace.graph
         self.modules = dict(root.named_modules(remove_duplicate=False))
         self.refs = References(trace)
+        #: Whether h is brought to the device and the type of each of its layers.
+        self.mixed = is_mixed(trace.root, trace.shadow.places)
         self.states: dict[int, tuple[fx.Node, ...]] = {}
         #: Layers of the base whose `inplace` had to be turned off.
         self.turned: list[str] = []
@@ -89,6 +92,19 @@ class GraphEditor:
             if last < node:
                 last = node
         return self.graph.inserting_before(last.next)
+
+    def _beside(self, value: fx.Node, paths: Iterable[str]) -> fx.Node:
+        """A value, where the first weight of the modules at some paths lies and in its type.
+
+        Without a weight there, or where all of a network lies in one place, the value itself.
+        """
+        found = ((path, first_weight(self.modules[path])) for path in paths if path in self.modules)
+        weight = next((f"{path}.{name}" for path, name in found if name), None)
+        if not self.mixed or weight is None:
+            return value
+        with self._point([value]):
+            like = self._made(self.graph.get_attr(weight))
+            return self._made(self.graph.call_method("to", (value, like)))
 
     def _tap(self, index: int, node: fx.Node) -> fx.Node:
         users = list(node.users)
@@ -152,6 +168,7 @@ class GraphEditor:
     ) -> None:
         """Add a path's result to what a layer of the base returns; it is `given` h and more."""
         h = given[0]
+        given = (self._beside(h, [path]), *given[1:])
         if layer < h:
             raise PlanError(
                 f"block {block!r}: {target!r} runs before the hidden state it should read exists; "
@@ -181,14 +198,16 @@ class GraphEditor:
                 source = self._channels_first(source)
         if step.source_steps:
             source = self._module(names.scale(step.index), (source,), [])
-        u = self._module(names.source(step.input_key), (source,), behind)
+        path = names.source(step.input_key)
+        u = self._module(path, (self._beside(source, [path]),), behind)
         holders = {
             path: self.modules[path]
             for path in (names.cell(step.cell_key), names.block(step.index))
             if path in self.modules
         }
-        with self.graph.inserting_before(u.next):
-            return write_step(self.design.cell, holders, self.graph, self._made, u, state)
+        u, *before = [self._beside(value, (*holders, path)) for value in (u, *state)]
+        with self._point([u, *before]):
+            return write_step(self.design.cell, holders, self.graph, self._made, u, tuple(before))
 
     def _head(self) -> None:
         design = self.design
@@ -196,6 +215,7 @@ class GraphEditor:
             return
         h = self.states[len(design.steps) - 1][0]
         if design.head_norm:
+            h = self._beside(h, [names.HEAD_NORM])
             h = self._module(names.HEAD_NORM, (h,), [])
         if design.head_act != "none":
             h = self._module(names.HEAD_ACT, (h,), [])
@@ -204,6 +224,7 @@ class GraphEditor:
             if self._runs(target):
                 self._join(path, entry, h, "the head")
             elif entry.trained is not None:
-                brought = self._module(names.trained(entry.name), (h,), [])
+                trained = names.trained(entry.name)
+                brought = self._module(trained, (self._beside(h, [trained]),), [])
                 path = f"{path}.{last_name(entry.path)}"
                 self._add(path, target, self.trace.elsewhere[target], (brought,), "the head")

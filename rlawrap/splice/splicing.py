@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
+import torch
 from torch import nn
 
 from rlawrap.capture.shadow import device_and_dtype
@@ -17,6 +18,7 @@ from rlawrap.splice.classes import make_class
 from rlawrap.splice.edit import GraphEditor
 from rlawrap.splice.hidden import Hidden, build, initialise
 from rlawrap.splice.hook_points import hook_check
+from rlawrap.splice.mixed import is_mixed, put_beside_base
 from rlawrap.splice.mode_watch import ModeWatch
 from rlawrap.splice.program import Program, make_program
 from rlawrap.splice.record import Settings, Splice
@@ -24,12 +26,19 @@ from rlawrap.splice.record import Settings, Splice
 Mixin = TypeVar("Mixin", bound=nn.Module)
 
 
-def hidden_part(base: nn.Module, design: Design) -> Hidden:
-    """The layers of a design, initialised, in the mode and with the type and device of the base."""
-    rla = build(design)
-    initialise(rla, design, _classifier_widths(base, design))
+def hidden_part(base: nn.Module, traced: Traced, design: Design) -> Hidden:
+    """The layers of a design, initialised, in the mode and with the types and devices of the base.
+
+    Weights are drawn on the CPU, so that they are the same wherever the base lies.
+    """
+    with torch.device("cpu"):
+        rla = build(design)
+        initialise(rla, design, _classifier_widths(base, design))
     device, dtype = device_and_dtype(base)
-    return rla.to(device=device, dtype=dtype).train(base.training)
+    rla.to(device=device, dtype=dtype)
+    if is_mixed(traced.trace.root, traced.trace.shadow.places):
+        put_beside_base(rla, traced, design)
+    return rla.train(base.training)
 
 
 def write(
