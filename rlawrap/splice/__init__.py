@@ -5,7 +5,17 @@ from __future__ import annotations
 from rlawrap.splice.access import disabled, rla_state_dict, unwrap
 from rlawrap.splice.apply import apply
 from rlawrap.splice.backbone import backbone
+from rlawrap.splice.initializing import initialize
 from rlawrap.splice.inspect import inspect
 from rlawrap.splice.model import RLAModel
 
-__all__ = ["RLAModel", "apply", "backbone", "disabled", "inspect", "rla_state_dict", "unwrap"]
+__all__ = [
+    "RLAModel",
+    "apply",
+    "backbone",
+    "disabled",
+    "initialize",
+    "inspect",
+    "rla_state_dict",
+    "unwrap",
+]

@@ -68,9 +68,29 @@ def _forward(base: type[nn.Module], function: Callable[..., Any]) -> Callable[..
             return base.forward(self, *args, **kwargs)
         if splice.watch.modes and not torch.compiler.is_compiling():
             splice.watch.check(self.training)
-        return splice.function(self)(self, *args, **kwargs)
+        function = splice.function(self)
+        if torch.compiler.is_compiling():
+            return function(self, *args, **kwargs)
+        try:
+            return function(self, *args, **kwargs)
+        except (RuntimeError, NotImplementedError) as error:
+            empty = _without_values(self)
+            if empty is None:
+                raise
+            raise PlanError(
+                f"{ROOT}.{empty} lies on the meta device and has no values: give the base its "
+                "weights and call rlawrap.initialize(model)."
+            ) from error
 
     return forward
+
+
+def _without_values(model: nn.Module) -> str | None:
+    """A layer of h on the meta device, where not all of the base lies there as well."""
+    rla = model.get_submodule(ROOT)
+    if all(p.is_meta for p in bare(model).parameters()):
+        return None
+    return next((name for name, p in rla.named_parameters() if p.is_meta), None)
 
 
 def _method(base: type[nn.Module], name: str) -> Callable[..., Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
 from rlawrap._torch import COMPILED_CALL
@@ -61,6 +63,18 @@ class RLAModel(nn.Module):
         for path, module in self.named_modules(remove_duplicate=False):
             if path in modes:
                 module.training = modes[path]
+
+    def to_empty(self, *, device: Any, recurse: bool = True) -> Self:
+        """Move to a device without values; those of h are not a number until they are given.
+
+        `rlawrap.initialize(model)` gives them.
+        """
+        super().to_empty(device=device, recurse=recurse)
+        with torch.no_grad():
+            for tensor in (*self.rla.parameters(), *self.rla.buffers()) if recurse else ():
+                if tensor.is_floating_point():
+                    tensor.fill_(math.nan)
+        return self
 
     def __copy__(self) -> Self:
         """Another model of the same modules and tensors."""

@@ -65,7 +65,7 @@ def write(
     for trace in (flow.trace for flow in flows):
         editor = GraphEditor(design, trace, root)
         editor.run()
-        _move_constants(trace, rla)
+        move_constants(trace, rla)
         programs[trace.training] = make_program(editor, trace, type(base))
         turned += editor.turned
         added = [frames for node, frames in editor.stacks.items() if node not in trace.stacks]
@@ -90,7 +90,7 @@ def write(
     return make_class(mixin, type(base), programs[False].plain, methods, base)
 
 
-def _move_constants(trace: Trace, rla: Hidden) -> None:
+def move_constants(trace: Trace, rla: Hidden) -> None:
     """Tensors that forward made while tracing become buffers of `rla`, in no state dict."""
     if not trace.constants:
         return
