@@ -6,31 +6,11 @@ from typing import Any
 
 from torch import fx, nn
 
-from rlawrap._torch import ConvNd, ConvTransposeNd
 from rlawrap.capture.shapes import Shapes
 from rlawrap.capture.trace import Trace, name_of
 from rlawrap.flow import vocabulary as words
+from rlawrap.flow.convolutions import Convolutions, argument, setting, window_of_call
 from rlawrap.flow.windows import Conv, Window, per_axis
-from rlawrap.walks import search
-
-
-def _argument(node: fx.Node, index: int, name: str, default: Any = None) -> Any:
-    if len(node.args) > index:
-        return node.args[index]
-    return node.kwargs.get(name, default)
-
-
-def _read_for_values(node: fx.Node) -> list[fx.Node]:
-    """The nodes whose values a node reads; their device, type or shape says nothing of those."""
-    asks = node.target is getattr and node.args[1] in ("device", "dtype", "shape")
-    return [] if asks else node.all_input_nodes
-
-
-def _known(value: Any) -> bool:
-    """Whether an argument holds no node, whose value tracing does not know."""
-    if isinstance(value, (tuple, list)):
-        return all(map(_known, value))
-    return not isinstance(value, fx.Node)
 
 
 class Ops:
@@ -39,7 +19,7 @@ class Ops:
     def __init__(self, trace: Trace, shapes: Shapes) -> None:
         self.trace = trace
         self.shapes = shapes
-        self._convs: dict[fx.Node, Conv | None] = {}
+        self._convolutions = Convolutions(trace, shapes, self.leaf)
         self._leaves: dict[fx.Node, nn.Module | None] = {}
 
     def leaf(self, node: fx.Node) -> nn.Module | None:
@@ -49,82 +29,11 @@ class Ops:
         return self._leaves[node]
 
     def _setting(self, node: fx.Node, index: int, name: str, default: Any = None) -> Any:
-        """An argument that is a number or a tuple; one that follows the image size is unknown.
-
-        For an unknown one `default` is returned: the window then does not explain the size of the
-        output, and h is brought to it another way.
-        """
-        value = fx.node.map_arg(
-            _argument(node, index, name, default), lambda n: self.shapes.numbers.get(n, n)
-        )
-        return value if _known(value) else default
+        return setting(self.shapes, node, index, name, default)
 
     def conv(self, node: fx.Node) -> Conv | None:
         """The learned convolution or linear layer that a node is, or None."""
-        if node not in self._convs:
-            self._convs[node] = self._find_conv(node)
-        return self._convs[node]
-
-    def _find_conv(self, node: fx.Node) -> Conv | None:
-        module = self.leaf(node)
-        if isinstance(module, ConvNd):
-            padding = module.padding
-            if padding == "same":
-                padding = tuple(
-                    d * (k - 1) // 2
-                    for d, k in zip(module.dilation, module.kernel_size, strict=True)
-                )
-            elif padding == "valid":
-                padding = (0,) * len(module.kernel_size)
-            window = Window(module.kernel_size, module.stride, tuple(padding), module.dilation)  # type: ignore[arg-type]
-            return Conv(
-                module.in_channels,
-                module.out_channels,
-                module.groups,
-                window,
-                isinstance(module, ConvTransposeNd),
-            )
-        if isinstance(module, nn.Linear):
-            return Conv(module.in_features, module.out_features, 1, None)
-        if node.op != "call_function":
-            return None
-        name = name_of(node)
-        if name not in ("linear", "conv1d", "conv2d", "conv3d"):
-            return None
-        weight = _argument(node, 1, "weight")
-        if not isinstance(weight, fx.Node) or not self._learned(weight):
-            return None
-        shape = self.shapes.of(weight)
-        if shape is None:
-            return None
-        if name == "linear":
-            return Conv(shape[1], shape[0], 1, None)
-        groups = int(self._setting(node, 6, "groups", 1))
-        return Conv(shape[1] * groups, shape[0], groups, self._function_window(node, shape))
-
-    def _function_window(self, node: fx.Node, weight: tuple[int, ...]) -> Window:
-        """The window of a call of `conv1d`, `conv2d` or `conv3d`."""
-        dims = len(weight) - 2
-        padding = self._setting(node, 4, "padding", 0)
-        dilation = per_axis(self._setting(node, 5, "dilation", 1), dims)
-        if isinstance(padding, str):
-            same = padding == "same"
-            padding = tuple(
-                d * (k - 1) // 2 if same else 0 for d, k in zip(dilation, weight[2:], strict=True)
-            )
-        stride = per_axis(self._setting(node, 3, "stride", 1), dims)
-        return Window(weight[2:], stride, per_axis(padding, dims), dilation)
-
-    def _learned(self, node: fx.Node) -> bool:
-        """Whether a weight comes from a parameter (a blur filter is a buffer)."""
-        for n in search([node], _read_for_values):
-            if n.op == "get_attr":
-                value: Any = self.trace.root
-                for atom in str(n.target).split("."):
-                    value = getattr(value, atom, None)
-                if isinstance(value, nn.Parameter) or getattr(value, "_is_param", False):
-                    return True
-        return False
+        return self._convolutions.of(node)
 
     def norm(self, node: fx.Node) -> bool:
         """A normalisation, with or without an activation of its own."""
@@ -222,11 +131,7 @@ class Ops:
                 per_axis(kernel, dims), per_axis(stride, dims), per_axis(padding, dims),
                 per_axis(dilation, dims), bool(ceil_mode),
             )  # fmt: skip
-        if node.op == "call_function" and name in ("conv1d", "conv2d", "conv3d"):
-            weight = _argument(node, 1, "weight")
-            shape = self.shapes.of(weight) if isinstance(weight, fx.Node) else None
-            return None if shape is None else self._function_window(node, shape)
-        return None
+        return window_of_call(self.shapes, node)
 
     def max_pool(self, node: fx.Node) -> bool:
         module = self.leaf(node)
@@ -241,11 +146,11 @@ class Ops:
             return None
         axes = list(range(len(shape)))
         if name_of(node) == "permute":
-            order: Any = node.args[1:] if len(node.args) > 2 else _argument(node, 1, "dims")
+            order: Any = node.args[1:] if len(node.args) > 2 else argument(node, 1, "dims")
             if isinstance(order, (tuple, list)) and all(isinstance(i, int) for i in order):
                 return [axes[i] for i in order]
         if name_of(node) in ("transpose", "swapaxes"):
-            i, j = _argument(node, 1, "dim0"), _argument(node, 2, "dim1")
+            i, j = argument(node, 1, "dim0"), argument(node, 2, "dim1")
             if isinstance(i, int) and isinstance(j, int):
                 axes[i], axes[j] = axes[j], axes[i]
                 return axes
@@ -261,8 +166,8 @@ class Ops:
         """The two tensors that a node adds, or None."""
         if not self.adds(node):
             return None
-        a = _argument(node, 0, "input")
-        b = _argument(node, 1, "other")
+        a = argument(node, 0, "input")
+        b = argument(node, 1, "other")
         if isinstance(a, fx.Node) and isinstance(b, fx.Node) and a is not b:
             return a, b
         return None
@@ -278,7 +183,7 @@ class Ops:
         """The tensors that a node concatenates or stacks, or None."""
         if node.op != "call_function" or node.target not in words.CATS:
             return None
-        items = _argument(node, 0, "tensors")
+        items = argument(node, 0, "tensors")
         if not isinstance(items, (tuple, list)):
             return None
         return [item for item in items if isinstance(item, fx.Node)]
