@@ -25,7 +25,8 @@ from rlawrap.capture.shadow import make_shadow
 from rlawrap.capture.trace import CannotFollow, Trace
 from rlawrap.capture.unify import unify
 from rlawrap.errors import TraceError
-from rlawrap.flow.references import References, name_alike
+from rlawrap.flow.alike import name_alike
+from rlawrap.flow.references import References
 
 #: A value of the module's own forward (a reference, as in `rlawrap.plan`) and a child's name.
 Insertion = tuple[str, str]

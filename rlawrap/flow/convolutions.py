@@ -175,6 +175,28 @@ def _module_of(trace: Trace, node: fx.Node) -> nn.Module:
     return trace.root.get_submodule(str(node.target).rpartition(".")[0])
 
 
+def _reshapes(node: fx.Node) -> bool:
+    calls = node.op in ("call_function", "call_method")
+    return calls and name_of(node) in ("view", "reshape", "flatten", "unflatten")
+
+
+def folded_image(shapes: Shapes, node: fx.Node) -> fx.Node | None:
+    """The images of a convolution that has their batch in its channels, or None.
+
+    A filter for each image (CondConv, dynamic convolution) is a grouped convolution of one image.
+    """
+    source = argument(node, 0, "input") if window_of_call(shapes, node) is not None else None
+    if not isinstance(source, fx.Node) or not _reshapes(source) or not source.args:
+        return None
+    image: Any = source.args[0]
+    before, shape = shapes.of(image), shapes.of(source)
+    if before is None or shape is None or len(before) != len(shape):
+        return None
+    batch, groups = before[0], int(setting(shapes, node, 6, "groups", 1))
+    merged = (1, batch * before[1], *before[2:])
+    return image if batch > 1 and shape == merged and groups % batch == 0 else None
+
+
 class Convolutions:
     """The learned convolutions of one trace; `leaf` says which module a node calls."""
 
@@ -187,6 +209,29 @@ class Convolutions:
     def of(self, node: fx.Node) -> Conv | None:
         """The learned convolution or linear layer that a node is, or None."""
         if node not in self._found:
-            layer = conv_of_layer(self.leaf(node))
-            self._found[node] = layer or conv_of_call(self.trace, self.shapes, node)
+            self._found[node] = self._find(node)
         return self._found[node]
+
+    def _find(self, node: fx.Node) -> Conv | None:
+        layer = conv_of_layer(self.leaf(node))
+        if layer is not None or folded_image(self.shapes, node) is not None:
+            return layer
+        image, shape = self.image(node), self.shapes.of(node)
+        before = None if image is None else self.shapes.of(image)
+        if before is None or shape is None:
+            return conv_of_call(self.trace, self.shapes, node)
+        folded: Any = node.args[0]
+        conv = conv_of_call(self.trace, self.shapes, folded)
+        return conv and Conv(before[1], shape[1], conv.groups // shape[0], conv.window)
+
+    def image(self, node: fx.Node) -> fx.Node | None:
+        """The images that were convolved where a node takes a batch out of the channels again."""
+        inner = node.args[0] if node.args else None
+        image = folded_image(self.shapes, inner) if isinstance(inner, fx.Node) else None
+        if image is None or not isinstance(inner, fx.Node) or not _reshapes(node):
+            return None
+        shape, made, before = (self.shapes.of(n) for n in (node, inner, image))
+        if shape is None or made is None or before is None:
+            return None
+        same = shape[0] == before[0] and shape[2:] == made[2:] and len(shape) == len(made)
+        return image if same else None

@@ -28,7 +28,7 @@ class Flow:
         self.data = self._find_data()
         #: How many axes the images of most layers and joins have, and how many images a batch.
         self.rank, self.batch = self._find_body()
-        self.sources = {n: [s for s in n.all_input_nodes if s in self.data] for n in self.data}
+        self.sources = {n: self._read_by(n) for n in self.data}
         for node in self.nodes:  # in order, since an axis is carried along
             if node in self.data:
                 self.channel_axis(node)
@@ -54,6 +54,14 @@ class Flow:
             ):
                 data.add(node)
         return data
+
+    def _read_by(self, node: fx.Node) -> list[fx.Node]:
+        """The data that a node reads; for a convolution with its batch in the channels, at whose
+        end it stands, that are the images and their filters."""
+        read, image = node.all_input_nodes, self.ops.image(node)
+        if image is not None:
+            read = [image, *read[0].all_input_nodes[1:]]
+        return [source for source in read if source in self.data]
 
     def _find_body(self) -> tuple[int, int]:
         """The rank and the batch of what most layers and joins return; of equals the input's.

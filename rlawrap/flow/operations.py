@@ -35,6 +35,10 @@ class Ops:
         """The learned convolution or linear layer that a node is, or None."""
         return self._convolutions.of(node)
 
+    def image(self, node: fx.Node) -> fx.Node | None:
+        """The images that a convolution with a filter for each of them reads, at its end."""
+        return self._convolutions.image(node)
+
     def norm(self, node: fx.Node) -> bool:
         """A normalisation, with or without an activation of its own."""
         module = self.leaf(node)

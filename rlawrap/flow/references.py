@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections import defaultdict
 from typing import Any
 
 from torch import fx
@@ -13,7 +12,7 @@ from rlawrap.capture.trace import Frame, Trace, name_of
 from rlawrap.errors import PlanError
 
 
-def _frame_text(frame: Frame) -> str:
+def frame_text(frame: Frame) -> str:
     return frame[0] if frame[1] == 0 else f"{frame[0]}#{frame[1]}"
 
 
@@ -28,7 +27,7 @@ def tensors_of(value: Any) -> list[fx.Node]:
     return []
 
 
-def _names_of(trace: Trace) -> dict[fx.Node, str]:
+def names_of(trace: Trace) -> dict[fx.Node, str]:
     """The reference of every value of a graph."""
     names: dict[fx.Node, str] = {}
     counts: dict[tuple[Frame, str], int] = defaultdict(int)
@@ -38,69 +37,14 @@ def _names_of(trace: Trace) -> dict[fx.Node, str]:
             names[node] = ":input" if inputs == 0 else f":input#{inputs}"
             inputs += 1
         elif node.op == "call_module":
-            names[node] = _frame_text(trace.leaf_frames[node])
+            names[node] = frame_text(trace.leaf_frames[node])
         elif node.op in ("call_function", "call_method"):
             owner, name = trace.owner(node), name_of(node).strip("_")
             ordinal = counts[owner, name]
             counts[owner, name] += 1
             suffix = f"#{ordinal}" if ordinal else ""
-            names[node] = f"{_frame_text(owner)}:{name}{suffix}"
+            names[node] = f"{frame_text(owner)}:{name}{suffix}"
     return names
-
-
-def _by_place(trace: Trace) -> dict[tuple[Any, ...], fx.Node]:
-    """The values of a graph by the call, the line of code and the operation that made them."""
-    found: dict[tuple[Any, ...], fx.Node] = {}
-    counts: dict[tuple[Any, ...], int] = defaultdict(int)
-    for i, node in enumerate(trace.graph.nodes):
-        if node.op == "placeholder":
-            found["placeholder", i] = node
-        elif node.op in ("call_module", "call_function", "call_method"):
-            what = str(node.target) if node.op == "call_module" else name_of(node)
-            key = (trace.owner(node), trace.places.get(node), node.op, what)
-            found[(*key, counts[key])] = node
-            counts[key] += 1
-    return found
-
-
-def name_alike(
-    evaluated: Trace, trained: Trace, same: Callable[[fx.Node, fx.Node], bool] = lambda a, b: True
-) -> None:
-    """Give the values of the train graph the references that they have in eval mode.
-
-    `same` says whether two values may be one: those of unlike shapes are not.
-
-    By their number they could not be told: a drop of branches, say, adds a product to the forward,
-    and every later product would have another name. What only train mode computes has none. A layer
-    that both modes call as often has its path for a name, whatever the line that calls it.
-    """
-    names = _names_of(evaluated)
-    twins = _by_place(trained)
-    pairs = ((node, twins.get(key)) for key, node in _by_place(evaluated).items())
-    trained.names = {t: names[n] for n, t in pairs if t is not None and same(n, t)}
-    _name_layers(evaluated, trained, trained.names, same)
-
-
-def _name_layers(
-    evaluated: Trace,
-    trained: Trace,
-    names: dict[fx.Node, str],
-    same: Callable[[fx.Node, fx.Node], bool],
-) -> None:
-    """The layers that are called from other lines in train mode: on alike values, or elsewhere."""
-    there = {frame: node for node, frame in evaluated.leaf_frames.items()}
-    calls, trained_calls = (
-        Counter(path for path, _ in trace.leaf_frames.values()) for trace in (evaluated, trained)
-    )
-    taken = set(names.values())
-    for node, frame in trained.leaf_frames.items():
-        text = _frame_text(frame)
-        if node in names or text in taken or calls[frame[0]] != trained_calls[frame[0]]:
-            continue
-        if same(there[frame], node):
-            names[node] = text
-        else:
-            trained.elsewhere[text] = node
 
 
 class References:
@@ -108,15 +52,15 @@ class References:
 
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
-        self._names = _names_of(trace) if trace.names is None else trace.names
+        self._names = names_of(trace) if trace.names is None else trace.names
         self._nodes = {name: node for node, name in self._names.items()}
         for frame, call in trace.calls.items():
             nodes = tensors_of(call.output)
             if len(nodes) == 1:
-                self._nodes.setdefault(_frame_text(frame), nodes[0])
+                self._nodes.setdefault(frame_text(frame), nodes[0])
             else:
                 for i, node in enumerate(nodes):
-                    self._nodes.setdefault(f"{_frame_text(frame)}:out#{i}", node)
+                    self._nodes.setdefault(f"{frame_text(frame)}:out#{i}", node)
 
     def name(self, node: fx.Node) -> str:
         """The reference of a node."""
@@ -124,7 +68,7 @@ class References:
 
     def call(self, frame: Frame) -> str:
         """The reference of what a module call returns."""
-        return _frame_text(frame)
+        return frame_text(frame)
 
     def node(self, reference: str) -> fx.Node:
         """The node of a reference. Raises `PlanError` with the nearest ones that exist."""

@@ -10,8 +10,8 @@ from torch import nn
 
 from rlawrap.capture.capture import capture
 from rlawrap.capture.trace import Trace
+from rlawrap.flow.alike import name_alike
 from rlawrap.flow.dataflow import Flow
-from rlawrap.flow.references import name_alike
 from rlawrap.flow.several import of_several_inputs
 
 

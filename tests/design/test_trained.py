@@ -143,8 +143,68 @@ def test_a_head_that_train_mode_cannot_have_is_left_out_there(
     both_modes(net, model, (True, True))  # h is read by the blocks in both
 
 
+class Skipped(Folded):
+    """Train mode leaves the first convolution out."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.last(F.relu(x if self.training else self.folded(x)))
+
+
+class Reparametrised(Folded):
+    """The filters of its branches are one filter in eval mode, made when it is called."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            return F.relu(self.one(x) + self.two(x) + x)
+        eye = torch.eye(x.shape[1], device=x.device)[:, :, None, None]
+        filter_ = self.one.weight + F.pad(self.two.weight + eye, [1, 1, 1, 1])
+        return F.relu(F.conv2d(x, filter_, self.one.bias + self.two.bias, padding=1))
+
+
+class Kept(Folded):
+    """The same, with the filter kept in a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        filter_ = (self.one.weight + F.pad(self.two.weight, [1, 1, 1, 1])).detach()
+        self.register_buffer("filter", filter_)
+        self.register_buffer("bias", (self.one.bias + self.two.bias).detach())
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            return x + F.relu(self.two(x) + self.one(x))
+        return x + F.relu(F.conv2d(x, self.filter, self.bias, padding=1))
+
+
+def three(block: type[nn.Module]) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 8, 3, 1, 1), *(block() for _ in range(3)))
+
+
+@pytest.mark.parametrize("block", [Folded, Reparametrised, Kept])
+def test_a_convolution_in_the_place_of_branches_is_entered_where_they_meet(
+    block: type[nn.Module],
+) -> None:
+    net = three(block)
+    model = rlawrap.apply(net, k=4)
+    layer = ".folded" if block is Folded else ":conv2d"
+    assert [b.entries for b in model.plan.blocks] == [(f"{i}{layer}",) for i in (1, 2, 3)]
+    assert list(model.plan.notes) == [ONE_LINE]
+    both_modes(net, model, (True, True))
+
+
+@pytest.mark.parametrize("block", [Reparametrised, Kept])
+def test_folded_branches_and_one_filter_make_one_model(block: type[nn.Module]) -> None:
+    """The base computes the same in both modes, and so does the model, with one weight of h."""
+    net = three(block)
+    model = random_rla(rlawrap.apply(net, k=4, norm="none"))
+    x = torch.randn(2, 3, 16, 16)
+    torch.testing.assert_close(net.train()(x), net.eval()(x), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(model.train()(x), model.eval()(x), rtol=1e-4, atol=1e-5)
+    assert relative(net(x), model(x)) > 1e-3
+
+
 def test_a_convolution_of_eval_mode_alone_is_entered_there_alone() -> None:
-    net = nn.Sequential(nn.Conv2d(3, 8, 3, 1, 1), *(Folded() for _ in range(3)))
+    net = three(Skipped)
     model = rlawrap.apply(net, k=4)
     assert [b.entries for b in model.plan.blocks] == [(f"{i}.folded",) for i in (1, 2, 3)]
     notes = [
