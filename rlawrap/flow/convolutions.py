@@ -194,7 +194,9 @@ def folded_image(shapes: Shapes, node: fx.Node) -> fx.Node | None:
         return None
     batch, groups = before[0], int(setting(shapes, node, 6, "groups", 1))
     merged = (1, batch * before[1], *before[2:])
-    return image if batch > 1 and shape == merged and groups % batch == 0 else None
+    # Of a single image the shapes tell nothing, but the groups are then counted by its batch.
+    counted = batch > 1 or isinstance(argument(node, 6, "groups"), fx.Node)
+    return image if counted and shape == merged and groups % batch == 0 else None
 
 
 class Convolutions:

@@ -88,6 +88,14 @@ def test_their_blocks_are_found_and_entered_in_both_modes(
         assert relative(want, changed.train(training)(x)) > 1e-4
 
 
+def test_a_filter_for_each_image_is_known_by_an_example_of_one() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), *(Block(ForEach) for _ in range(3))).eval()
+    model = rlawrap.apply(net, k=4, example_input=torch.zeros(1, 3, 12, 12))
+    for n in (1, 3):
+        x = torch.randn(n, 3, 12, 12)
+        assert torch.equal(net(x), model(x))
+
+
 def convs(layer: nn.Module) -> list[Conv]:
     flow = trace_model(nn.Sequential(nn.Conv2d(3, 8, 1), layer)).flow
     return [c for n in flow.nodes if (c := flow.ops.conv(n)) is not None and c.window][1:]
