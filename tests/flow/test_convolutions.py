@@ -115,6 +115,18 @@ class Filtered(nn.Module):
         return F.conv2d(x, self.kernel, padding=1, groups=self.groups)
 
 
+class Blur(nn.Module):
+    """Its filter lies where a parameter does, and has nothing else of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(8, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        kernel = torch.ones(8, 1, 3, 3, device=self.scale.device)
+        return F.conv2d(x, kernel, padding=1, groups=8) * self.scale
+
+
 class Correlated(nn.Module):
     """All images are correlated with the features of the first."""
 
@@ -127,6 +139,7 @@ class Correlated(nn.Module):
 
 
 def test_which_filters_are_learned() -> None:
+    assert convs(Blur()) == []
     blur = Filtered(8, 1, 3, 3, groups=8)
     assert convs(blur) == []
     blur.raw = nn.Parameter(torch.ones(8, 1, 3, 3))  # which the buffer keeps
