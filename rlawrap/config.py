@@ -5,11 +5,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from rlawrap.errors import ConfigError
 
 CONFIG_VERSION = 1
+
+#: Values of `head` that are no paths.
+HEAD_WORDS = ("concat", "none")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +45,8 @@ class RLAConfig:
     share: Literal["stage", "network", "none"] = "stage"
     #: Where h enters a block: its first convolutions, its first depthwise one, or nowhere.
     inject: Literal["entry", "depthwise", "none"] = "entry"
-    #: Whether h joins the classifier.
-    head: Literal["concat", "none"] = "concat"
+    #: Whether h joins the heads: "concat", all of them; "none"; or those at a path or paths.
+    head: str | tuple[str, ...] = "concat"
     #: Norm before the classifier; "auto" leaves it out after a cell that ends in an activation.
     head_norm: Literal["auto", "yes", "no"] = "auto"
     head_act: Literal["auto", "relu", "relu6", "tanh", "none"] = "auto"
@@ -61,9 +64,11 @@ class RLAConfig:
         whole = isinstance(self.kernel, int) and not isinstance(self.kernel, bool)
         if not whole or self.kernel < 1 or self.kernel % 2 == 0:
             raise ConfigError(f"RLAConfig(kernel={self.kernel!r}): the kernel must be odd, like 3.")
+        object.__setattr__(self, "head", _heads(self.head))
         hints = get_type_hints(type(self))
         for field in fields(self):
-            allowed = get_args(hints[field.name])
+            hint = hints[field.name]
+            allowed = get_args(hint) if get_origin(hint) is Literal else ()
             value = getattr(self, field.name)
             if allowed and value not in allowed:
                 near = difflib.get_close_matches(str(value), allowed, n=1)
@@ -89,7 +94,8 @@ class RLAConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, with a version."""
-        return {"version": CONFIG_VERSION, **asdict(self)}
+        head = self.head if isinstance(self.head, str) else list(self.head)
+        return {"version": CONFIG_VERSION, **asdict(self), "head": head}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> RLAConfig:
@@ -103,6 +109,19 @@ class RLAConfig:
                 f"RLAConfig.from_dict: version {version!r}; this rlawrap reads {CONFIG_VERSION}."
             )
         return cls().with_options(**values)
+
+
+def _heads(value: Any) -> str | tuple[str, ...]:
+    """`head=` as it is kept. Raises `ConfigError` for what is neither a path nor several."""
+    if isinstance(value, str) and value:
+        return value
+    listed = isinstance(value, (tuple, list)) and bool(value)
+    if not listed or not all(isinstance(path, str) and path for path in value):
+        raise ConfigError(
+            f"RLAConfig(head={value!r}): give 'concat' (h joins every head), 'none', the path of a "
+            "head such as 'fc', or a tuple of paths."
+        )
+    return tuple(value)
 
 
 #: As published: weights from the paper's init, h^0 carried as zeros.

@@ -108,14 +108,18 @@ class Plan:
         return cls(model=model, input_shape=input_shape, stages=built, head=tuple(head))
 
     def without(self, *paths: str) -> Plan:
-        """This plan less the blocks of these paths; raises `PlanError` for one it does not have."""
+        """This plan less the blocks of these paths; raises `PlanError` for one it does not have.
+
+        A block that read the hidden state of one that goes reads that which this one read.
+        """
         unknown = sorted(set(paths) - {b.path for b in self.blocks})
         if unknown:
             raise PlanError(
                 f"Plan.without: no block {unknown}; it has {[b.path for b in self.blocks]}."
             )
+        after = iter(_chain_without(self.blocks, paths))
         kept = [
-            [replace(b, after="previous") for b in s.blocks if b.path not in paths]
+            [replace(b, after=next(after)) for b in s.blocks if b.path not in paths]
             for s in self.stages
         ]
         stages = tuple(
@@ -172,6 +176,26 @@ class Plan:
 
     def __str__(self) -> str:
         return "\n".join(_table(self))
+
+
+def _chain_without(blocks: tuple[Block, ...], paths: tuple[str, ...]) -> list[int | str | None]:
+    """For each block that stays, the one whose hidden state it reads, counted without the others.
+
+    Of one that goes its own `after` is taken, and so on.
+    """
+    stay = [i for i, block in enumerate(blocks) if block.path not in paths]
+    number = {old: new for new, old in enumerate(stay)}
+
+    def before(i: int) -> int | str | None:
+        after = blocks[i].after
+        if after == "previous":
+            after = i - 1 if i else None
+        # What names no block before stays as it is: resolving the plan refuses it by name.
+        if not isinstance(after, int) or not 0 <= after < i:
+            return after
+        return number[after] if after in number else before(after)
+
+    return [before(i) for i in stay]
 
 
 def _block(data: Mapping[str, Any]) -> Block:

@@ -52,6 +52,27 @@ def test_without_names_the_blocks_there_are() -> None:
     assert ("body.0", "removed from the plan by hand") in less.left_out
 
 
+def test_without_keeps_each_chain_apart() -> None:
+    def block(path: str, after: int | str | None) -> Block:
+        return Block(path=path, entries=(path,), output=path, after=after)
+
+    plan = Plan.of(
+        "towers",
+        [
+            [block("a0", None), block("a1", "previous"), block("b0", None)],
+            [block("a2", 1), block("b1", 2), block("b2", 4), block("c0", 9)],
+        ],
+    )
+
+    def after(*paths: str) -> dict[str, int | str | None]:
+        return {b.path: b.after for b in plan.without(*paths).blocks}
+
+    assert after("a1") == {"a0": None, "b0": None, "a2": 0, "b1": 1, "b2": 3, "c0": 9}
+    assert after("a0") == {"a1": None, "b0": None, "a2": 0, "b1": 1, "b2": 3, "c0": 9}
+    assert after("b0") == {"a0": None, "a1": 0, "a2": 1, "b1": None, "b2": 3, "c0": 9}
+    assert after("a0", "a1", "b1") == {"b0": None, "a2": None, "b2": 0, "c0": 9}
+
+
 def test_digest_follows_the_wiring() -> None:
     def plan(entry: str) -> Plan:
         return Plan.of("net", [[Block(path="a", entries=(entry,), output="a")]])

@@ -27,6 +27,10 @@ class Entry:
     reads: list[tuple[str, Callable[[fx.Node], Any]]] = field(default_factory=list)
     #: In train mode, where the layer runs elsewhere: h's way to the last layer of `path`.
     trained: Path | None = None
+    #: Whether the layer reads a detached value, so that no gradient of its may pass on into h.
+    detached: bool = False
+    #: Of a head the block whose h joins it.
+    after: int = -1
 
     @classmethod
     def of(cls, name: str, target: str, path: Path, refs: References) -> Entry:
@@ -70,3 +74,12 @@ class Design:
     notes: list[str] = field(default_factory=list)
     #: Notes on entries that the plan lists and h cannot reach.
     unreached: list[str] = field(default_factory=list)
+
+    def head_state(self, entry: Entry) -> str:
+        """The key of the h that joins a head; heads of one key share its norm and activation.
+
+        It is empty for the last block's. A detached h has a norm of its own, which then learns from
+        the heads that read it, and from nothing else.
+        """
+        block = "" if entry.after == len(self.steps) - 1 else str(entry.after)
+        return f"{block}_detached".lstrip("_") if entry.detached else block

@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from torch import fx
 
 from rlawrap.config import RLAConfig
-from rlawrap.design.design import Entry
-from rlawrap.design.head import head_path
 from rlawrap.design.paths import Path, PathMaker
 from rlawrap.errors import PlanError
 from rlawrap.flow.dataflow import Flow
 from rlawrap.flow.references import References
 from rlawrap.flow.traced import Traced
-from rlawrap.plan import Block, Plan
+from rlawrap.plan import Block
 from rlawrap.walks import chain, first_hits, only
 
 
@@ -99,39 +97,3 @@ def _depthwise_after(flow: Flow, entries: list[fx.Node], output: fx.Node) -> lis
         return [] if ends else [user for user in node.users if user in flow.data]
 
     return first_hits(entries, onward, depthwise)[:1]
-
-
-def head_entries(network: Network, plan: Plan) -> tuple[list[Entry], list[str]]:
-    """The ways of the last h into the classifier, and a note on each layer it cannot join."""
-    refs = network.refs
-    last = refs.node(plan.blocks[-1].output)
-    entries: list[Entry] = []
-    notes: list[str] = []
-    for i, reference in enumerate(plan.head):
-        layer = refs.node(reference)
-        if network.flow.ops.conv(layer) is None:
-            raise PlanError(
-                f"the plan's head {reference!r} is no convolution or linear layer, which h could "
-                "join."
-            )
-        path = head_path(network.maker, layer, last)
-        problem = network.problem(path)
-        if problem:
-            notes.append(f"head: h does not join {reference}: {problem}")
-        else:
-            entries.append(Entry.of(str(i), reference, path, refs))
-    return entries, notes
-
-
-def unreached(traced: Traced, plan: Plan) -> list[str]:
-    """A note on each entry of a found plan that h cannot reach with the default configuration."""
-    config = RLAConfig()
-    network = Network.of(traced, config)
-    notes: list[str] = []
-    for block in plan.blocks:
-        if block.after is None or block.input is None:
-            continue
-        entries = [network.refs.node(entry) for entry in block.entries]
-        start = network.refs.node(block.input)
-        notes += entry_paths(network, block, entries, start, config.inject)[1]
-    return notes + head_entries(network, plan)[1]

@@ -7,18 +7,31 @@ import warnings
 from rlawrap.design.design import Design
 from rlawrap.errors import ConfigError, RLAWarning
 
+UNTAUGHT = "it reads a detached value, and that h would learn from nothing else"
+
 
 def drop_unread(design: Design) -> None:
-    """Leave out every update of h that nothing reads: its weights would never get a gradient."""
+    """Leave out every update of h that nothing reads: its weights would never get a gradient.
+
+    Nor would they from readers of a detached value: what these alone would read is left out, too.
+    """
     needed = [False] * len(design.steps)
-    if design.head:
-        needed[-1] = True
+    for head in design.head:
+        needed[head.after] |= not head.detached
     for step in reversed(design.steps):
-        reads = bool(step.entries) or needed[step.index]
+        reads = any(not entry.detached for entry in step.entries) or needed[step.index]
         if reads and step.parent is not None:
             needed[step.parent] = True
     for step, need in zip(design.steps, needed, strict=True):
         step.updates = need
+        if step.parent is not None and not needed[step.parent]:
+            design.notes += [
+                f"{step.block.path}: h does not enter {e.target}: {UNTAUGHT}" for e in step.entries
+            ]
+            step.entries = []
+    for head in [head for head in design.head if not needed[head.after]]:
+        design.head.remove(head)
+        design.notes.append(f"head: h does not join {head.target}: {UNTAUGHT}")
     if not any(needed):
         raise ConfigError(
             "nothing reads the hidden state: h enters no block that another precedes, and it does "

@@ -3,8 +3,10 @@
 A name is a promise: state dicts and checkpoints hold it. Keys are
 `rla.input.<stage>_<channels>`, `rla.cell.<stage>.<layer>`, `rla.block.<i>.<layer>`,
 `rla.inject.<i>` (`<i>_1`, … for further entries of one block), `rla.pool.<i>`, `rla.down.<i>`,
-`rla.scale.<i>`, `rla.out.<i>`, `rla.head.norm`, `rla.head.act`, `rla.head.join.<j>` and, without
-weights, `rla.head.trained.<j>`, with blocks counted through the network from 0.
+`rla.scale.<i>`, `rla.out.<i>`, `rla.head.norm` (`norm_<i>` where the h of another block than the
+last joins a head, `norm_detached` where no gradient may pass on into it), `rla.head.act`,
+`rla.head.join.<j>` and, without weights, `rla.head.trained.<j>`, with blocks counted through the
+network from 0.
 """
 
 from __future__ import annotations
@@ -66,6 +68,11 @@ def scale(index: int) -> str:
 def output(index: int) -> str:
     """The identity on a block's output."""
     return f"{ROOT}.out.{index}"
+
+
+def head_norm(key: str) -> str:
+    """The norm of an h before the heads that it joins; the key of the last block's is empty."""
+    return f"{HEAD_NORM}_{key}" if key else HEAD_NORM
 
 
 def join(name: str) -> str:

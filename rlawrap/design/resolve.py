@@ -7,12 +7,13 @@ import warnings
 from torch import fx
 
 from rlawrap.cells import CellSpec, get_cell
-from rlawrap.config import RLAConfig
+from rlawrap.config import HEAD_WORDS, RLAConfig
 from rlawrap.design.design import BlockDesign, Design, Entry
-from rlawrap.design.entries import Network, entry_paths, head_entries
+from rlawrap.design.entries import Network, entry_paths
+from rlawrap.design.heads import head_entries
 from rlawrap.design.idle import drop_unread, warn_of_idle_options
 from rlawrap.design.trained import fit_training
-from rlawrap.errors import PlanError, RLAWarning
+from rlawrap.errors import ConfigError, PlanError, RLAWarning
 from rlawrap.flow.dataflow import Flow
 from rlawrap.flow.geometry import Step, resize_to, route
 from rlawrap.flow.references import References
@@ -81,6 +82,8 @@ def _step(design: Design, network: Network, i: int, block: Block, stage: int) ->
         Entry.of(f"{i}_{n}" if n else str(i), refs.name(path.target), path, refs)
         for n, path in enumerate(paths)
     ]
+    for entry in built:
+        entry.detached = flow.severed(refs.node(entry.target), start)
     shared = {"stage": str(stage), "network": "0", "none": str(i)}[config.share]
     channels = flow.channels(source)
     if channels is None:
@@ -146,6 +149,8 @@ def _add_head(design: Design, network: Network) -> None:
     if config.head == "none":
         return
     design.head, notes = head_entries(network, design.plan)
+    if notes and config.head not in HEAD_WORDS:
+        raise ConfigError(f"head={config.head!r}: {'; '.join(notes)}. Name another head.")
     design.notes += notes
     if design.head:
         auto = not design.cell.ends_active

@@ -7,6 +7,7 @@ from torch import nn
 from rlawrap.design.design import Design, Entry
 from rlawrap.design.head import head_path
 from rlawrap.design.paths import Path, PathMaker
+from rlawrap.flow.dataflow import Flow
 from rlawrap.flow.references import References
 from rlawrap.flow.traced import Traced
 
@@ -20,6 +21,7 @@ def fit_training(design: Design, traced: Traced) -> None:
     if traced.training is None:
         return
     refs = References(traced.training.trace)
+    _fit_detaching(design, traced.training, refs)
     for step in design.steps:
         for entry in step.entries:
             if refs.find(entry.target) is None:
@@ -35,6 +37,17 @@ def fit_training(design: Design, traced: Traced) -> None:
             design.notes.append(f"head: in training mode h does not join {entry.target}: {problem}")
 
 
+def _fit_detaching(design: Design, training: Flow, refs: References) -> None:
+    """Detach h where train mode reads a detached value: gradients are asked for there."""
+    starts = [(entry, step.input) for step in design.steps for entry in step.entries]
+    blocks = design.plan.blocks
+    for entry, source in [*starts, *((e, blocks[e.after].output) for e in design.head)]:
+        layer, start = refs.find(entry.target), refs.find(source)
+        layer = training.trace.elsewhere.get(entry.target) if layer is None else layer
+        if layer is not None and start is not None:
+            entry.detached = training.severed(layer, start)
+
+
 def _other_way(design: Design, traced: Traced, refs: References, entry: Entry) -> str:
     """Give a head its way in train mode; why it has none."""
     assert traced.training is not None
@@ -42,7 +55,7 @@ def _other_way(design: Design, traced: Traced, refs: References, entry: Entry) -
     if layer is None:
         return "eval mode alone computes it"
     maker = PathMaker(traced.training, design.config.k, design.config.norm)
-    path = head_path(maker, layer, refs.node(design.plan.blocks[-1].output))
+    path = head_path(maker, layer, refs.node(design.plan.blocks[entry.after].output))
     if path.problem:
         return path.problem
     if path.readings:

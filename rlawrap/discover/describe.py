@@ -1,8 +1,9 @@
-"""Nodes into references: a block as the plan describes it, and the head."""
+"""Nodes into references: a block as the plan describes it, and the heads."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 from torch import fx
 
@@ -46,18 +47,26 @@ def _stride(before: tuple[int, ...] | None, after: tuple[int, ...] | None) -> fl
     return round(round(math.prod(before) / math.prod(after), 3) ** (1 / len(after)), 2)
 
 
-def find_head(flow: Flow, wired: list[Wired]) -> list[fx.Node]:
-    """The first convolutions or linear layers behind the last block on the way out."""
-    last = wired[-1].output
-    if not flow.derives(flow.main_output, last):
-        return []
+def find_heads(flow: Flow, wired: list[Wired]) -> list[fx.Node]:
+    """The first convolutions or linear layers behind the last block on the way to each output."""
     inner = {n for w in wired for n in w.found.nodes}
+    heads: dict[fx.Node, None] = {}
+    for output in flow.outputs:
+        before = [w.output for w in wired if flow.derives(output, w.output)]
+        if before:
+            heads |= dict.fromkeys(_heads_of(flow, before[-1], output, inner))
+    return sorted(heads, key=flow.position.__getitem__)
+
+
+def _heads_of(flow: Flow, last: fx.Node, output: fx.Node, inner: set[fx.Node]) -> Iterator[fx.Node]:
+    """The layers of an output, which derives from the block that returns `last`, and no later."""
 
     def onward(node: fx.Node) -> list[fx.Node]:
-        return [user for user in node.users if user in flow.data and flow.alive(user)]
+        return [user for user in node.users if user in flow.data and flow.derives(output, user)]
 
     found = first_hits(onward(last), onward, lambda n: flow.ops.conv(n) is not None)
     kinds = [(n, flow.ops.conv(n)) for n in found if n not in inner]
     joined = [n for n, conv in kinds if conv is not None and not conv.transposed]
-    first = [n for n in joined if not any(n is not o and flow.derives(n, o) for o in joined)]
-    return sorted(first, key=flow.position.__getitem__)
+    for n in joined:
+        if not any(n is not o and flow.derives(n, o) for o in joined):
+            yield n

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 
 from rlawrap.discover.blocks import BlockChoice, chosen_blocks, chosen_paths
-from rlawrap.discover.describe import describe, find_head
+from rlawrap.discover.describe import describe, find_heads
 from rlawrap.discover.explain import explanation
 from rlawrap.discover.found import found_blocks
 from rlawrap.discover.refusals import nothing_found
@@ -62,16 +62,16 @@ def make_plan(
         Stage(index=s, blocks=tuple(described[i] for i in indices))
         for s, indices in enumerate(group(flow, wired, stages))
     )
-    head = find_head(flow, wired)
+    heads = find_heads(flow, wired)
     if with_h:
-        _check_read(wired, parents, bool(head))
+        _check_read(wired, parents, bool(heads))
     if with_h and len(wired) == 1 and blocks is None:
         _warn_of_one_block(flow, wired[0])
     return Plan(
         model=type(flow.trace.root).__name__,
         input_shape=flow.shapes.inputs[0],
         stages=built,
-        head=tuple(refs.name(n) for n in head),
+        head=tuple(refs.name(n) for n in heads),
         left_out=left_out(survey, table),
         notes=tuple(dict.fromkeys(traced.notes)),
     )

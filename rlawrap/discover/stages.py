@@ -21,6 +21,7 @@ def link(flow: Flow, blocks: list[Wired]) -> list[int | None]:
     x went through. In parallel branches the latest block of that size, then the latest from which
     the size is reached by pooling, then the one before, resized. Never a block that saw an input of
     the network which this one did not: two images through one network are two chains.
+    Nor one whose convolutions it reads detached alone: by h its gradient would reach them.
     """
     inputs = [flow.inputs(block.input) for block in blocks]
     seen = [flow.inputs(block.output) for block in blocks]
@@ -29,7 +30,11 @@ def link(flow: Flow, blocks: list[Wired]) -> list[int | None]:
         goal = block.input
         begin = min([flow.position[e] for e in block.entries] or [flow.position[block.output]])
         ready = [
-            j for j in range(i) if flow.position[blocks[j].output] < begin and seen[j] <= inputs[i]
+            j
+            for j in range(i)
+            if flow.position[blocks[j].output] < begin
+            and seen[j] <= inputs[i]
+            and not flow.severed(goal, blocks[j].output)
         ]
         parent: int | None = None
         for j in reversed(ready):

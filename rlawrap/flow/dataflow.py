@@ -33,11 +33,17 @@ class Flow:
             if node in self.data:
                 self.channel_axis(node)
         self.above = ancestors(self.nodes, self.sources)
+        self._convs = self.bits(n for n in self.data if self.ops.conv(n) is not None)
+        self._taught = self._find_taught()
         self.images = [n for n in trace.images if n in self.data]
+        #: The returned tensors that derive from the input, and of these the main one.
+        self.outputs = self._find_outputs()
         self.main_output = self._find_main_output()
-        alive = self.members(self.above[self.main_output])
+        self._alive = 0
+        for node in self.outputs:
+            self._alive |= self.above[node]
         #: The last node before each that every path to it passes.
-        self.passed = dominators(alive, self.sources)
+        self.passed = dominators(self.members(self._alive), self.sources)
         #: Nodes that every path from the input to the main output passes, in order.
         self.trunk = chain(self.main_output, self.passed.get)[::-1]
 
@@ -97,12 +103,20 @@ class Flow:
         )
 
     def alive(self, node: fx.Node) -> bool:
-        """Whether the main output is computed from a node of the data."""
-        return bool(self.above[self.main_output] >> self.position[node] & 1)
+        """Whether an output of the network is computed from a node of the data."""
+        return bool(self._alive >> self.position[node] & 1)
 
     def derives(self, node: fx.Node, source: fx.Node) -> bool:
         """Whether `node` is computed from `source` (or is it)."""
         return bool(self.above.get(node, 0) >> self.position[source] & 1)
+
+    def severed(self, node: fx.Node, source: fx.Node) -> bool:
+        """Whether `node` reads convolutions, that a gradient of `source` reaches, detached alone.
+
+        What takes `source` to `node` by another way must be detached, too, or it teaches them.
+        """
+        seen_only = self.above.get(node, 0) & ~self._taught.get(node, 0)
+        return bool(seen_only & self._taught.get(source, 0) & self._convs)
 
     def inputs(self, node: fx.Node) -> frozenset[str]:
         """Names of the network's inputs that a data node derives from."""
@@ -124,14 +138,24 @@ class Flow:
             total |= 1 << self.position[node]
         return total
 
-    def _find_main_output(self) -> fx.Node:
-        """The returned tensor with the most convolutions above it."""
-        convs = self.bits(n for n in self.data if self.ops.conv(n) is not None)
-        outputs = [n for n in returned(self.nodes[-1]) if n in self.data]
+    def _find_taught(self) -> dict[fx.Node, int]:
+        """For each node those of its ancestors that a gradient at it reaches."""
+        if not any(map(self.ops.detaches, self.data)):
+            return self.above
+        return ancestors(
+            self.nodes, {n: [] if self.ops.detaches(n) else s for n, s in self.sources.items()}
+        )
+
+    def _find_outputs(self) -> list[fx.Node]:
+        outputs = [n for n in dict.fromkeys(returned(self.nodes[-1])) if n in self.data]
         if not outputs:
             raise PlanError("the network returns no tensor that derives from its input.")
+        return outputs
+
+    def _find_main_output(self) -> fx.Node:
+        """The returned tensor with the most convolutions above it."""
         # Of equals the first: an auxiliary output never has more convolutions than the main one.
-        return max(outputs, key=lambda n: (self.above[n] & convs).bit_count())
+        return max(self.outputs, key=lambda n: (self.above[n] & self._convs).bit_count())
 
     def linear(self, node: fx.Node) -> bool:
         """Whether a node keeps a chain of convolutions linear; a product does that scales data."""
@@ -211,7 +235,7 @@ class Flow:
         return None if axis is None or shape is None else shape[axis]
 
     def image_conv(self, node: fx.Node) -> bool:
-        """Whether a node convolves images, not transposed, on the way to the main output."""
+        """Whether a node convolves images, not transposed, on the way to an output."""
         conv = self.ops.conv(node) if node in self.data else None
         if conv is None or conv.window is None or conv.transposed:
             return False

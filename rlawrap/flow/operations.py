@@ -79,6 +79,10 @@ class Ops:
             return True
         return node.op == "call_method" and name_of(node) in words.IDENTITIES
 
+    def detaches(self, node: fx.Node) -> bool:
+        """Returns the values that it gets, and passes no gradient on to them."""
+        return _calls(node) and name_of(node) in ("detach", "detach_")
+
     def elementwise(self, node: fx.Node) -> bool:
         """An activation (no norm that carries one), dropout or an identity."""
         if self.norm(node):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import fx
 
 from rlawrap._torch import pytree
-from rlawrap.flow.dataflow import Flow, returned
+from rlawrap.flow.dataflow import Flow
 from rlawrap.flow.vocabulary import holds_convolution
 
 #: The axes of a batch of signals; what has fewer is no image (labels, a time step).
@@ -13,33 +13,18 @@ MINIMAL_RANK = 3
 
 
 def of_several_inputs(flow: Flow) -> list[str]:
-    """What the user should know of modules that run once an input, and of outputs left out."""
+    """What the user should know of modules that run once an input."""
     images = {
         flow.trace.images[n] for n in flow.images if len(flow.shapes.of(n) or ()) >= MINIMAL_RANK
     }
     if len(images) < 2:
         return []
-    towers = _towers(flow)
-    texts = [
+    return [
         f"module {path!r} runs once for each of {count} inputs, and every run has other layers for "
         f"h, or none; to have the same for all, rewrite that module alone: model.{path} = "
         f"rlawrap.apply(model.{path})"
-        for path, count in towers.items()
+        for path, count in _towers(flow).items()
     ]
-    main = flow.inputs(flow.main_output)
-    others = {
-        name
-        for node in returned(flow.nodes[-1])
-        if node in flow.data and not flow.inputs(node) <= main
-        for name in (flow.inputs(node) - main) & images
-    }
-    if others and not towers:
-        texts.append(
-            f"outputs that derive from {', '.join(sorted(others))} are left as they are: h follows "
-            f"the one with the most convolutions, from {', '.join(sorted(main))}; rewrite the "
-            "other modules on their own"
-        )
-    return texts
 
 
 def _towers(flow: Flow) -> dict[str, int]:

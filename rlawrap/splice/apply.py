@@ -13,6 +13,7 @@ from rlawrap.config import RLAConfig
 from rlawrap.copying import deep_copy
 from rlawrap.design import names
 from rlawrap.design.design import Design
+from rlawrap.design.heads import named_heads, with_named_heads
 from rlawrap.design.resolve import resolve
 from rlawrap.discover.blocks import BlockChoice
 from rlawrap.discover.planning import make_plan
@@ -78,9 +79,11 @@ def apply(
     )
     if plan is None:
         plan = make_plan(traced, blocks=blocks, stages=stages)
+    named = named_heads(settled)
+    plan = with_named_heads(plan, named, model)
     design = resolve(traced, plan, settled)
     with torch.random.fork_rng(devices=[]):
-        return _rewrite(model, traced, design, Settings(leaves, example_input, plan.head))
+        return _rewrite(model, traced, design, Settings(leaves, example_input, plan.head, named))
 
 
 def _rewrite(model: nn.Module, traced: Traced, design: Design, settings: Settings) -> RLAModel:
@@ -110,6 +113,7 @@ def rebuild(
         leaf_modules=settings.leaf_modules,
         example_input=settings.example_input,
     )
+    model.rla.splice.settings = settings
     rla.splice = model.rla.splice
     model._modules[names.ROOT] = rla
     RLAModel.set_grad_checkpointing(model, checkpointing)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -10,9 +10,11 @@ import torch
 from torch import fx, nn
 
 from rlawrap._torch import ConvNd
+from rlawrap.design.heads import lies_in
 from rlawrap.design.names import ROOT, is_join
 from rlawrap.design.resolve import resolve
-from rlawrap.errors import ConfigError, PlanError
+from rlawrap.errors import ConfigError, PlanError, few
+from rlawrap.flow.dataflow import returned
 from rlawrap.flow.references import References
 from rlawrap.flow.traced import Traced, trace_model
 from rlawrap.splice.classes import bare, dress, plain_copy, tables_of
@@ -20,6 +22,10 @@ from rlawrap.splice.guards import remove_guards
 from rlawrap.splice.hidden import last_layer
 from rlawrap.splice.record import Splice
 from rlawrap.splice.splicing import hidden_part, write
+from rlawrap.walks import first_hits
+
+#: Paths of layers, with the paths of the layers of h whose results are added to theirs.
+Layers = dict[str, list[str]]
 
 
 def _splice(model: nn.Module) -> Splice:
@@ -43,28 +49,48 @@ def replace_classifier(
     if own is not None:
         _write_anew(model, lambda base: own(base, num_classes, *args, **kwargs))
         return
+    named = kwargs.pop("head", None)
     if args or kwargs:
         name = _splice(model).base_class.__name__
-        raise ConfigError(f"reset_classifier: {name} takes a number of classes alone.")
-    layer, join = _find(model)
-    if layer is None:
+        raise ConfigError(f"reset_classifier: {name} takes a number of classes, and head=, alone.")
+    layers = _named(_classifiers(model), named, num_classes)
+    _check_last(model, layers)
+    if num_classes == 0:
+        _write_anew(model, lambda base: _remove(base, layers))
+        return
+    for layer, shares in layers.items():
+        _put(model, layer, _resized(model.get_submodule(layer), num_classes))
+        for share in shares:
+            old = model.get_submodule(share)
+            new = _resized(old, num_classes)
+            if _is_zero(old):
+                with torch.no_grad():
+                    new.weight.zero_()  # type: ignore[union-attr,operator]
+            _put(model, share, new)
+    if "num_classes" in vars(model):
+        model.num_classes = num_classes  # type: ignore[assignment]
+
+
+def _named(layers: Layers, named: Any, num_classes: int) -> Layers:
+    """Of the layers that make outputs those that `head=` names, or the only one."""
+    if not layers:
         raise PlanError(
             "reset_classifier: the network's output is not made by a linear layer or a 1x1 "
             "convolution; replace the layer in the base (rlawrap.unwrap(model)) and apply again."
         )
-    if num_classes == 0:
-        _write_anew(model, lambda base: _put(base, layer, nn.Identity()))
-        return
-    _put(model, layer, _resized(model.get_submodule(layer), num_classes))
-    if join is not None:
-        old = model.get_submodule(join)
-        new = _resized(old, num_classes)
-        if _is_zero(old):
-            with torch.no_grad():
-                new.weight.zero_()  # type: ignore[union-attr,operator]
-        _put(model, join, new)
-    if "num_classes" in vars(model):
-        model.num_classes = num_classes  # type: ignore[assignment]
+    paths = (named,) if isinstance(named, str) else tuple(named or layers)
+    for path in paths:
+        if not any(lies_in(layer, path) for layer in layers):
+            raise ConfigError(
+                f"reset_classifier: head={path!r} makes no output; {few([*layers])} do."
+            )
+    if named is None and len(layers) > 1:
+        raise PlanError(
+            f"reset_classifier: {few([*layers])} make an output each; say which has the classes: "
+            f"model.reset_classifier({num_classes}, head={next(iter(layers))!r}), or a tuple of "
+            "several."
+        )
+    return {n: s for n, s in layers.items() if any(lies_in(n, path) for path in paths)}
 
 
 def _write_anew(model: nn.Module, change: Callable[[nn.Module], Any]) -> None:
@@ -82,7 +108,11 @@ def _write_anew(model: nn.Module, change: Callable[[nn.Module], Any]) -> None:
         call="reset_classifier",
     )
     plan = replace(before.plan, head=_heads(traced, settings.head))
-    design = resolve(traced, plan, before.config)
+    config = before.config
+    if settings.named:
+        there = tuple(p for p in settings.named if any(lies_in(h, p) for h in plan.head))
+        config = replace(config, head=there or "none")
+    design = resolve(traced, plan, config)
     with torch.random.fork_rng(devices=[]):
         rla = hidden_part(twin, traced, design)
         _keep_layers(rla, model.get_submodule(ROOT))
@@ -159,28 +189,39 @@ def _heads(traced: Traced, heads: tuple[str, ...]) -> tuple[str, ...]:
     )
 
 
-def _find(model: nn.Module) -> tuple[str | None, str | None]:
-    """Paths of the layer that makes the logits and of the last layer of h's share in it."""
-    output = next(n for n in _splice(model).programs[False].graph.nodes if n.op == "output")
-    node: Any = output.args[0]
-    while isinstance(node, (tuple, list, dict)):
-        node = next(iter(node.values() if isinstance(node, dict) else node))
-    join: str | None = None
-    while isinstance(node, fx.Node):
+def _classifiers(model: nn.Module) -> Layers:
+    """Paths of the layers that make outputs, with those of the last layers of h's shares in each.
+
+    A layer that is called for several outputs has a share in each.
+    """
+    found: Layers = {}
+    graph = _splice(model).programs[False].graph
+    for node in returned(next(n for n in graph.nodes if n.op == "output")):
+        layer, shares = _find(model, node)
+        if layer is not None:
+            known = found.setdefault(layer, [])
+            known += [share for share in shares if share not in known]
+    return found
+
+
+def _find(model: nn.Module, output: fx.Node) -> tuple[str | None, list[str]]:
+    """Paths of the layer that makes an output and of the last layers of h's share in it."""
+    node = output
+    joins: list[str] = []
+    while True:
         if node.op == "call_module":
             module = model.get_submodule(str(node.target))
             if isinstance(module, (nn.Linear, ConvNd)):
-                return str(node.target), join
+                return str(node.target), joins
         shares = [
             a for a in node.all_input_nodes if a.op == "call_module" and is_join(str(a.target))
         ]
         if shares:
-            join = _share_of(model, str(shares[0].target))
+            joins = [_share_of(model, str(shares[0].target))]
         rest = [a for a in node.all_input_nodes if a not in shares and a.op != "get_attr"]
         if len(rest) != 1:
-            break
+            return None, []
         node = rest[0]
-    return None, None
 
 
 def _share_of(model: nn.Module, path: str) -> str:
@@ -210,6 +251,31 @@ def _resized(layer: nn.Module, outputs: int) -> nn.Module:
             **where,
         )
     return new.train(layer.training)
+
+
+def _check_last(model: nn.Module, layers: Layers) -> None:
+    """Raises `PlanError` where another layer reads what one of `layers` makes."""
+
+    def learns(node: fx.Node) -> bool:
+        return node.op == "call_module" and any(
+            True for _ in model.get_submodule(str(node.target)).parameters()
+        )
+
+    graph = _splice(model).programs[False].graph
+    for node in graph.nodes:
+        if node.op != "call_module" or node.target not in layers:
+            continue
+        readers = first_hits(node.users, lambda n: n.users, learns)
+        if readers:
+            raise PlanError(
+                f"reset_classifier: {readers[0].target} reads what {node.target} makes; replace "
+                "both in the base (rlawrap.unwrap(model)) and apply again."
+            )
+
+
+def _remove(base: nn.Module, paths: Iterable[str]) -> None:
+    for path in paths:
+        _put(base, path, nn.Identity())
 
 
 def _put(model: nn.Module, path: str, module: nn.Module) -> None:

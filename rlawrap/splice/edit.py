@@ -148,7 +148,8 @@ class GraphEditor:
             state = self._resized(names.pool(step.index), step.bring, before, start)
         for entry in step.entries:
             if self._runs(entry.target):
-                self._join(names.inject(entry.name), entry, state[0], step.block.path)
+                h = self._given(entry, state[0])
+                self._join(names.inject(entry.name), entry, h, step.block.path)
         if step.updates:
             state = self._resized(names.down(step.index), step.down, state, output)
             self.states[step.index] = self._update(step, state, source, output)
@@ -211,15 +212,12 @@ class GraphEditor:
 
     def _head(self) -> None:
         design = self.design
-        if not design.head:
-            return
-        h = self.states[len(design.steps) - 1][0]
-        if design.head_norm:
-            h = self._beside(h, [names.HEAD_NORM])
-            h = self._module(names.HEAD_NORM, (h,), [])
-        if design.head_act != "none":
-            h = self._module(names.HEAD_ACT, (h,), [])
+        made: dict[str, fx.Node] = {}
         for entry in design.head:
+            key = design.head_state(entry)
+            if key not in made:
+                made[key] = self._head_state(key, entry)
+            h = made[key]
             path, target = names.join(entry.name), entry.target
             if self._runs(target):
                 self._join(path, entry, h, "the head")
@@ -228,3 +226,20 @@ class GraphEditor:
                 brought = self._module(trained, (self._beside(h, [trained]),), [])
                 path = f"{path}.{last_name(entry.path)}"
                 self._add(path, target, self.trace.elsewhere[target], (brought,), "the head")
+
+    def _head_state(self, key: str, entry: Entry) -> fx.Node:
+        """The h that joins a head, behind its norm and activation."""
+        h = self._given(entry, self.states[entry.after][0])
+        if self.design.head_norm:
+            norm = names.head_norm(key)
+            h = self._module(norm, (self._beside(h, [norm]),), [])
+        if self.design.head_act != "none":
+            h = self._module(names.HEAD_ACT, (h,), [])
+        return h
+
+    def _given(self, entry: Entry, h: fx.Node) -> fx.Node:
+        """h as a layer may read it: detached, where the layer reads x so."""
+        if not entry.detached:
+            return h
+        with self._point([h]):
+            return self._made(self.graph.call_method("detach", (h,)))

@@ -128,8 +128,9 @@ def _sizer(steps: list[Step]) -> nn.Module:
 
 def _head(design: Design) -> nn.Module:
     head = nn.Module()
-    if design.head_norm:
-        head.add_module("norm", make_norm(design.config.norm, design.config.k, design.dims))
+    for key in dict.fromkeys(map(design.head_state, design.head)) if design.head_norm else ():
+        norm = make_norm(design.config.norm, design.config.k, design.dims)
+        head.add_module(names.head_norm(key).rpartition(".")[2], norm)
     if design.head_act != "none":
         head.add_module("act", named_activation(design.head_act))
     head.add_module("join", nn.ModuleDict({e.name: e.path.build() for e in design.head}))

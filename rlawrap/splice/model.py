@@ -133,10 +133,11 @@ class RLAModel(nn.Module):
     def reset_classifier(self, num_classes: int, *args: Any, **kwargs: Any) -> None:
         """Replace the classifier, its share of h included, by one of `num_classes` outputs.
 
-        Further arguments are those of the base's own `reset_classifier`, where it has one. New
-        weights are PyTorch's defaults; where the base's share was an identity, h's stays zero.
-        With 0 classes the network returns its features. Raises `PlanError` if the network ends in
-        no linear layer (or 1x1 convolution).
+        Further arguments are those of the base's own `reset_classifier`, where it has one; else
+        `head=` says which layer, or layers, where several make an output each. New weights are
+        PyTorch's defaults; where the base's share was an identity, h's stays zero. With 0 classes
+        the network returns its features. Raises `PlanError` if the network ends in no linear layer
+        (or 1x1 convolution), or in several of which none is named.
         """
         replace_classifier(self, num_classes, args, kwargs)
 

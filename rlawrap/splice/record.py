@@ -23,6 +23,8 @@ class Settings:
     example_input: Any = None
     #: The layers that h joins at the end, also where they are gone at present.
     head: tuple[str, ...] = ()
+    #: The paths that `head=` names them by, if it does.
+    named: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

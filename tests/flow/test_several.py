@@ -75,10 +75,10 @@ def test_the_advised_call_gives_one_hidden_state_for_all() -> None:
     assert model(x, x).shape == (2, 4)
 
 
-def test_outputs_of_another_run_are_told_of() -> None:
+def test_every_run_for_an_output_of_its_own_is_a_chain() -> None:
     with pytest.warns(rlawrap.RLAWarning, match="once for each of 3 inputs"):
         model = rlawrap.apply(Triplet(), k=4, example_input=(IMAGE,) * 3)
-    assert len(model.plan.blocks) == 2
+    assert [b.after for b in model.plan.blocks] == [None, 0, None, 2, None, 4]
 
 
 def test_two_modalities_do_not_mix_before_they_are_fused() -> None:
@@ -90,10 +90,28 @@ def test_two_modalities_do_not_mix_before_they_are_fused() -> None:
     assert plan.notes == ()
 
 
-def test_outputs_of_another_input_are_told_of() -> None:
-    with pytest.warns(rlawrap.RLAWarning, match="outputs that derive from depth are left"):
-        model = rlawrap.apply(Modalities(fused=False), k=4, example_input=(IMAGE, IMAGE))
-    assert [b.path for b in model.plan.blocks] == ["rgb.body.0", "rgb.body.1"]
+@pytest.mark.parametrize("gone", [0, 1, 2, 3])
+def test_without_a_block_of_one_branch_no_state_passes_to_the_other(gone: int) -> None:
+    net = Modalities().eval()
+    plan = rlawrap.inspect(net, example_input=(IMAGE, IMAGE))
+    less = plan.without(plan.blocks[gone].path)
+    chains = [None, None, 1, 2] if gone < 2 else [None, 0, None, 2]
+    assert [b.after for b in less.blocks] == chains
+    model = rlawrap.apply(net, k=4, plan=less, example_input=(IMAGE, IMAGE))
+    random_rla(model)
+    rgb, depth = torch.randn(2, 2, 3, 16, 16)
+    last = less.blocks[-2].path
+    seen: list[Tensor] = []
+    model.get_submodule(last).register_forward_hook(lambda m, i, out: seen.append(out))
+    model(rgb, depth), model(torch.randn_like(rgb), depth)
+    assert last.startswith("depth") and torch.equal(*seen)
+
+
+def test_outputs_of_two_inputs_have_a_chain_each() -> None:
+    model = rlawrap.apply(Modalities(fused=False), k=4, example_input=(IMAGE, IMAGE))
+    assert [(b.path, b.after) for b in model.plan.blocks] == [
+        ("rgb.body.0", None), ("rgb.body.1", 0), ("depth.body.0", None), ("depth.body.1", 2),
+    ]  # fmt: skip
 
 
 class Clips(nn.Module):
