@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -34,11 +36,22 @@ class ByMode(nn.Module):
         self.a, self.b = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.training:
-            x = F.interpolate(x, scale_factor=2, mode="bilinear")
-        else:
-            x = F.interpolate(x, scale_factor=2, mode="nearest")
+        return self.block(self.larger(x))
+
+    def larger(self, x: Tensor) -> Tensor:
+        return F.interpolate(x, scale_factor=2, mode="bilinear" if self.training else "nearest")
+
+    def block(self, x: Tensor) -> Tensor:
         return x + self.b(torch.tanh(self.a(x)))
+
+
+class InTwoSteps(ByMode):
+    """Enlarges its image by two operations in train mode, by one in eval mode."""
+
+    def larger(self, x: Tensor) -> Tensor:
+        if self.training:
+            return F.avg_pool2d(F.interpolate(x, scale_factor=4), 2)
+        return F.interpolate(x, scale_factor=2, mode="nearest")
 
 
 class Depthwise(nn.Module):
@@ -61,8 +74,6 @@ def net(block: type[nn.Module], count: int) -> nn.Module:
 
 REASONS = {
     Depthwise: "h does not enter {}.conv: no dense convolution follows the depthwise one",
-    ByMode: "h does not enter {0}.a: it needs {0}:interpolate, which training mode does not "
-    "compute",
 }
 
 
@@ -82,6 +93,21 @@ def test_inspect_tells_what_apply_leaves_out(block: type[nn.Module]) -> None:
     x = torch.randn(2, 3, 12, 12)
     assert torch.equal(model.eval()(x), base(x))
     assert not torch.equal(random_rla(model)(x), base(x))  # the classifier reads h
+
+
+@pytest.mark.parametrize("block", [ByMode, InTwoSteps])
+def test_h_follows_what_each_mode_computes_in_one_place(block: type[nn.Module]) -> None:
+    base = net(block, 3).eval()
+    plan = rlawrap.inspect(base)
+    assert [block.entries for block in plan.blocks] == [("1.a",), ("2.a",), ("3.a",)]
+    model = rlawrap.apply(base, k=4)  # a warning would be an error
+    x = torch.randn(2, 3, 12, 12)
+    for training in (False, True):
+        base.train(training), model.train(training)
+        assert torch.equal(model(x), base(x))
+        entering = random_rla(copy.deepcopy(model))
+        entering(x).sum().backward()
+        assert all(p.grad is not None and p.grad.any() for p in entering.rla.parameters())
 
 
 def test_of_many_entries_the_first_are_named() -> None:
