@@ -77,8 +77,30 @@ def name_alike(
     names = _names_of(evaluated)
     twins = _by_place(trained)
     pairs = ((node, twins.get(key)) for key, node in _by_place(evaluated).items())
-    trained.names = {t: names[n] for n, t in pairs if t is not None and same(n, t)}
+    alike = {n: t for n, t in pairs if t is not None and same(n, t)}
+    _read_alike(alike, same)
+    trained.names = {t: names[n] for n, t in alike.items() if n in names}
     _name_layers(evaluated, trained, trained.names, same)
+
+
+def _read_alike(alike: dict[fx.Node, fx.Node], same: Callable[[fx.Node, fx.Node], bool]) -> None:
+    """Add values that each mode computes in its own way for the same readers.
+
+    A network that rounds in eval mode adds noise in train mode: what follows reads either.
+    """
+    taken = set(alike.values())
+    votes: dict[fx.Node, set[fx.Node]] = defaultdict(set)
+    for user, twin in alike.items():
+        sources, theirs = user.all_input_nodes, twin.all_input_nodes
+        if len(sources) == len(theirs):
+            for source, other in zip(sources, theirs, strict=True):
+                if source not in alike:
+                    votes[source].add(other)
+    for source, others in votes.items():
+        other = next(iter(others))
+        if len(others) == 1 and other not in taken and same(source, other):
+            alike[source] = other
+            taken.add(other)
 
 
 def _name_layers(

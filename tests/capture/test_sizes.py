@@ -70,6 +70,21 @@ class Math(Net):
         return F.interpolate(x, size=(n, 2 + int(math.sqrt(n)))) / scale
 
 
+class NumPy(Net):
+    """Pads to a multiple by NumPy's numbers and functions, as audio codecs do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hop = numpy.prod([2, 2])
+
+    def before(self, x: Tensor) -> Tensor:
+        h, w = x.shape[2:]
+        below = math.ceil(h / self.hop) * self.hop - h
+        right = int(numpy.ceil(w / self.hop)) * self.hop - w
+        x = F.pad(x, (0, right, 0, self.hop - 4 + below))
+        return x / float(numpy.sqrt(w)) + numpy.floor(self.hop * h / numpy.float64(3))
+
+
 class PythonTypes(Net):
     """Python's types as types of tensors."""
 
@@ -155,8 +170,8 @@ class PlainAttribute(Net):
 
 
 FOLLOWED = [
-    IsInstance, TypeOf, HasAttributes, RankAsKey, Device, ShapeTensor, Rounded, Math, PythonTypes,
-    Padded, Cached, Grid, Windows, BuildsModules, Slices, PlainAttribute, Filled,
+    IsInstance, TypeOf, HasAttributes, RankAsKey, Device, ShapeTensor, Rounded, Math, NumPy,
+    PythonTypes, Padded, Cached, Grid, Windows, BuildsModules, Slices, PlainAttribute, Filled,
 ]  # fmt: skip
 
 
@@ -242,7 +257,7 @@ class RoundedByNumPy(Net):
     """Sizes that lie side by side have the same third."""
 
     def before(self, x: Tensor) -> Tensor:
-        return F.interpolate(x, size=[int(numpy.ceil(n / 3)) for n in x.shape[2:]])
+        return F.interpolate(x, size=[int(numpy.trunc((n + 2) / 3)) for n in x.shape[2:]])
 
 
 class AsksTheBatch(Net):

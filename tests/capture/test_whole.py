@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy
@@ -252,3 +253,26 @@ def test_what_a_forward_left_behind_does_not_fix_the_sizes(size: int | None) -> 
     model = applied(base).eval()
     for x in images([(2, 16, 16), (1, 24, 24), (2, 40, 32), (1, 224, 224)]):
         torch.testing.assert_close(model(x), base(x), rtol=1e-4, atol=1e-5)
+
+
+def _shifted(x: Tensor, by: float) -> Tensor:
+    shape = x.shape
+    x = x.reshape(shape[0], shape[1], -1)
+    return (x + torch.sin(by * x).pow(2)).reshape(shape)
+
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # PyTorch 2.14 calls it deprecated
+    _compiled = torch.jit.script(_shifted)
+
+
+class Scripted(Block):
+    def body(self, x: Tensor) -> Tensor:
+        return super().body(_compiled(x, 0.5))
+
+
+def test_a_scripted_function_is_followed_by_its_source() -> None:
+    base = Net(Scripted)
+    model = applied(base)
+    assert "sin" in model.rla.splice.programs[False].graph.python_code("self").src
+    check(base, model, images())

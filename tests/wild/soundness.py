@@ -174,7 +174,7 @@ def _same_output(base: nn.Module, model: nn.Module, example: Any, *, training: b
             except Exception as error:
                 if network is base:
                     raise
-                if "was traced for inputs of another size" in str(error):
+                if "give apply an input like this one" in str(error):
                     return f"{REFUSED}: {error}"[:400]
                 return f"does not run: {type(error).__name__}: {error}"[:400]
     if type(outputs[0]) is not type(outputs[1]):
