@@ -85,6 +85,33 @@ class NumPy(Net):
         return x / float(numpy.sqrt(w)) + numpy.floor(self.hop * h / numpy.float64(3))
 
 
+class Strided(nn.Module):
+    """Pads by whole numbers that it keeps in buffers, as audio codecs do."""
+
+    def __init__(self, kernel: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(8, 8, (1, kernel))
+        self.register_buffer("padding", torch.tensor(kernel - 1), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.pad(x, (self.padding // 2, self.padding - self.padding // 2)))
+
+
+class ByBuffers(Net):
+    """Pads and cuts by the values of buffers; layers of one shape differ in them alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pads = nn.Sequential(Strided(3), Strided(1))
+        self.short = Strided(1)
+
+    def features(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        x = self.pads(x) + self.short(x)
+        x = x[..., self.pads[0].padding // 2 :]
+        return self.fc(self.body(x).mean((2, 3)))
+
+
 class PythonTypes(Net):
     """Python's types as types of tensors."""
 
@@ -171,7 +198,8 @@ class PlainAttribute(Net):
 
 FOLLOWED = [
     IsInstance, TypeOf, HasAttributes, RankAsKey, Device, ShapeTensor, Rounded, Math, NumPy,
-    PythonTypes, Padded, Cached, Grid, Windows, BuildsModules, Slices, PlainAttribute, Filled,
+    ByBuffers, PythonTypes, Padded, Cached, Grid, Windows, BuildsModules, Slices, PlainAttribute,
+    Filled,
 ]  # fmt: skip
 
 

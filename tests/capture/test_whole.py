@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import warnings
 from typing import Any
 
@@ -276,3 +277,61 @@ def test_a_scripted_function_is_followed_by_its_source() -> None:
     model = applied(base)
     assert "sin" in model.rla.splice.programs[False].graph.python_code("self").src
     check(base, model, images())
+
+
+class Doubled(torch.autograd.Function):
+    """Of one tensor alone."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return 2 * x
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return 2 * gradient
+
+
+class Doubling(Block):
+    def body(self, x: Tensor) -> Tensor:
+        return super().body(Doubled.apply(x))
+
+
+def test_a_custom_function_of_one_tensor() -> None:
+    base = Net(Doubling)
+    check(base, applied(base), images())
+
+
+_COLLECTED: contextvars.ContextVar[list[Tensor] | None] = contextvars.ContextVar("collected")
+
+
+def _collect(module: nn.Module, args: Any, out: Tensor) -> None:
+    collected = _COLLECTED.get(None)
+    if collected is not None:
+        collected.append(out)
+
+
+# What transformers calls the module of the hooks that it puts on layers at the first call.
+_collect.__module__ = "transformers.utils.output_capturing"
+
+
+class Collects(Net):
+    """Returns what hooks of its library collect while it runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for block in self.body:
+            block.register_forward_hook(_collect)
+
+    def forward(self, x: Tensor) -> Any:
+        token = _COLLECTED.set([])
+        out = super().forward(x)
+        collected = _COLLECTED.get() or []
+        _COLLECTED.reset(token)
+        return out, *collected
+
+
+def test_hooks_that_collect_what_a_network_returns_are_part_of_it() -> None:
+    base = Collects()
+    model = applied(base)
+    check(base, model, images())
+    assert len(model(torch.randn(2, 3, 16, 16))) == 4

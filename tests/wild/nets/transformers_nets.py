@@ -70,7 +70,7 @@ NETS = (
          example=image(1, 3, 64, 64), encoder_hidden_sizes=[16, 16, 32, 32],
          decoder_hidden_size=32, descriptor_decoder_dim=32),
     _net("encodec", "EncodecModel", "EncodecConfig", "EncodecResnetBlock",
-         example=image(1, 1, 1280), num_filters=4, hidden_size=16, codebook_size=16,
+         example=image(1, 1, 9600), num_filters=4, hidden_size=16, codebook_size=16,
          codebook_dim=16),
     _net("dac", "DacModel", "DacConfig", "DacResidualUnit", example=image(1, 1, 1024),
          encoder_hidden_size=4, decoder_hidden_size=32, hidden_size=64),
