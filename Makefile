@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 
 CONSTRAINTS ?=
 
-.PHONY: demo test suite test-oldest lint format docs clean fuzz zoo digest peers chaos
+.PHONY: demo test suite test-oldest lint format docs clean fuzz zoo digest wild peers chaos
 
 demo: $(VENV)/.installed-train
 	$(BIN)/rlawrap demo
@@ -45,6 +45,10 @@ zoo: $(VENV)/.installed-test
 digest: $(VENV)/.installed-test
 	$(BIN)/python -m tests.zoo.digest --fresh
 
+# Networks of other people's packages, in an environment of their own; goes on where it stopped.
+wild: .venv-wild/.installed-wild
+	.venv-wild/bin/python -m tests.wild.sweep --report docs/wild.md
+
 # timm's own model tests, fetched, on networks with a hidden state.
 peers: $(VENV)/.installed-test
 	$(BIN)/python -m tests.peers
@@ -53,11 +57,18 @@ peers: $(VENV)/.installed-test
 chaos: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m chaos tests/chaos tests/train
 
+# torchaudio asks for the torch of its own number, and runs with later ones.
+.venv-wild/.installed-wild: tests/wild/requirements.txt pyproject.toml
+	test -x .venv-wild/bin/python || $(PYTHON) -m venv .venv-wild
+	.venv-wild/bin/python -m pip install --editable . --requirement tests/wild/requirements.txt
+	.venv-wild/bin/python -m pip install --no-deps torchaudio==2.11.0
+	touch $@
+
 docs: $(VENV)/.installed-docs
 	$(BIN)/mkdocs build --strict
 
 clean:
-	rm -rf $(VENV) build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-wild build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # .installed-EXTRA: the package in development mode, with that extra of pyproject.toml.

@@ -53,6 +53,15 @@ ASSERT = torch._assert
 #: Since 2.0.
 CONSTRUCTORS: frozenset[Any] = frozenset(_device_constructors())
 
+
+def scripted_source(function: Any) -> Any:
+    """The Python function that `torch.jit.script` compiled; None where it is not kept.
+
+    Nothing public gives it back; kept for `torch.compile` to inline. Since 2.1.
+    """
+    return getattr(function, "_torchdynamo_inline", None)
+
+
 #: What an operator of a library is called by (`torch.ops.torchvision.nms`); public by its name,
 #: documented nowhere. Since 1.8.
 OpPacket: type[Any] = torch._ops.OpOverloadPacket

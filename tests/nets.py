@@ -183,8 +183,10 @@ def uneven(net: nn.Module, seed: int = 1) -> nn.Module:
             if isinstance(getattr(module, "layer_scale", None), nn.Parameter):
                 module.layer_scale.uniform_(0.5, 1.5, generator=generator)  # type: ignore
             if isinstance(module, (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)):
-                module.weight.uniform_(0.5, 1.5, generator=generator)
-                module.bias.normal_(0, 0.1, generator=generator)
+                if module.weight is not None:
+                    module.weight.uniform_(0.5, 1.5, generator=generator)
+                if getattr(module, "bias", None) is not None:
+                    module.bias.normal_(0, 0.1, generator=generator)
     return net
 
 

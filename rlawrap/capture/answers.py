@@ -65,6 +65,8 @@ class Answers:
         """An argument with numbers for its tensors of no axes: `torch.full(size, self.scale)`."""
         if isinstance(value, Tensor) and value.dim() == 0:
             return self._values_of(value)[0].item()
+        if isinstance(value, slice):
+            return slice(*map(self.known, (value.start, value.stop, value.step)))
         if isinstance(value, (tuple, list)):
             return type(value)(map(self.known, value))
         return {k: self.known(v) for k, v in value.items()} if isinstance(value, dict) else value

@@ -26,6 +26,8 @@ class Code:
     whole: dict[str, Callable[..., Any]]
     #: What the module `math` is called.
     maths: list[str]
+    #: What NumPy is called.
+    numpys: list[str]
 
 
 def code_of(root: nn.Module) -> tuple[Code, ...]:
@@ -47,7 +49,8 @@ def code_of(root: nn.Module) -> tuple[Code, ...]:
 
 
 def _code(owner: Any, whole: set[int]) -> Code:
-    code = Code(owner, {}, {}, [])
+    code = Code(owner, {}, {}, [], [])
+    numpy = sys.modules.get("numpy", code)
     cached, scripted = functools._lru_cache_wrapper, torch.jit.ScriptFunction
     for name, value in list(vars(owner).items()):
         kind = type(value)
@@ -55,6 +58,8 @@ def _code(owner: Any, whole: set[int]) -> Code:
             code.cached[name] = value
         elif value is math:
             code.maths.append(name)
+        elif value is numpy:
+            code.numpys.append(name)
         elif kind is scripted or id(value) in whole:
             code.whole[name] = value
     return code

@@ -44,8 +44,8 @@ def run_node(
     key = None if known is None else _key(node, modules, args, kwargs)
     if key is not None and known is not None and key in known:
         return known[key]
-    result = _result(trace, node, modules, env, args, kwargs)
-    if key is not None and known is not None:
+    result, by_shapes = _result(trace, node, modules, env, args, kwargs)
+    if key is not None and known is not None and by_shapes:
         known[key] = result
     return result
 
@@ -57,8 +57,11 @@ def _result(
     env: Mapping[fx.Node, Any],
     args: Any,
     kwargs: Any,
-) -> Any:
-    """What a node that calls something returns for some arguments."""
+) -> tuple[Any, bool]:
+    """What a node that calls something returns, and whether the shapes of its arguments tell it.
+
+    Where it reads numbers in tensors (`F.pad(x, self.padding)`) the values tell it.
+    """
 
     def value(source: Any) -> Any:
         known = {**trace.constants, **trace.attributes}
@@ -66,18 +69,19 @@ def _result(
         return values_of(source, known, numbers, RuntimeError)[0]
 
     if node.target in (item_of, list_of):
-        return node.target(value(node.args[0]))  # type: ignore[operator]
+        return node.target(value(node.args[0])), False  # type: ignore[operator]
     if node.op == "call_module":
         module, device = modules[str(node.target)], trace.shadow.device
-        return trace.shadow.results.call_module(
+        out = trace.shadow.results.call_module(
             module, lambda: run_whole(module, args, kwargs, device), args, kwargs
         )
+        return out, True
     called: Any = node.target
     if node.op == "call_method":
         called = getattr(args[0], str(node.target))
         args = args[1:]
     try:
-        return called(*args, **kwargs)
+        return called(*args, **kwargs), True
     except RuntimeError as error:
         if not asks_for_value(error):
             raise
@@ -87,7 +91,7 @@ def _result(
         return value(source).item() if scalar else env[source]
 
     args, kwargs = _plain(fx.node.map_arg((node.args, node.kwargs), number))
-    return called(*(args[1:] if node.op == "call_method" else args), **kwargs)
+    return called(*(args[1:] if node.op == "call_method" else args), **kwargs), False
 
 
 def _plain(value: Any) -> Any:

@@ -22,9 +22,10 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 
-from rlawrap._torch import OpPacket, checkpoint_function
+from rlawrap._torch import OpPacket, checkpoint_function, scripted_source
 from rlawrap.capture.code import Code
 from rlawrap.capture.sizes import (
+    OF_NUMPY,
     SizeFloat,
     SizeInt,
     as_float,
@@ -152,6 +153,7 @@ def _replacements(
         if numbers and not isinstance(code.owner, type):
             names.update({n: v for n, v in _NUMBERS.items() if n not in vars(code.owner)})
             names.update(dict.fromkeys(code.maths, _MATH))
+            names.update({n: _Numpy(vars(code.owner)[n]) for n in code.numpys})
         for name, function in code.whole.items():
             names[name] = _written_down(recording, function, here)
         if names:
@@ -161,9 +163,13 @@ def _replacements(
 def _written_down(
     recording: Recording, function: Callable[..., Any], here: Callable[[], bool]
 ) -> Callable[..., Any]:
+    source = scripted_source(function)
+
     def call(*args: Any, **kwargs: Any) -> Any:
         if not here() or recording.paused:
             return function(*args, **kwargs)
+        if source is not None:  # what was compiled takes no meta tensors; its source is followed
+            return source(*args, **kwargs)
         return recording.call_whole(function, args, kwargs)
 
     return functools.update_wrapper(call, function, updated=())
@@ -242,6 +248,26 @@ class _Math:
 
 
 _MATH = _Math()
+
+
+class _Numpy:
+    """NumPy, whose rounding of one number and roots keep what it was made of."""
+
+    def __init__(self, numpy: Any) -> None:
+        self.__dict__["numpy"] = numpy
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self.numpy, name)
+        ours = OF_NUMPY.get(name)
+        if ours is None:
+            return value
+
+        @functools.wraps(value, updated=())
+        def call(*args: Any, **kwargs: Any) -> Any:
+            alone = len(args) == 1 and not kwargs and isinstance(args[0], (SizeInt, SizeFloat))
+            return computed(ours, *args) if alone else value(*args, **kwargs)
+
+        return call
 
 
 def _len(value: Any, /) -> Any:

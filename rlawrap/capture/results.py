@@ -66,6 +66,8 @@ def keeps_shape(module: Any, args: Any, kwargs: Any) -> bool:
     """
     if kwargs or len(args) != 1 or not isinstance(args[0], Tensor):
         return False
+    if not isinstance(module, nn.Module):  # a function of one tensor
+        return False
     x = args[0]
     if has_forward_hooks(module) or not x.is_floating_point():
         return False

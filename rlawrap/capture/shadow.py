@@ -31,7 +31,8 @@ class Shadow:
     root: nn.Module
     device: torch.device
     dtype: torch.dtype
-    #: By id of a tensor of the shadow that is no parameter or buffer: the network's own tensor.
+    #: By id of a tensor of the shadow that the state does not hold: the network's own tensor. Of
+    #: buffers only whole numbers that are in no state dict, such as a stride or an index.
     originals: Mapping[int, Tensor]
     #: The Python modules that the network's code lies in.
     code: tuple[Code, ...]
@@ -64,11 +65,12 @@ class _Copying(TorchFunctionMode):
 
 
 def make_shadow(model: nn.Module) -> Shadow:
-    """A copy of `model` without memory; without hooks, but for those that compute its weights.
+    """A copy of `model` without memory; without hooks, but for those that belong to it.
 
     Raises `PlanError` for a lazy model and for one that cannot be copied.
     """
     memo: dict[int, Any] = {}
+    originals: dict[int, Tensor] = {}
     tensors: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
     tensors.update(model.named_buffers(remove_duplicate=False))
     for name, tensor in tensors.items():
@@ -77,10 +79,13 @@ def make_shadow(model: nn.Module) -> Shadow:
         if id(tensor) not in memo:
             memo[id(tensor)] = _twin(tensor)
     for module in model.modules():
+        for name in module._non_persistent_buffers_set:
+            buffer = module._buffers.get(name)
+            if buffer is not None and not (buffer.is_floating_point() or buffer.is_complex()):
+                originals[id(memo[id(buffer)])] = buffer.detach()
         for table in hook_tables(module):
-            kept = {key: hook for key, hook in table.items() if _computes_weights(hook)}
+            kept = {key: hook for key, hook in table.items() if _computes(hook)}
             memo[id(table)] = OrderedDict((k, copy.deepcopy(h)) for k, h in kept.items())
-    originals: dict[int, Tensor] = {}
     try:
         with _Copying(originals):
             root = copy.deepcopy(model, memo)
@@ -101,9 +106,14 @@ def _twin(tensor: Tensor) -> Tensor:
     return twin
 
 
-def _computes_weights(hook: Any) -> bool:
-    """Whether a hook is one of `torch.nn.utils`: weight norm, spectral norm, pruning."""
-    return type(hook).__module__.startswith("torch.nn.utils.")
+def _computes(hook: Any) -> bool:
+    """Whether a hook is part of what the network computes.
+
+    Those of `torch.nn.utils` make weights (weight norm, spectral norm, pruning); that of
+    transformers collects the hidden states that a forward returns, and elsewhere does nothing.
+    """
+    theirs = type(hook).__module__.startswith("torch.nn.utils.")
+    return theirs or getattr(hook, "__module__", "") == "transformers.utils.output_capturing"
 
 
 def device_and_dtype(*networks: nn.Module) -> tuple[torch.device, torch.dtype]:

@@ -59,6 +59,9 @@ class _Number:
     term: Term
     ask: Ask
 
+    #: Above NumPy's own numbers, whose arithmetic would forget the term, and below its arrays.
+    __array_priority__ = -1.0
+
     def __copy__(self) -> Any:
         return self
 
@@ -165,12 +168,39 @@ def largest(*values: Any) -> Any:
     return max(values)
 
 
+def float_ceil(value: Any) -> float:
+    """`numpy.ceil` of one number."""
+    return float(math.ceil(value))
+
+
+def float_floor(value: Any) -> float:
+    """`numpy.floor` of one number."""
+    return float(math.floor(value))
+
+
+#: Functions of NumPy that forwards call on sizes, and what they do to one number.
+OF_NUMPY: dict[str, Callable[..., Any]] = {
+    "ceil": float_ceil,
+    "floor": float_floor,
+    "sqrt": math.sqrt,
+    "log2": math.log2,
+    "abs": abs,
+}
+
+
 #: What a comparison with a stored number answers.
 _EQUALITY = {operator.eq: False, operator.ne: True}
 
 
+def _of_python(value: Any) -> Any:
+    """A number of NumPy's as one of Python's; what else there is as it is."""
+    theirs = type(value).__module__ == "numpy" and getattr(value, "ndim", 1) == 0
+    return value.item() if theirs else value
+
+
 def _method(function: Callable[..., Any], reflected: bool = False) -> Callable[..., Any]:
     def method(self: Any, *others: Any) -> Any:
+        others = tuple(map(_of_python, others))
         if not all(isinstance(o, (int, float, type(None))) for o in others):
             return NotImplemented
         if others and isinstance(others[0], StoredInt) and function in _EQUALITY:

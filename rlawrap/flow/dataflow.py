@@ -87,7 +87,7 @@ class Flow:
         for node in self.data:  # windows of an image are convolved, and joined as one image
             shape = self.shapes.of(node)
             joins = self.ops.add_operands(node) or self.ops.cat_operands(node)
-            if joins and shape is not None and (len(shape), shape[0]) in kinds:
+            if joins and shape and (len(shape), shape[0]) in kinds:
                 kinds[len(shape), shape[0]].add(node)
         return max(kinds, key=lambda kind: len(kinds[kind]))  # the first of equals
 

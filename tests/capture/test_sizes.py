@@ -70,6 +70,48 @@ class Math(Net):
         return F.interpolate(x, size=(n, 2 + int(math.sqrt(n)))) / scale
 
 
+class NumPy(Net):
+    """Pads to a multiple by NumPy's numbers and functions, as audio codecs do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hop = numpy.prod([2, 2])
+
+    def before(self, x: Tensor) -> Tensor:
+        h, w = x.shape[2:]
+        below = math.ceil(h / self.hop) * self.hop - h
+        right = int(numpy.ceil(w / self.hop)) * self.hop - w
+        x = F.pad(x, (0, right, 0, self.hop - 4 + below))
+        return x / float(numpy.sqrt(w)) + numpy.floor(self.hop * h / numpy.float64(3))
+
+
+class Strided(nn.Module):
+    """Pads by whole numbers that it keeps in buffers, as audio codecs do."""
+
+    def __init__(self, kernel: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(8, 8, (1, kernel))
+        self.register_buffer("padding", torch.tensor(kernel - 1), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.pad(x, (self.padding // 2, self.padding - self.padding // 2)))
+
+
+class ByBuffers(Net):
+    """Pads and cuts by the values of buffers; layers of one shape differ in them alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pads = nn.Sequential(Strided(3), Strided(1))
+        self.short = Strided(1)
+
+    def features(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        x = self.pads(x) + self.short(x)
+        x = x[..., self.pads[0].padding // 2 :]
+        return self.fc(self.body(x).mean((2, 3)))
+
+
 class PythonTypes(Net):
     """Python's types as types of tensors."""
 
@@ -155,8 +197,9 @@ class PlainAttribute(Net):
 
 
 FOLLOWED = [
-    IsInstance, TypeOf, HasAttributes, RankAsKey, Device, ShapeTensor, Rounded, Math, PythonTypes,
-    Padded, Cached, Grid, Windows, BuildsModules, Slices, PlainAttribute, Filled,
+    IsInstance, TypeOf, HasAttributes, RankAsKey, Device, ShapeTensor, Rounded, Math, NumPy,
+    ByBuffers, PythonTypes, Padded, Cached, Grid, Windows, BuildsModules, Slices, PlainAttribute,
+    Filled,
 ]  # fmt: skip
 
 
@@ -242,7 +285,7 @@ class RoundedByNumPy(Net):
     """Sizes that lie side by side have the same third."""
 
     def before(self, x: Tensor) -> Tensor:
-        return F.interpolate(x, size=[int(numpy.ceil(n / 3)) for n in x.shape[2:]])
+        return F.interpolate(x, size=[int(numpy.trunc((n + 2) / 3)) for n in x.shape[2:]])
 
 
 class AsksTheBatch(Net):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextvars
+import warnings
 from typing import Any
 
 import numpy
@@ -252,3 +254,84 @@ def test_what_a_forward_left_behind_does_not_fix_the_sizes(size: int | None) -> 
     model = applied(base).eval()
     for x in images([(2, 16, 16), (1, 24, 24), (2, 40, 32), (1, 224, 224)]):
         torch.testing.assert_close(model(x), base(x), rtol=1e-4, atol=1e-5)
+
+
+def _shifted(x: Tensor, by: float) -> Tensor:
+    shape = x.shape
+    x = x.reshape(shape[0], shape[1], -1)
+    return (x + torch.sin(by * x).pow(2)).reshape(shape)
+
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # PyTorch 2.14 calls it deprecated
+    _compiled = torch.jit.script(_shifted)
+
+
+class Scripted(Block):
+    def body(self, x: Tensor) -> Tensor:
+        return super().body(_compiled(x, 0.5))
+
+
+def test_a_scripted_function_is_followed_by_its_source() -> None:
+    base = Net(Scripted)
+    model = applied(base)
+    assert "sin" in model.rla.splice.programs[False].graph.python_code("self").src
+    check(base, model, images())
+
+
+class Doubled(torch.autograd.Function):
+    """Of one tensor alone."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return 2 * x
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return 2 * gradient
+
+
+class Doubling(Block):
+    def body(self, x: Tensor) -> Tensor:
+        return super().body(Doubled.apply(x))
+
+
+def test_a_custom_function_of_one_tensor() -> None:
+    base = Net(Doubling)
+    check(base, applied(base), images())
+
+
+_COLLECTED: contextvars.ContextVar[list[Tensor] | None] = contextvars.ContextVar("collected")
+
+
+def _collect(module: nn.Module, args: Any, out: Tensor) -> None:
+    collected = _COLLECTED.get(None)
+    if collected is not None:
+        collected.append(out)
+
+
+# What transformers calls the module of the hooks that it puts on layers at the first call.
+_collect.__module__ = "transformers.utils.output_capturing"
+
+
+class Collects(Net):
+    """Returns what hooks of its library collect while it runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for block in self.body:
+            block.register_forward_hook(_collect)
+
+    def forward(self, x: Tensor) -> Any:
+        token = _COLLECTED.set([])
+        out = super().forward(x)
+        collected = _COLLECTED.get() or []
+        _COLLECTED.reset(token)
+        return out, *collected
+
+
+def test_hooks_that_collect_what_a_network_returns_are_part_of_it() -> None:
+    base = Collects()
+    model = applied(base)
+    check(base, model, images())
+    assert len(model(torch.randn(2, 3, 16, 16))) == 4

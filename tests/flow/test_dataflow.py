@@ -13,6 +13,7 @@ from rlawrap.capture.shapes import propagate, values_at
 from rlawrap.flow.dataflow import Flow
 from rlawrap.flow.references import References
 from rlawrap.flow.traced import trace_model
+from tests.nets import Residual, Small
 
 Outputs = namedtuple("Outputs", "logits aux")
 
@@ -158,3 +159,16 @@ def test_a_size_that_mixes_images_is_not_taken() -> None:
     flow = trace_model(Folds(), example_input=torch.zeros(2, 3, 32, 32)).flow
     rows = {n.name: flow.shapes.rows(n) for n in flow.nodes if n in flow.data}
     assert rows["view"] == ((2, 256), None, None, None)
+
+
+class Losses(Small):
+    """Sums numbers on the way, as networks do that return a loss as well."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.stem(x)
+        return self.fc(self.body(x).mean((2, 3))), x.square().mean() + x.abs().mean()
+
+
+def test_sums_of_single_numbers_are_no_images() -> None:
+    traced = trace_model(Losses(Residual(8, 8), Residual(8, 8)))
+    assert traced.flow.rank == 4

@@ -6,11 +6,13 @@ import copy
 
 import pytest
 import torch
+from torch import Tensor
 
 import rlawrap
 from rlawrap.flow.references import References
 from rlawrap.flow.traced import trace_model
-from tests.nets import Dropping, Small, random_rla, relative
+from tests.capture.checking import check
+from tests.nets import Dropping, Residual, Small, random_rla, relative
 
 
 def test_a_value_has_the_name_that_it_has_in_eval_mode() -> None:
@@ -28,6 +30,26 @@ def test_what_train_mode_alone_computes_has_no_name() -> None:
     assert traced.training is not None
     with pytest.raises(rlawrap.PlanError, match=r"bernoulli'.*does not compute in training mode"):
         References(traced.training.trace).node("body.0:bernoulli")
+
+
+class Rounds(Small):
+    """Before its blocks it rounds in eval mode and adds noise in train mode, as codecs do."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        x = x + (torch.rand_like(x) - 0.5) if self.training else torch.round(x)
+        return self.fc(self.body(x).mean((2, 3)))
+
+
+def test_a_value_that_each_mode_computes_in_its_own_way_is_told_by_its_readers() -> None:
+    net = Rounds(Residual(8, 8), Residual(8, 8))
+    traced = trace_model(net)
+    assert traced.training is not None
+    noisy = References(traced.training.trace).node(":round")
+    assert (noisy.target.__name__, noisy.args[0].target) == ("add", "stem")
+    model = rlawrap.apply(net, k=4)
+    assert model.plan.blocks[0].input == ":round"
+    check(net, model, [torch.randn(2, 3, 16, 16), torch.randn(3, 3, 17, 21)])
 
 
 @pytest.mark.parametrize("source", ["branch", "output", "input"])

@@ -22,7 +22,8 @@ import torch
 
 import rlawrap
 from tests.zoo.nets import Net, all_nets
-from tests.zoo.sweep import chosen, read_rows
+from tests.zoo.rows import read_rows
+from tests.zoo.sweep import chosen
 
 DIGESTS = Path(__file__).parent / "digests.json"
 LIBRARIES = ("torchvision", "timm")

@@ -30,7 +30,8 @@ checked. `make zoo` writes this page; a row says what one network did.
 """
 
 
-def _share(part: int, whole: int) -> str:
+def share(part: int, whole: int) -> str:
+    """Part / whole, and as a percentage."""
     return f"{part} / {whole}" + (f" ({100 * part / whole:.1f}%)" if whole else "")
 
 
@@ -68,7 +69,7 @@ def _summary(name: str, group: list[Row]) -> str:
     longest = f"{max(times):.1f}" if times else "-"
     blocks = sum(r.get("blocks", 0) for r in group)
     return (
-        f"| {name} | {_share(len(planned), n)} | {_share(exact, n)} | {_share(sound, len(ran))} "
+        f"| {name} | {share(len(planned), n)} | {share(exact, n)} | {share(sound, len(ran))} "
         f"| {blocks} | {mean} | {longest} |"
     )
 
@@ -158,6 +159,11 @@ def write_report(path: Path, rows: list[Row], total: int, scope: str = "") -> No
         *_unreached(rows),
         "## Every network", *_networks(rows),
     ]  # fmt: skip
+    write_page(path, parts)
+
+
+def write_page(path: Path, parts: list[str]) -> None:
+    """Headings, paragraphs, and lines of tables and lists, with blank lines where Markdown asks."""
     text: list[str] = []
     for part in parts:
         heading = part.startswith("#") or not part.startswith(("|", "-"))

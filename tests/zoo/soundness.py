@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -104,7 +105,7 @@ def check(net: Net, k: int = 8, only_blocks: bool = False) -> dict[str, Any]:
 
 def _checks(base: nn.Module, model: nn.Module, own: tuple[int, ...]) -> dict[str, str]:
     verdicts: dict[str, str] = {}
-    verdicts["keys"] = _same_keys(base, model)
+    verdicts["keys"] = same_keys(base, model)
     torch.manual_seed(1)
     shape = next(
         (s for n in sizes_to_try(own[2:]) if _runs(base, s := (3, own[1], *n))), (3, *own[1:])
@@ -113,40 +114,43 @@ def _checks(base: nn.Module, model: nn.Module, own: tuple[int, ...]) -> dict[str
     with torch.no_grad():
         base.eval()
         model.eval()
-        verdicts["eval"] = _verdict(relative_error(model(image), base(image)))
+        verdicts["eval"] = verdict(relative_error(model(image), base(image)))
         base.train()
         model.train()
         torch.manual_seed(2)
         theirs = base(image)
         torch.manual_seed(2)
-        verdicts["train"] = _verdict(relative_error(model(image), theirs))
-        verdicts["statistics"] = _same_buffers(base, model)
+        verdicts["train"] = verdict(relative_error(model(image), theirs))
+        verdicts["statistics"] = same_buffers(base, model)
         odd = (*shape[:-2], shape[-2] + 13, shape[-1] + 5)
         if _runs(base, odd):
             image = torch.randn(odd)
             base.eval()
             model.eval()
-            verdicts["odd size"] = _verdict(relative_error(model(image), base(image)))
-    verdicts["gradients"] = _gradients(model, shape)
+            verdicts["odd size"] = verdict(relative_error(model(image), base(image)))
+    verdicts["gradients"] = gradients(model, functools.partial(_run, shape))
     return verdicts
 
 
-def _verdict(error: float) -> str:
+def verdict(error: float) -> str:
+    """What a row says of a relative error."""
     return "ok" if error < TOLERANCE else f"relative error {error:.1e}"
 
 
-def _same_keys(base: nn.Module, model: nn.Module) -> str:
+def same_keys(base: nn.Module, model: nn.Module, under: str = "rla.") -> str:
+    """Whether the base's keys and shapes come first, and all others lie `under` a name."""
     mine, its = model.state_dict(), base.state_dict()
     if list(mine)[: len(its)] != list(its):
         return "the base's keys are no prefix of the new ones"
     if any(mine[key].shape != its[key].shape for key in its):
         return "a shape differs"
-    if not all(key.startswith("rla.") for key in list(mine)[len(its) :]):
-        return "a new key is outside rla."
+    if not all(key.startswith(under) for key in list(mine)[len(its) :]):
+        return f"a new key is outside {under}"
     return "ok"
 
 
-def _same_buffers(base: nn.Module, model: nn.Module) -> str:
+def same_buffers(base: nn.Module, model: nn.Module) -> str:
+    """Whether running statistics are the same."""
     mine, its = dict(model.named_buffers()), dict(base.named_buffers())
     worst = [
         name
@@ -156,9 +160,16 @@ def _same_buffers(base: nn.Module, model: nn.Module) -> str:
     return f"{worst[0]} differs after a training step" if worst else "ok"
 
 
-def _gradients(model: nn.Module, shape: tuple[int, ...]) -> str:
+def _run(shape: tuple[int, ...], model: nn.Module, dtype: torch.dtype) -> Any:
+    return model(torch.randn(shape, dtype=dtype))
+
+
+def gradients(
+    model: nn.Module, call: Callable[[nn.Module, torch.dtype], Any], under: str = "rla."
+) -> str:
     """Two steps of gradient descent, each of one length whatever the scale of the network.
 
+    `call` runs the model on an input of that precision; the new parameters lie `under` a name.
     Stochastic depth is off: it may drop all that a parameter leads to. On random weights a small
     gradient may underflow in float32; those that are zero are computed once more in float64.
     """
@@ -166,22 +177,22 @@ def _gradients(model: nn.Module, shape: tuple[int, ...]) -> str:
     for module in model.modules():
         if type(module).__name__.startswith(("DropPath", "DropBlock", "StochasticDepth")):
             module.eval()
-    ours = {n: p for n, p in model.named_parameters() if n.startswith("rla.")}
+    ours = {n: p for n, p in model.named_parameters() if n.startswith(under)}
     if not ours:
         return "apply added no parameter"
     if sum(p.numel() for p in model.parameters()) > FROZEN_ABOVE:
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in ours)
-    _backward(model, shape, seed=3)
+    _backward(model, call, seed=3)
     with torch.no_grad():
         for parameter in ours.values():
             gradient = parameter.grad
             if gradient is not None and torch.isfinite(gradient).all():
                 parameter -= 0.05 * gradient / gradient.abs().max().clamp_min(1e-30)
-    _backward(model, shape, seed=4)
+    _backward(model, call, seed=4)
     zero = [n for n, p in ours.items() if p.grad is not None and not p.grad.any()]
     if zero:
-        _backward(model.double(), shape, seed=4)
+        _backward(model.double(), call, seed=4)
         zero = [n for n in zero if not ours[n].grad.any()]  # type: ignore[union-attr]
     none = [n for n, p in ours.items() if p.grad is None]
     bad = [n for n, p in ours.items() if p.grad is not None and not torch.isfinite(p.grad).all()]
@@ -191,11 +202,11 @@ def _gradients(model: nn.Module, shape: tuple[int, ...]) -> str:
     return "ok"
 
 
-def _backward(model: nn.Module, shape: tuple[int, ...], seed: int) -> None:
+def _backward(model: nn.Module, call: Callable[[nn.Module, torch.dtype], Any], seed: int) -> None:
     torch.manual_seed(seed)
     model.zero_grad()
     dtype = next(p.dtype for p in model.parameters() if p.is_floating_point())
-    outputs = list(tensors(model(torch.randn(shape, dtype=dtype))))
+    outputs = [t for t in tensors(call(model, dtype)) if t.requires_grad]
     parts = [
         ((o / o.detach().abs().max().clamp_min(1e-30)) * torch.randn_like(o)).sum() for o in outputs
     ]

@@ -7,86 +7,17 @@ run goes on where the first stopped. `--report FILE` writes the table when all a
 from __future__ import annotations
 
 import argparse
-import contextlib
 import fnmatch
-import gc
-import json
-import multiprocessing
-import resource
+import functools
 import sys
-import traceback
-import warnings
 from collections import defaultdict
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import torch
-import torchvision
-
-import rlawrap
 from tests.zoo.nets import Net, all_nets
 from tests.zoo.report import write_report
+from tests.zoo.rows import GIB, add_row, read_rows, run, warm_up
 from tests.zoo.soundness import check
-
-GIB = 1024**3
-
-
-def _child(net: Net, only_blocks: bool, limit: int, answer: Connection) -> None:
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
-    row: dict[str, Any] = {"name": net.name, "label": net.label, "kind": net.family.kind}
-    try:
-        row = check(net, only_blocks=only_blocks)
-    except MemoryError:
-        row["error"] = f"more than {limit // GIB} GiB of memory"
-    except Exception as error:
-        memory = "allocate memory" in str(error)
-        row["error"] = f"more than {limit // GIB} GiB of memory" if memory else repr(error)[:500]
-        row["traceback"] = traceback.format_exc()[-3000:]
-    answer.send(row)
-
-
-def run(net: Net, *, only_blocks: bool, limit: int, seconds: float) -> dict[str, Any]:
-    """The row of one network; whatever happens to its process becomes an error in the row."""
-    context = multiprocessing.get_context("fork")
-    mine, its = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(net, only_blocks, limit, its))
-    process.start()
-    its.close()
-    row: dict[str, Any] = {"name": net.name, "label": net.label, "kind": net.family.kind}
-    if not mine.poll(seconds):
-        process.kill()
-        row["error"] = f"no answer in {seconds:g} s"
-    else:
-        try:
-            row = mine.recv()
-        except EOFError:
-            process.join()
-            row["error"] = f"its process ended with code {process.exitcode}"
-    process.join()
-    return row
-
-
-def _warm_up() -> None:
-    """Import in the parent what a first rewrite imports, or every child would do it again."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        rlawrap.apply(torchvision.models.resnet18(), k=2)
-    gc.collect()
-    gc.freeze()
-
-
-def read_rows(log: Path) -> dict[str, dict[str, Any]]:
-    """Rows by name; a line cut short by an interruption is left out."""
-    rows: dict[str, dict[str, Any]] = {}
-    if log.exists():
-        for line in log.read_text().splitlines():
-            with contextlib.suppress(json.JSONDecodeError):
-                row = json.loads(line)
-                rows[row["name"]] = row
-    return rows
 
 
 def chosen(patterns: list[str], per_family: int | None) -> list[Net]:
@@ -142,22 +73,20 @@ def main(arguments: list[str] | None = None) -> int:
         given.log.unlink(missing_ok=True)
     rows = read_rows(given.log)
     nets = chosen(given.patterns, given.per_family)
-    _warm_up()
-    with given.log.open("a") as log:
-        for i, net in enumerate(nets):
-            before = rows.get(net.name, {})
-            if "checks" in before or "refused" in before or (given.only_blocks and before):
-                continue
-            row = run(
-                net,
-                only_blocks=given.only_blocks,
-                limit=given.memory * GIB,
-                seconds=given.seconds,
-            )
-            rows[net.name] = row
-            log.write(json.dumps(row) + "\n")
-            log.flush()
-            print(f"[{i + 1}/{len(nets)}] {_line(row)}", flush=True)
+    warm_up()
+    for i, net in enumerate(nets):
+        before = rows.get(net.name, {})
+        if "checks" in before or "refused" in before or (given.only_blocks and before):
+            continue
+        row = run(
+            functools.partial(check, net, only_blocks=given.only_blocks),
+            {"name": net.name, "label": net.label, "kind": net.family.kind},
+            limit=given.memory * GIB,
+            seconds=given.seconds,
+        )
+        rows[net.name] = row
+        add_row(given.log, row)
+        print(f"[{i + 1}/{len(nets)}] {_line(row)}", flush=True)
     done = [rows[n.name] for n in nets if n.name in rows]
     if given.report:
         few = f" (at most {given.per_family} of each family)" if given.per_family else ""
