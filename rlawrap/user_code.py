@@ -28,13 +28,6 @@ class UserCode:
     value: Any
     file: Path | None
 
-    @property
-    def digest(self) -> str | None:
-        """SHA-256 of the file, to tell later whether it has changed; not of what it imports."""
-        if self.file is None or not self.file.is_file():
-            return None
-        return hashlib.sha256(self.file.read_bytes()).hexdigest()
-
 
 def is_place(text: str) -> bool:
     """Whether a text has the form of a place: something before and a name after a colon.
@@ -54,7 +47,7 @@ def find_code(place: str) -> UserCode:
     Raises `ConfigError` when it is not there or fails, with the nearest names.
     """
     home, _, name = place.rpartition(":")
-    module = _import_file(Path(home), place) if _is_file(home) else _import_module(home, place)
+    module = import_file(Path(home), place) if _is_file(home) else _import_module(home, place)
     value: Any = module
     for part in name.split("."):
         if not hasattr(value, part):
@@ -76,8 +69,13 @@ def _is_file(home: str) -> bool:
     return home.endswith(".py") or "/" in home or "\\" in home
 
 
-def _import_file(path: Path, place: str) -> ModuleType:
+def import_file(path: Path, place: str | None = None) -> ModuleType:
+    """The module that a file of Python gives, imported once for each content of it.
+
+    place: what the user wrote, for messages. Raises `ConfigError` as `find_code` does.
+    """
     path = path.expanduser().resolve()
+    place = place or str(path)
     if not path.is_file():
         raise ConfigError(f"{place}: there is no file {path}.")
     content = path.read_bytes()

@@ -51,7 +51,6 @@ def test_a_file_is_imported_once_until_it_changes(folder: Path) -> None:
     (folder / "nets_here.py").write_text(SOURCE.replace("2 *", "3 *"))
     changed = find_code("nets_here.py:large")
     assert (first.value(), changed.value()) == (42, 63)
-    assert first.digest == changed.digest  # of the file as it is now
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ FREE_ON_RESUME = frozenset(
         "timeout",
         "data_root",
         "on_bad_image",
+        "imports",
     }
 )
 
@@ -61,9 +62,20 @@ class TrainConfig:
     """
 
     # The network
-    arch: str = option("rla_cifar_resnet20", "network, a name of rlawrap.models.list_models()")
+    arch: str = option(
+        "rla_cifar_resnet20",
+        "network: a name of `rlawrap models`, torchvision:NAME, timm:NAME, or a function of yours, "
+        "FILE.py:NAME or MODULE:NAME",
+    )
     model_kwargs: dict[str, Any] = option(
         {}, "argument of the network's builder, as NAME=VALUE; may be repeated", flag="--model-arg"
+    )
+    imports: tuple[str, ...] = option(
+        (), "file of yours that registers the network's name; may be repeated", flag="--import"
+    )
+    pretrained: bool = option(False, "start from the weights that torchvision or timm have")
+    rla: dict[str, Any] | None = option(
+        None, "give the network a hidden state by rlawrap.apply, with these options"
     )
     finetune: str | None = option(
         None, "weights to start from: a base checkpoint, or a run folder; new parts keep their init"
