@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
 from rlawrap.cells import list_cells
 from rlawrap.train.ablation.grid import check_grid, dry_run, make_grid
 from rlawrap.train.ablation.jobs import run_grid
 from rlawrap.train.ablation.outcomes import write_report
-from rlawrap.train.commands.options import DataArgument, config_from_options, with_config_options
+from rlawrap.train.commands.options import (
+    DataArgument,
+    OptionsCommand,
+    config_from_options,
+    with_config_options,
+)
 
 LISTS = frozenset({"--k", "--cell", "--source"})
 
@@ -38,7 +42,7 @@ def repeat_options(arguments: Sequence[str], names: Collection[str] = LISTS) -> 
     return out
 
 
-class ListCommand(TyperCommand):
+class ListCommand(OptionsCommand):
     """A command whose `LISTS` options take several values: `--k 0 4 8`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
