@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import json
 import sys
@@ -29,7 +30,7 @@ from rlawrap.network_options import (
 # Commands of the trainer: name -> module and the function or Typer there. A new one is a function
 # in a module of `rlawrap.train.commands` and a line here.
 ELSEWHERE = {
-    "train": ("rlawrap.train.commands.train_command", "train"),
+    "train": ("rlawrap.train.commands.train_command", "train_app"),
     "evaluate": ("rlawrap.train.commands.evaluate_command", "evaluate"),
     "recipe": ("rlawrap.train.commands.train_command", "recipe_app"),
     "plot": ("rlawrap.train.commands.records_commands", "plot_command"),
@@ -45,6 +46,18 @@ class LazyGroup(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         return sorted([*super().list_commands(ctx), *ELSEWHERE])
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        try:
+            return super().resolve_command(ctx, args)
+        except Exception as error:
+            # typer itself suggests commands that are there already, and those come when asked for.
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx))
+            if near and "Did you mean" not in str(getattr(error, "message", "")):
+                raise ConfigError(
+                    f"{args[0]!r}: no such command. Did you mean {' or '.join(near)}?"
+                ) from None
+            raise
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in ELSEWHERE:

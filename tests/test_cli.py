@@ -56,12 +56,16 @@ def test_cost_as_json_at_another_size(capsys: pytest.CaptureFixture[str]) -> Non
         (["cost", "--table", "thesis"], "takes 'paper'"),
         (["inspect", "nowhere:resnet18"], "no module nowhere"),
         (["cost", "resnet18", "--in-channels", "0"], "in-channels"),
-        (["train-me"], "No such command"),
         (["cost", "resnet18", "--k", "4"], "--k goes with --rla"),
         (["inspect", "resnet18", "--input", "3xbig"], "write batch, channels and sides"),
         (["inspect", "resnet18", "--rla", "--explain"], "leave out --rla"),
         (["wrap", "resnet18", "-o", "none/here.safetensors"], "cannot be written"),
         (["wrap", "nets.py:small", "-o", "x.safetensors"], "there is no file"),
+        (["xyzzy"], "No such command"),
+        (["recip"], "'recip': no such command. Did you mean recipe?"),
+        (["train", "--k", "8"], "--model-arg k=8"),
+        (["train", "--update=post"], "--model-arg update=post"),
+        (["train", "--dry-run", "--arch", "rla_resnet5"], "Nearest: rla_resnet50"),
     ],
 )
 def test_bad_input_is_one_message_and_exit_code_2(
@@ -90,7 +94,7 @@ def test_starting_imports_nothing_heavy() -> None:
     code = (
         "import sys, rlawrap, rlawrap.cli\n"
         "heavy = ['matplotlib', 'thop', 'timm', 'torchvision', 'tensorboard', 'onnx']\n"
-        "print([name for name in [*heavy, 'rlawrap.train'] if name in sys.modules])\n"
+        "print([name for name in [*heavy, 'rlawrap.train', 'pydantic'] if name in sys.modules])\n"
         "import rlawrap.train.commands.train_command, rlawrap.train.commands.ablate_command\n"
         "import rlawrap.train.records.plot\n"
         "print([name for name in [*heavy, 'torchmetrics'] if name in sys.modules])"

@@ -49,38 +49,13 @@ class GivenImages:
 
     def load(self, index: int, *, seed: int, epoch: int) -> tuple[Tensor, int]:
         """Image and label number `index`, drawn as (seed, epoch, index) say."""
-        with _all_randomness("augment", seed, epoch, index):
-            item = self.dataset[index]
-        image, label = self._checked(item, index)
+        image, label = read_item(self.dataset, index, self.name, seed=seed, epoch=epoch)
         if not 0 <= label < len(self.classes):
             raise DataError(
                 f"train: item {index} of the {self.name} set has class {label}, but there are "
                 f"{len(self.classes)} classes, numbered from 0."
             )
         return image, label
-
-    def _checked(self, item: Any, index: int) -> tuple[Tensor, int]:
-        where = f"train: item {index} of the {self.name} set"
-        if not isinstance(item, (tuple, list)) or len(item) != 2:
-            raise DataError(f"{where} is a {type(item).__name__}, not a pair of image and label.")
-        image, label = item
-        if not isinstance(image, Tensor):
-            raise DataError(
-                f"{where}: its image is a {type(image).__name__}, not a tensor. Give the data set "
-                "a transform that ends in torchvision.transforms.ToTensor()."
-            )
-        if image.dim() < 2 or not image.is_floating_point():
-            raise DataError(
-                f"{where}: its image is {image.dtype} of shape {tuple(image.shape)}; expected "
-                "float of shape [channels, height, width]."
-            )
-        try:
-            number = int(label)
-        except (TypeError, ValueError):
-            raise DataError(
-                f"{where}: its label is {label!r}; expected the number of a class."
-            ) from None
-        return image, number
 
     def fingerprint(self) -> str:
         """Digits of the length, the classes, the labels if they are listed, and two images."""
@@ -92,6 +67,35 @@ class GivenImages:
             image, label = self.load(index, seed=0, epoch=0)
             digest.update(image.contiguous().numpy().tobytes() + bytes([label % 256]))
         return digest.hexdigest()
+
+
+def read_item(
+    dataset: Any, index: int, name: str, *, seed: int = 0, epoch: int = 0
+) -> tuple[Tensor, int]:
+    """An item of a data set as image and label, all that it draws following the numbers."""
+    with _all_randomness("augment", seed, epoch, index):
+        item = dataset[index]
+    where = f"train: item {index} of the {name} set"
+    if not isinstance(item, (tuple, list)) or len(item) != 2:
+        raise DataError(f"{where} is a {type(item).__name__}, not a pair of image and label.")
+    image, label = item
+    if not isinstance(image, Tensor):
+        raise DataError(
+            f"{where}: its image is a {type(image).__name__}, not a tensor. Give the data set "
+            "a transform that ends in torchvision.transforms.ToTensor()."
+        )
+    if image.dim() < 2 or not image.is_floating_point():
+        raise DataError(
+            f"{where}: its image is {image.dtype} of shape {tuple(image.shape)}; expected "
+            "float of shape [channels, height, width]."
+        )
+    try:
+        number = int(label)
+    except (TypeError, ValueError):
+        raise DataError(
+            f"{where}: its label is {label!r}; expected the number of a class."
+        ) from None
+    return image, number
 
 
 def class_names(dataset: Any, count: int) -> tuple[str, ...]:

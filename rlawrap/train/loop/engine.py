@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 
 from rlawrap.errors import ConfigError, RLAError
 from rlawrap.train.config.train_config import TrainConfig
-from rlawrap.train.data.given import GIVEN_DATA, GivenImages, class_names
+from rlawrap.train.data.given import GIVEN_DATA, GivenImages, class_names, read_item
 from rlawrap.train.loop.outputs import outputs_on
 from rlawrap.train.loop.progress import open_display
 from rlawrap.train.loop.run import Run, Status
@@ -116,7 +116,7 @@ def _as_run(
 
 def _count_outputs(model: nn.Module, dataset: Dataset[Any]) -> int:
     """How many logits a network gives, by trying it on one image."""
-    image = GivenImages(dataset, range(2**31), "training").load(0, seed=0, epoch=0)[0]  # type: ignore[arg-type]
+    image, _ = read_item(dataset, 0, "training")
     parameter = next(model.parameters(), None)
     device = image.device if parameter is None else parameter.device
     return outputs_on(model, image.to(device), type(model).__name__).shape[1]

@@ -61,6 +61,14 @@ def prepare_model(model: nn.Module, config: TrainConfig, *, fill: bool = True) -
     return model
 
 
+def check_network(config: TrainConfig) -> None:
+    """Raise `ConfigError` when there is no network of the config's name; nothing is built."""
+    from rlawrap.models import get_model, list_models
+
+    if config.arch not in list_models():
+        get_model(config.arch)
+
+
 def first_convolution(model: nn.Module) -> tuple[str, nn.Module]:
     """Name and module of the first convolution. Raises `ConfigError` when there is none."""
     for name, module in model.named_modules():
