@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,20 +47,23 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> Path:
             "rlawrap.backbone on what load returns."
         )
     tensors, aliases = _unique_tensors(model)
-    header: dict[str, Any] = {"version": VERSION, "aliases": aliases}
-    if isinstance(model, RLAModel):
-        base = unwrap(model)
-        header["config"] = model.rla.config.to_dict()
-        header["plan"] = model.rla.plan.to_dict()
-        header["plan_digest"] = model.rla.plan.digest
-        settings = model.rla.splice.settings
-        header["leaf_modules"] = _leaf_paths(base, settings.leaf_modules)
-        header["example_input"] = _describe_input(settings.example_input)
-    else:
-        base = model
-    header["base"] = identify(base)
-    _write(tensors, header, path)
+    _write(tensors, {"version": VERSION, "aliases": aliases, **describe(model)}, path)
     return path
+
+
+def describe(model: nn.Module) -> dict[str, Any]:
+    """What is needed to build a model again, as plain data: base identity, config and plan."""
+    if not isinstance(model, RLAModel):
+        return {"base": identify(model)}
+    base, settings = unwrap(model), model.rla.splice.settings
+    return {
+        "config": model.rla.config.to_dict(),
+        "plan": model.rla.plan.to_dict(),
+        "plan_digest": model.rla.plan.digest,
+        "leaf_modules": _leaf_paths(base, settings.leaf_modules),
+        "example_input": _describe_input(settings.example_input),
+        "base": identify(base),
+    }
 
 
 def load(path: str | os.PathLike[str], base: nn.Module | None = None) -> nn.Module:
@@ -74,7 +77,7 @@ def load(path: str | os.PathLike[str], base: nn.Module | None = None) -> nn.Modu
     """
     path = Path(path)
     header, state = _read(path)
-    model = _build(header, base, path)
+    model = build_described(header, base, path)
     _fill(model, state, path)
     return model.eval()
 
@@ -184,6 +187,12 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def _open(path: Path, *, weights: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    if path.is_dir() or path.suffix in (".pt", ".pth", ".bin", ".ckpt"):
+        raise CheckpointError(
+            f"{path}: not a safetensors file. A run folder or a checkpoint of `rlawrap train` is "
+            f"read by rlawrap.train.load_model({str(path)!r}), a state dict by torch.load and "
+            "load_state_dict, an official checkpoint by rlawrap.load_official(model, path)."
+        )
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file.")
     try:
@@ -210,7 +219,10 @@ def _open(path: Path, *, weights: bool) -> tuple[dict[str, Any], dict[str, Tenso
     return header, state
 
 
-def _build(header: dict[str, Any], base: nn.Module | None, path: Path) -> nn.Module:
+def build_described(
+    header: Mapping[str, Any], base: nn.Module | None, path: str | os.PathLike[str]
+) -> nn.Module:
+    """The model that `describe` described, with fresh weights; `base` as for `load`."""
     if base is None:
         with torch.random.fork_rng(devices=[]):
             try:

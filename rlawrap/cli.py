@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import json
 import sys
@@ -13,11 +14,23 @@ import typer
 from typer.core import TyperGroup
 
 from rlawrap.errors import ConfigError, RLAError
+from rlawrap.network_options import (
+    InputOption,
+    KOption,
+    ModelArgOption,
+    NetworkArgument,
+    PretrainedOption,
+    RlaArgOption,
+    RlaOption,
+    open_network,
+    parse_input,
+    rla_options,
+)
 
 # Commands of the trainer: name -> module and the function or Typer there. A new one is a function
 # in a module of `rlawrap.train.commands` and a line here.
 ELSEWHERE = {
-    "train": ("rlawrap.train.commands.train_command", "train"),
+    "train": ("rlawrap.train.commands.train_command", "train_app"),
     "evaluate": ("rlawrap.train.commands.evaluate_command", "evaluate"),
     "recipe": ("rlawrap.train.commands.train_command", "recipe_app"),
     "plot": ("rlawrap.train.commands.records_commands", "plot_command"),
@@ -33,6 +46,18 @@ class LazyGroup(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         return sorted([*super().list_commands(ctx), *ELSEWHERE])
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        try:
+            return super().resolve_command(ctx, args)
+        except Exception as error:
+            # typer itself suggests commands that are there already, and those come when asked for.
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx))
+            if near and "Did you mean" not in str(getattr(error, "message", "")):
+                raise ConfigError(
+                    f"{args[0]!r}: no such command. Did you mean {' or '.join(near)}?"
+                ) from None
+            raise
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in ELSEWHERE:
@@ -56,13 +81,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-NetworkArgument = Annotated[
-    str,
-    typer.Argument(
-        help="a name of `rlawrap models`, or a torchvision or timm network; "
-        "torchvision:NAME and timm:NAME say whose"
-    ),
-]
 JsonOption = Annotated[bool, typer.Option("--json", help="print JSON instead of a table")]
 
 
@@ -118,18 +136,34 @@ def inspect(
     explain: Annotated[
         bool, typer.Option("--explain", help="print every candidate for a block, and why (not)")
     ] = False,
+    model_arg: ModelArgOption = None,
+    pretrained: PretrainedOption = False,
+    rla: RlaOption = False,
+    k: KOption = None,
+    rla_arg: RlaArgOption = None,
+    shape: InputOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show the plan of a network: its blocks and stages, and where the hidden state goes."""
     import rlawrap
-    from rlawrap.identity import build_network
 
     if explain and as_json:
         raise ConfigError("inspect: --explain prints a table; leave out --json.")
     options: dict[str, Any] = {"leaf_modules": tuple(leaf or ()), "explain": explain}
     if blocks:
         options["blocks"] = blocks[0] if len(blocks) == 1 else blocks
-    plan = rlawrap.inspect(build_network(name), **options)
+    example = parse_input(shape)
+    model = open_network(name, model_arg=model_arg, pretrained=pretrained, example_input=example)
+    if (rla or k or rla_arg) and not isinstance(model, rlawrap.RLAModel):
+        steer = {key: value for key, value in options.items() if key != "explain"}
+        given = rla_options(rla or None, k, rla_arg) or {}
+        model = rlawrap.apply(model, **given, **steer, example_input=example)
+    if isinstance(model, rlawrap.RLAModel):
+        if explain:
+            raise ConfigError("inspect: --explain is of a plain network; leave out --rla.")
+        plan = model.rla.plan
+    else:
+        plan = rlawrap.inspect(model, example_input=example, **options)
     print(json.dumps(plan.to_dict(), indent=2) if as_json else plan)
 
 
@@ -147,6 +181,11 @@ def cost(
     table: Annotated[
         str | None, typer.Option(help="'paper': the published table, recomputed")
     ] = None,
+    model_arg: ModelArgOption = None,
+    pretrained: PretrainedOption = False,
+    rla: RlaOption = False,
+    k: KOption = None,
+    rla_arg: RlaArgOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Parameters, MACs and FLOPs of a network, stage by stage, base against RLA."""
@@ -161,8 +200,41 @@ def cost(
         raise ConfigError("cost: name a network (`rlawrap models` lists ours), or --table paper.")
     from rlawrap.cost import cost as measure
 
-    result = measure(name, _sides(size), in_channels=in_channels)
+    network: Any = name
+    if model_arg or pretrained or rla or k or rla_arg:
+        network = open_network(
+            name, model_arg=model_arg, pretrained=pretrained, rla=rla, k=k, rla_arg=rla_arg
+        )
+    result = measure(network, _sides(size), in_channels=in_channels)
     print(json.dumps(result.to_dict(), indent=2) if as_json else result)
+
+
+@app.command()
+def wrap(
+    name: NetworkArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help="the .safetensors file to write")],
+    k: Annotated[int, typer.Option("--k", min=1, help="channels of the hidden state")] = 32,
+    rla_arg: RlaArgOption = None,
+    model_arg: ModelArgOption = None,
+    pretrained: PretrainedOption = False,
+    shape: InputOption = None,
+) -> None:
+    """Give a network a hidden state and write it, weights and plan, to a safetensors file."""
+    import rlawrap
+
+    model = open_network(
+        name,
+        model_arg=model_arg,
+        pretrained=pretrained,
+        rla=True,
+        k=k,
+        rla_arg=rla_arg,
+        example_input=parse_input(shape),
+    )
+    written = rlawrap.save(model, output)
+    known = rlawrap.checkpoints.read_header(written)["base"]["source"] != "custom"
+    base = "" if known else ", base=the network as it was before"
+    print(f"{written}: {type(model).__name__}, read by rlawrap.load({str(written)!r}{base})")
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,12 @@ from torch import Tensor
 
 from rlawrap.checkpoints import load, save, write_whole
 from rlawrap.errors import CheckpointError, ConfigError
-from rlawrap.models import get_model
+from rlawrap.models import get_model, list_models
 from rlawrap.official import load_official, official_state_dict
 from rlawrap.official.convert import read_official
+
+#: Of what does not fit, so many lines are shown.
+SHOWN_PROBLEMS = 4
 
 
 def from_official(
@@ -33,7 +37,12 @@ def from_official(
     arguments: dict[str, Any] = {"num_classes": num_classes or _classes(state, source)}
     if k is not None:
         arguments["k"] = k
-    save(load_official(get_model(arch, **arguments), source), target)
+    model = get_model(arch, **arguments)
+    try:
+        load_official(model, source)
+    except CheckpointError as error:
+        raise CheckpointError(_in_short(error, arch)) from None
+    save(model, target)
 
 
 def to_official(source: Path, target: Path) -> None:
@@ -44,6 +53,20 @@ def to_official(source: Path, target: Path) -> None:
     _refuse_same_file(source, target)
     state = official_state_dict(load(source))
     write_whole(target, lambda new: torch.save({"state_dict": state}, new))
+
+
+def _in_short(error: CheckpointError, arch: str) -> str:
+    """A message of hundreds of lines, for a checkpoint of another network, as a few."""
+    first, *problems = str(error).splitlines()
+    if len(problems) <= SHOWN_PROBLEMS:
+        return str(error)
+    near = [n for n in difflib.get_close_matches(arch, list_models(), n=5) if n != arch]
+    shown = "\n".join(problems[:SHOWN_PROBLEMS])
+    return (
+        f"{first}\n{shown}\n  ... and {len(problems) - SHOWN_PROBLEMS} more. "
+        f"Is it of --arch {arch}? Names near it: {', '.join(near)}; "
+        "`rlawrap models '*rla*'` lists all."
+    )
 
 
 def _classes(state: dict[str, Any], source: Path) -> int:

@@ -7,7 +7,6 @@ dict's keys and shapes with the module's; a network that equals none of them is 
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import inspect
 import warnings
@@ -20,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from rlawrap._torch import ConvNd
 from rlawrap.copying import deep_copy
-from rlawrap.errors import CheckpointError, ConfigError, RLAError
+from rlawrap.errors import CheckpointError, RLAError
 
 CUSTOM: dict[str, Any] = {"source": "custom"}
 
@@ -116,41 +115,6 @@ def rebuild(identity: Mapping[str, Any]) -> nn.Module:
         f"a network of source {source!r} cannot be built from its name; pass base= with the "
         "network itself."
     )
-
-
-def build_network(name: str, **kwargs: Any) -> nn.Module:
-    """A network by name: rlawrap's own, then torchvision's, then timm's where it is installed.
-
-    A prefix names the source: "torchvision:resnet50", "timm:resnet50". Weights are fresh.
-    Raises `ConfigError` for an unknown name, with the nearest ones.
-
-    >>> type(build_network("torchvision:resnet18")).__name__
-    'ResNet'
-    """
-    asked, _, rest = name.rpartition(":")
-    known = _known_names()
-    if asked and asked not in known:
-        raise ConfigError(f"{name!r}: unknown source {asked!r}; one of {', '.join(known)}.")
-    for source, names in known.items():
-        if asked in ("", source) and rest in names:
-            return rebuild({"source": source, "name": rest, "kwargs": kwargs})
-    everything = sorted({n for source in known for n in known[source] if asked in ("", source)})
-    near = difflib.get_close_matches(rest, everything, n=3)
-    hint = f" Nearest: {', '.join(near)}." if near else ""
-    raise ConfigError(f"{name!r}: no such network in {', '.join(known)}.{hint}")
-
-
-def _known_names() -> dict[str, list[str]]:
-    import torchvision
-
-    from rlawrap.models import list_models
-
-    known = {"rlawrap": list_models(), "torchvision": list(torchvision.models.list_models())}
-    if importlib.util.find_spec("timm") is not None:
-        import timm
-
-        known["timm"] = timm.list_models()
-    return known
 
 
 def _presets(model: nn.Module, attention: str) -> Iterator[dict[str, Any]]:

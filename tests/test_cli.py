@@ -3,11 +3,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import rlawrap
 from rlawrap.cli import main
+from rlawrap.networks import find_network
 
 
 def run(*arguments: str) -> int:
@@ -52,9 +54,18 @@ def test_cost_as_json_at_another_size(capsys: pytest.CaptureFixture[str]) -> Non
         (["cost", "resnet18", "--size", "0"], "at least 1"),
         (["cost"], "name a network"),
         (["cost", "--table", "thesis"], "takes 'paper'"),
-        (["inspect", "nowhere:resnet18"], "unknown source"),
+        (["inspect", "nowhere:resnet18"], "no module nowhere"),
         (["cost", "resnet18", "--in-channels", "0"], "in-channels"),
-        (["train-me"], "No such command"),
+        (["cost", "resnet18", "--k", "4"], "--k goes with --rla"),
+        (["inspect", "resnet18", "--input", "3xbig"], "write batch, channels and sides"),
+        (["inspect", "resnet18", "--rla", "--explain"], "leave out --rla"),
+        (["wrap", "resnet18", "-o", "none/here.safetensors"], "cannot be written"),
+        (["wrap", "nets.py:small", "-o", "x.safetensors"], "there is no file"),
+        (["xyzzy"], "No such command"),
+        (["recip"], "'recip': no such command. Did you mean recipe?"),
+        (["train", "--k", "8"], "--model-arg k=8"),
+        (["train", "--update=post"], "--model-arg update=post"),
+        (["train", "--dry-run", "--arch", "rla_resnet5"], "Nearest: rla_resnet50"),
     ],
 )
 def test_bad_input_is_one_message_and_exit_code_2(
@@ -83,10 +94,52 @@ def test_starting_imports_nothing_heavy() -> None:
     code = (
         "import sys, rlawrap, rlawrap.cli\n"
         "heavy = ['matplotlib', 'thop', 'timm', 'torchvision', 'tensorboard', 'onnx']\n"
-        "print([name for name in [*heavy, 'rlawrap.train'] if name in sys.modules])\n"
+        "print([name for name in [*heavy, 'rlawrap.train', 'pydantic'] if name in sys.modules])\n"
         "import rlawrap.train.commands.train_command, rlawrap.train.commands.ablate_command\n"
         "import rlawrap.train.records.plot\n"
         "print([name for name in [*heavy, 'torchmetrics'] if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["[]", "[]"]
+
+
+NET = """
+from torch import nn
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Conv1d(4, 4, 3, padding=1)
+
+    def forward(self, x):
+        return x + self.a(x)
+
+def net(blocks=2):
+    return nn.Sequential(nn.Conv1d(2, 4, 3), *[Block() for _ in range(blocks)])
+"""
+
+
+def test_a_function_of_the_users_is_planned_counted_and_wrapped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "net_here.py").write_text(NET)
+    monkeypatch.chdir(tmp_path)
+    name, three = "net_here.py:net", ("--model-arg", "blocks=3")
+    assert run("inspect", name, *three, "--input", "1x2x64", "--json") == 0
+    plan = rlawrap.Plan.from_dict(json.loads(capsys.readouterr().out))
+    assert [block.path for block in plan.blocks] == ["1", "2", "3"]
+
+    assert run("inspect", name, *three, "--rla", "--k", "3", "--blocks", "[12]", "--json") == 0
+    plan = rlawrap.Plan.from_dict(json.loads(capsys.readouterr().out))
+    assert [block.path for block in plan.blocks] == ["1", "2"]
+
+    assert run("cost", name, "--size", "64", "--rla", "--k", "3", "--json") == 0
+    total = json.loads(capsys.readouterr().out)["total"]
+    model = rlawrap.apply(find_network(name).builder(), k=3)
+    assert total["params"] == sum(p.numel() for p in model.parameters())
+
+    assert run("wrap", name, "--k", "3", "-o", "net.safetensors") == 0
+    assert "read by rlawrap.load('net.safetensors', base=" in capsys.readouterr().out
+    base = find_network(name).builder()
+    read = rlawrap.load("net.safetensors", base=base)
+    assert isinstance(read, rlawrap.RLAModel) and read.rla.config.k == 3

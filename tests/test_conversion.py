@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -44,8 +45,10 @@ def test_there_and_back_by_the_command_line(
 
 def test_another_network_writes_nothing(official: Path, tmp_path: Path) -> None:
     target = tmp_path / "ours.safetensors"
-    with pytest.raises(CheckpointError, match="does not fit"):
+    with pytest.raises(CheckpointError, match="does not fit") as caught:
         from_official(official, target, "rla_resnet50")
+    assert len(str(caught.value).splitlines()) == 6
+    assert re.search(r"more. Is it of --arch rla_resnet50\?.* rlav6_resnet50", str(caught.value))
     with pytest.raises(CheckpointError, match="does not fit"):
         from_official(official, target, "dsrla_mobilenetv2_k6", num_classes=8)
     with pytest.raises(CheckpointError, match="does not fit"):

@@ -6,8 +6,8 @@ import torchvision
 from torch import nn
 
 from rlawrap.attention import attend
-from rlawrap.errors import CheckpointError, ConfigError
-from rlawrap.identity import build_network, identify, rebuild
+from rlawrap.errors import CheckpointError
+from rlawrap.identity import identify, rebuild
 from rlawrap.models import cifar, get_model
 from tests.nets import without_init
 
@@ -113,12 +113,3 @@ def test_custom_networks() -> None:
     assert identify(nn.Identity()) == {"source": "custom"}
     with pytest.raises(CheckpointError, match="pass base="):
         rebuild({"source": "custom"})
-
-
-def test_build_network_by_name() -> None:
-    assert isinstance(build_network("cifar_resnet20", num_classes=3), cifar.CifarResNet)
-    assert build_network("torchvision:resnet18", num_classes=3).fc.out_features == 3
-    with pytest.raises(ConfigError, match="Nearest: resnet18"):
-        build_network("torchvision:resnet_18")
-    with pytest.raises(ConfigError, match="unknown source 'tf'"):
-        build_network("tf:resnet50")

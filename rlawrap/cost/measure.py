@@ -24,7 +24,7 @@ from rlawrap.design.names import is_added
 from rlawrap.discover.planning import make_plan
 from rlawrap.errors import ConfigError, PlanError, RLAError
 from rlawrap.flow.traced import trace_model
-from rlawrap.identity import build_network
+from rlawrap.networks import build_network
 from rlawrap.splice import RLAModel
 
 IMAGE_SIZE = 224

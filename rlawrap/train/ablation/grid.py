@@ -1,4 +1,6 @@
-"""A grid of runs over k, cell and source, each a normal run that can be stopped and resumed.
+"""A grid of runs over k, cell, source and any other field of `RLAConfig`.
+
+Each is a normal run that can be stopped and resumed.
 
 k = 0 is the network without a hidden state; it is trained once per seed, whatever the cells. All
 runs of a seed share initial weights of the base, order of the images and augmentation as far as
@@ -7,11 +9,15 @@ their networks allow, so that differences between them may be taken seed by seed
 
 from __future__ import annotations
 
+import difflib
+import itertools
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import torch
 
@@ -19,19 +25,25 @@ from rlawrap import _torch
 from rlawrap.config import RLAConfig
 from rlawrap.errors import ConfigError
 from rlawrap.models import list_models
+from rlawrap.networks import find_network
 from rlawrap.train.config.train_config import TrainConfig
 from rlawrap.train.network.build import build_model
+from rlawrap.train.network.origin import import_all, place_of
 from rlawrap.train.store.resuming import listing
 from rlawrap.train.store.run_folder import RunFolder
 
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """A point of the grid: k = 0 is the plain network, which has neither cell nor source."""
+    """A point of the grid: k = 0 is the plain network, which has neither cell nor source.
+
+    options: values of other fields of `RLAConfig`, in the order of the grid.
+    """
 
     k: int
     cell: str = ""
     source: str = ""
+    options: tuple[tuple[str, Any], ...] = ()
 
     @property
     def name(self) -> str:
@@ -40,7 +52,20 @@ class Variant:
         >>> Variant(k=8, cell="conv", source="output").name, Variant(k=0).name
         ('conv-output-k8', 'plain')
         """
-        return f"{self.cell}-{self.source}-k{self.k}" if self.k else "plain"
+        return f"{self.family}-k{self.k}" if self.k else "plain"
+
+    @property
+    def family(self) -> str:
+        """What all variants of a curve over k share.
+
+        >>> Variant(k=8, cell="conv", source="output", options=(("share", "none"),)).family
+        'conv-output-share=none'
+        """
+        return "-".join([self.cell, self.source, *(f"{n}={v}" for n, v in self.options)])
+
+    def changes(self) -> dict[str, Any]:
+        """The fields of `RLAConfig` that it sets."""
+        return {"k": self.k, "cell": self.cell, "source": self.source, **dict(self.options)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +90,10 @@ class GridRun:
         """The run as arguments of `rlawrap train`: what differs from the defaults, as JSON."""
         default, own = TrainConfig().to_dict(), self.config.to_dict()
         changes = {name: value for name, value in own.items() if value != default[name]}
+        # A name that a script registered is registered in that script's process alone.
+        changes["imports"] = list(place_of(self.config))
+        if not changes["imports"]:
+            del changes["imports"]
         return ["--config", json.dumps(changes)]
 
 
@@ -96,12 +125,15 @@ def make_grid(
     ks: Sequence[int],
     cells: Sequence[str] = ("conv",),
     sources: Sequence[str] = ("output",),
+    options: Mapping[str, Sequence[Any]] = MappingProxyType({}),
     seeds: int = 3,
 ) -> list[GridRun]:
     """All runs: seeds innermost, plain first.
 
-    config: what the runs share. `config.arch` is the plain network or its RLA form, `config.seed`
-    the first seed, `config.output` the folder that receives a folder per run.
+    config: what the runs share. `config.arch` is a plain network, any that `rlawrap train` takes,
+    or one of the library's with its RLA form beside it, by either name; `config.seed` is the first
+    seed, `config.output` the folder that receives a folder per run.
+    options: values of any other field of `RLAConfig`, by its name.
     Raises `ConfigError` for an empty or impossible grid.
 
     >>> runs = make_grid(TrainConfig(output="x"), ks=[0, 8], cells=["conv", "convgru"], seeds=1)
@@ -110,20 +142,30 @@ def make_grid(
     """
     if seeds < 1:
         raise ConfigError(f"--seeds {seeds}: at least one.")
-    for name, values in (("k", ks), ("cell", cells), ("source", sources)):
+    known = {field.name for field in fields(RLAConfig)} - {"k", "cell", "source"}
+    for name in options:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise ConfigError(f"--grid {name}=...: no such field of RLAConfig.{hint}")
+    for name, values in (("k", ks), ("cell", cells), ("source", sources), *options.items()):
         if not values:
             raise ConfigError(f"--{name}: give at least one value.")
         if len(set(values)) != len(values):
             raise ConfigError(f"--{name}: a value is there twice: {', '.join(map(str, values))}.")
     if min(ks) < 0:
         raise ConfigError(f"--k {min(ks)}: k is 0 (the plain network) or a number of channels.")
-    if clash := {"k", "cell", "source"} & set(config.model_kwargs):
+    swept = {"k", "cell", "source", *options}
+    if clash := swept & set(config.model_kwargs):
         raise ConfigError(f"--model-arg {min(clash)}=...: the grid sets it; use --{min(clash)}.")
+    if clash := swept & set(config.rla or {}):
+        raise ConfigError(f"--rla-arg {min(clash)}=...: the grid sets it; use --{min(clash)}.")
     variants = [Variant(k=0)] if 0 in ks else []
     variants += [
-        Variant(k=k, cell=cell, source=source)
+        Variant(k=k, cell=cell, source=source, options=tuple(zip(options, values, strict=True)))
         for cell in cells
         for source in sources
+        for values in itertools.product(*options.values())
         for k in sorted(ks)
         if k
     ]
@@ -135,21 +177,44 @@ def make_grid(
 
 
 def _run_config(config: TrainConfig, variant: Variant, seed: int) -> TrainConfig:
-    plain, rla = network_pair(config.arch)
+    config = config.replace(
+        seed=seed,
+        output=(Path(config.output) / variant.name / f"seed{seed}").as_posix(),
+        resume="auto",
+    )
+    import_all(config)
+    if config.rla is not None or not has_pair(config.arch):
+        # Any network: apply gives it the hidden state.
+        rla = {**(config.rla or {}), **variant.changes()} if variant.k else None
+        return config.replace(rla=rla)
+    plain, with_h = network_pair(config.arch)
     arguments = dict(config.model_kwargs)
     if not variant.k:
         # The plain network has no hidden state for the options of one to go to.
         of_rla = {field.name for field in fields(RLAConfig)}
         arguments = {name: value for name, value in arguments.items() if name not in of_rla}
     else:
-        arguments |= {"k": variant.k, "cell": variant.cell, "source": variant.source}
-    return config.replace(
-        arch=rla if variant.k else plain,
-        model_kwargs=arguments,
-        seed=seed,
-        output=(Path(config.output) / variant.name / f"seed{seed}").as_posix(),
-        resume="auto",
-    )
+        arguments |= variant.changes()
+    return config.replace(arch=with_h if variant.k else plain, model_kwargs=arguments)
+
+
+def has_pair(arch: str) -> bool:
+    """Whether a name is one of the library's own, with an RLA form (or is one).
+
+    Raises `ConfigError` for a name that is no network's.
+
+    >>> has_pair("cifar_resnet20"), has_pair("torchvision:resnet50")
+    (True, False)
+    """
+    try:
+        network_pair(arch)
+    except ConfigError:
+        # A preset without a plain form is refused by name; other networks are wrapped.
+        if arch.startswith("rla_"):
+            raise
+        find_network(arch)
+        return False
+    return True
 
 
 def check_grid(runs: Sequence[GridRun]) -> None:

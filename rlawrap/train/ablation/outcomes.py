@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,11 +88,13 @@ def spread(values: Sequence[float], *, signed: bool = False) -> str:
 
 def markdown_table(outcomes: Sequence[Outcome]) -> str:
     """A line per variant. Accuracies: mean ± standard deviation over seeds."""
+    others = option_names(outcome.variant for outcome in outcomes)
     header = (
-        "k", "cell", "source", "seeds", "params", "MACs", "latency, ms",
+        "k", "cell", "source", *others, "seeds", "params", "MACs", "latency, ms",
         "top-1 %, last epoch", "minus plain, same seed", "top-1 %, best epoch", "top-5 %",
     )  # fmt: skip
-    rows = [header, tuple("---" if 0 < i < 3 else "---:" for i in range(len(header)))]
+    words = range(1, 3 + len(others))
+    rows = [header, tuple("---" if i in words else "---:" for i in range(len(header)))]
     for outcome in outcomes:
         variant, cost = outcome.variant, outcome.cost
         rows.append(
@@ -100,6 +102,7 @@ def markdown_table(outcomes: Sequence[Outcome]) -> str:
                 str(variant.k),
                 variant.cell or "-",
                 variant.source or "-",
+                *(str(dict(variant.options).get(name, "-")) for name in others),
                 str(len(outcome.seeds)),
                 f"{cost.params:,}",
                 f"{cost.macs:,}",
@@ -113,22 +116,31 @@ def markdown_table(outcomes: Sequence[Outcome]) -> str:
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
+def option_names(variants: Iterable[Variant]) -> list[str]:
+    """Names of the fields beyond k, cell and source that a grid goes over."""
+    return list(dict.fromkeys(name for variant in variants for name, _ in variant.options))
+
+
 def csv_text(
     records: Sequence[tuple[GridRun, RunRecord]], costs: dict[Variant, VariantCost]
 ) -> str:
     """A line per finished run."""
+    others = option_names(run.variant for run, _ in records)
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(
-        ["k", "cell", "source", "seed", "params", "macs", "latency_ms", "epochs", "last_top1",
-         "last_top5", "last_loss", "best_top1", "best_epoch", "train_images_per_s", "run"]
+        ["k", "cell", "source", *others, "seed", "params", "macs", "latency_ms", "epochs",
+         "last_top1", "last_top5", "last_loss", "best_top1", "best_epoch",
+         "train_images_per_s", "run"]
     )  # fmt: skip
     for run, record in records:
         key, best, last = record.judged, _best(record), record.evaluations[-1]
         cost, variant = costs[run.variant], run.variant
         table.writerow(
-            [variant.k, variant.cell, variant.source, run.seed, cost.params, cost.macs,
-             cost.latency_ms, last["epoch"] + 1, last[key + "top1"], last[key + "top5"],
+            [variant.k, variant.cell, variant.source,
+             *(dict(variant.options).get(name, "") for name in others),
+             run.seed, cost.params, cost.macs, cost.latency_ms, last["epoch"] + 1,
+             last[key + "top1"], last[key + "top5"],
              last[key + "loss"], best[key + "top1"], best["epoch"] + 1,
              round(record.images_per_s or 0, 1), run.config.output]
         )  # fmt: skip
@@ -142,9 +154,9 @@ def draw_outcomes(outcomes: Sequence[Outcome], *, against: str) -> Figure:
     figure = Figure(figsize=(6.5, 4.5), layout="constrained")
     axes = figure.subplots()
     plain = next((outcome for outcome in outcomes if not outcome.variant.k), None)
-    families = dict.fromkeys((o.variant.cell, o.variant.source) for o in outcomes if o.variant.k)
+    families = dict.fromkeys(o.variant.family for o in outcomes if o.variant.k)
     for number, family in enumerate(families):
-        members = [o for o in outcomes if (o.variant.cell, o.variant.source) == family]
+        members = [o for o in outcomes if o.variant.k and o.variant.family == family]
         if plain is not None:
             members.insert(0, plain)
         color = f"C{number % 10}"
@@ -153,7 +165,7 @@ def draw_outcomes(outcomes: Sequence[Outcome], *, against: str) -> Figure:
         bars = [statistics.stdev(o.last) if len(o.last) > 1 else 0.0 for o in members]
         axes.errorbar(
             xs, means, bars, color=color, marker="o", markersize=4, capsize=3, linewidth=1,
-            label=f"{family[0]}, source {family[1]}",
+            label=_legend(members[-1].variant),
         )  # fmt: skip
         for x, outcome in zip(xs, members, strict=True):
             axes.plot([x] * len(outcome.last), outcome.last, "x", color=color, ms=4, alpha=0.5)
@@ -168,6 +180,11 @@ def draw_outcomes(outcomes: Sequence[Outcome], *, against: str) -> Figure:
     if families:
         axes.legend(fontsize=8)
     return figure
+
+
+def _legend(variant: Variant) -> str:
+    others = [f"{name} {value}" for name, value in variant.options]
+    return ", ".join([variant.cell, f"source {variant.source}", *others])
 
 
 def write_report(runs: Sequence[GridRun], output: Path) -> list[Path]:

@@ -35,7 +35,7 @@ class VariantCost:
 def measure(config: TrainConfig, *, seconds: float = 1.0) -> VariantCost:
     """Cost of the network of a run for the images of its data; timed for that many seconds."""
     images = open_images(config, "test")
-    bare = config.replace(finetune=None, pretrained_conv1=None, freeze=())
+    bare = config.replace(finetune=None, pretrained_conv1=None, pretrained=False, freeze=())
     with torch.random.fork_rng(devices=[]):
         model = build_model(bare, len(images.classes)).eval()
     shape = (1, input_channels(model), *images.load(0, seed=0, epoch=0)[0].shape[1:])

@@ -8,15 +8,20 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
 from rlawrap.cells import list_cells
+from rlawrap.network_options import parse_assignments
 from rlawrap.train.ablation.grid import check_grid, dry_run, make_grid
 from rlawrap.train.ablation.jobs import run_grid
 from rlawrap.train.ablation.outcomes import write_report
-from rlawrap.train.commands.options import DataArgument, config_from_options, with_config_options
+from rlawrap.train.commands.options import (
+    DataArgument,
+    OptionsCommand,
+    config_from_options,
+    with_config_options,
+)
 
-LISTS = frozenset({"--k", "--cell", "--source"})
+LISTS = frozenset({"--k", "--cell", "--source", "--grid"})
 
 
 def repeat_options(arguments: Sequence[str], names: Collection[str] = LISTS) -> list[str]:
@@ -38,7 +43,23 @@ def repeat_options(arguments: Sequence[str], names: Collection[str] = LISTS) -> 
     return out
 
 
-class ListCommand(TyperCommand):
+def parse_grid(texts: Sequence[str]) -> dict[str, list[Any]]:
+    """NAME=VALUE,VALUE for each field that the grid goes over.
+
+    >>> parse_grid(["share=stage,network", "kernel=3,5"])
+    {'share': ['stage', 'network'], 'kernel': [3, 5]}
+    """
+    return {
+        name: [
+            value
+            for text in str(values).split(",")
+            for value in parse_assignments([f"v={text}"]).values()
+        ]
+        for name, values in (t.partition("=")[::2] for t in texts)
+    }
+
+
+class ListCommand(OptionsCommand):
     """A command whose `LISTS` options take several values: `--k 0 4 8`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -66,6 +87,12 @@ def ablate_command(
             "--source", help="what the cells read: output, branch, input; default: output"
         ),
     ] = None,
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--grid", help="any other field of RLAConfig, as share=stage,network; several allowed"
+        ),
+    ] = None,
     seeds: Annotated[int, typer.Option(help="runs of each network, with seeds from --seed on")] = 3,
     jobs: Annotated[int, typer.Option(help="runs at once")] = 1,
     recipe: Annotated[str | None, typer.Option(help="start from this recipe")] = None,
@@ -77,9 +104,10 @@ def ablate_command(
     ] = False,
     **options: Any,
 ) -> None:
-    """Train a grid of networks over k, cell and source; write a table and plots.
+    """Train a grid of networks over k and other options of h; write a table and plots.
 
-    --k, --cell and --source take several values: --k 0 4 8.
+    --k, --cell and --source take several values: --k 0 4 8. --arch takes any network; one that is
+    not of the library gets its hidden state by `rlawrap.apply`.
 
     Runs that are finished are skipped, so the same command goes on after a stop, and makes the
     report of runs done elsewhere.
@@ -88,7 +116,12 @@ def ablate_command(
     if options["output"] is None:
         chosen = chosen.replace(output="runs/ablation")
     runs = make_grid(
-        chosen, ks=k, cells=cell or ["conv"], sources=source or ["output"], seeds=seeds
+        chosen,
+        ks=k,
+        cells=cell or ["conv"],
+        sources=source or ["output"],
+        options=parse_grid(grid or []),
+        seeds=seeds,
     )
     check_grid(runs)
     output = Path(chosen.output)

@@ -6,7 +6,14 @@ from typing import Annotated, Any
 
 import typer
 
-from rlawrap.train.commands.options import DataArgument, parse_assignments
+from rlawrap.network_options import (
+    KOption,
+    RlaArgOption,
+    RlaOption,
+    parse_assignments,
+    rla_options,
+)
+from rlawrap.train.commands.options import DataArgument
 from rlawrap.train.loop.loading import evaluate as judge
 from rlawrap.train.store.json_files import json_text
 
@@ -18,11 +25,19 @@ def evaluate(
     ],
     data: DataArgument = None,
     arch: Annotated[
-        str | None, typer.Option(help="the network that plain or official weights are of")
+        str | None,
+        typer.Option(help="the network that plain or official weights are of, or a run is of now"),
     ] = None,
     model_arg: Annotated[
         list[str] | None, typer.Option(help="with --arch: NAME=VALUE; may be repeated")
     ] = None,
+    imports: Annotated[
+        list[str] | None,
+        typer.Option("--import", help="file of yours that registers the network's name"),
+    ] = None,
+    rla: RlaOption = False,
+    k: KOption = None,
+    rla_arg: RlaArgOption = None,
     image_size: Annotated[
         int | None,
         typer.Option(help="side of the images; default: the run's, or the data's", min=1),
@@ -42,6 +57,8 @@ def evaluate(
         run,
         arch=arch,
         model_kwargs=parse_assignments(model_arg or []),
+        imports=imports or (),
+        rla=rla_options(rla or None, k, rla_arg),
         image_size=image_size,
         data=data,
         data_root=data_root,

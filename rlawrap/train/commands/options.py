@@ -8,34 +8,77 @@ import inspect
 import json
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic.fields import FieldInfo
+from typer.core import TyperCommand
 
+from rlawrap.config import RLAConfig
 from rlawrap.errors import ConfigError
+from rlawrap.network_options import parse_assignments, rla_options
 from rlawrap.train.config.augment import AugmentConfig
 from rlawrap.train.config.recipes import get_recipe
 from rlawrap.train.config.train_config import TrainConfig
 from rlawrap.train.data.opening import NAMED, default_size
 
-#: Options of the augmentation; the rest of `AugmentConfig` is set by --config.
-AUGMENT_HELP = {
-    "crop": "crop: resized, padded or none",
-    "padding": "pixels around the image before a padded crop",
-    "flip": "probability of a horizontal flip",
-    "randaugment": "RandAugment operations per image",
-    "magnitude": "magnitude of RandAugment, 0 to 30",
-    "erase": "probability of erasing a rectangle",
-    "mixup": "alpha of mixup; 0: none",
-    "cutmix": "alpha of CutMix; 0: none",
-    "resize": "shorter side before the centre crop in evaluation",
+#: Fields that are options; `AugmentConfig` has others, without a help text, that --config sets.
+AUGMENT_FIELDS = {n: f for n, f in AugmentConfig.model_fields.items() if f.description}
+FIELDS = {**TrainConfig.model_fields, **AUGMENT_FIELDS}
+del FIELDS["augment"], FIELDS["rla"]
+#: `TrainConfig.rla` is given by three options, the same as those of `rlawrap inspect`.
+RLA_OPTIONS = {
+    "rla": Annotated[
+        bool | None,
+        typer.Option(
+            "--rla/--no-rla",
+            help="give the network a hidden state (rlawrap.apply)",
+            rich_help_panel="The network",
+            show_default=False,
+        ),
+    ],
+    "k": Annotated[
+        int | None,
+        typer.Option(
+            "--k",
+            min=1,
+            help="with --rla: channels of the hidden state",
+            rich_help_panel="The network",
+        ),
+    ],
+    "rla_arg": Annotated[
+        list[str] | None,
+        typer.Option(
+            "--rla-arg",
+            help="with --rla: an option of apply, as source=branch; may be repeated",
+            rich_help_panel="The network",
+        ),
+    ],
 }
 
 DataArgument = Annotated[
     str | None, typer.Argument(help=f"data set: {', '.join(NAMED)}, or a folder")
 ]
+
+
+class OptionsCommand(TyperCommand):
+    """A command that says how an option of `RLAConfig` is given, when it has none of that name."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        own = {flag for option in self.params for flag in (*option.opts, *option.secondary_opts)}
+        of_rla = {field.name for field in dataclasses.fields(RLAConfig)}
+        for argument, following in zip(args, [*args[1:], ""], strict=True):
+            flag, equals, value = argument.partition("=")
+            name = flag.removeprefix("--").replace("-", "_")
+            if flag.startswith("--") and flag not in own and name in of_rla:
+                given = value if equals else following
+                raise ConfigError(
+                    f"{flag}: `{ctx.info_name}` has no such option. The hidden state's arguments "
+                    f"go to the network's builder: --model-arg {name}={given or 'VALUE'}."
+                )
+        return super().parse_args(ctx, args)
 
 
 def with_config_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -56,23 +99,14 @@ def with_config_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def option_parameters() -> list[inspect.Parameter]:
     """A keyword parameter for every field, None when the user did not give the option."""
-    hints = typing.get_type_hints(TrainConfig)
-    parameters = []
-    for field in dataclasses.fields(TrainConfig):
-        if field.name == "augment":
-            continue
-        parameters.append(
-            _parameter(
-                field.name,
-                _option_type(hints[field.name]),
-                f"{field.metadata['help']}{_default_text(field)}",
-                flag=field.metadata["flag"],
-            )
-        )
-    augment_hints = typing.get_type_hints(AugmentConfig)
-    for name, text in AUGMENT_HELP.items():
-        parameters.append(_parameter(name, _option_type(augment_hints[name]), text))
-    return parameters
+    return [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        for name, field in FIELDS.items()
+        for annotation in [_annotation(field)]
+    ] + [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        for name, annotation in RLA_OPTIONS.items()
+    ]
 
 
 def config_from_options(
@@ -90,14 +124,16 @@ def config_from_options(
     elif base is not None:
         config = read_config(base)
     given = {name: value for name, value in options.items() if value not in (None, [])}
-    augment = {name: given.pop(name) for name in AUGMENT_HELP if name in given}
+    augment = {name: given.pop(name) for name in AUGMENT_FIELDS if name in given}
     if "model_kwargs" in given:
         given["model_kwargs"] = {**config.model_kwargs, **parse_assignments(given["model_kwargs"])}
+    rla = [given.pop(name, None) for name in RLA_OPTIONS]
+    given["rla"] = rla_options(*rla, before=config.rla)
     if augment:
         data = given.get("data", config.data)
         size = given.get("image_size") or config.image_size or default_size(data)
         start = config.augment or AugmentConfig.for_size(size)
-        given["augment"] = dataclasses.replace(start, **augment)
+        given["augment"] = start.replace(**augment)
     return config.replace(**given)
 
 
@@ -120,56 +156,25 @@ def read_config(source: str) -> TrainConfig:
     return TrainConfig.from_dict(values)
 
 
-def parse_assignments(texts: Sequence[str]) -> dict[str, Any]:
-    """NAME=VALUE pairs; a value is JSON, or text when it is not.
-
-    >>> parse_assignments(["k=8", "init=identity", "head=true"])
-    {'k': 8, 'init': 'identity', 'head': True}
-    """
-    values = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name.isidentifier():
-            raise ConfigError(f"--model-arg {text!r}: write NAME=VALUE, such as k=16.")
-        try:
-            values[name] = json.loads(value)
-        except ValueError:
-            values[name] = value
-    return values
-
-
-def _option_type(hint: Any) -> Any:
-    """The type that the command line reads: choices as text, tuples and dicts as lists."""
-    origin = typing.get_origin(hint)
-    if origin in (typing.Union, types.UnionType):
-        (inner,) = [a for a in typing.get_args(hint) if a is not type(None)]
-        return _option_type(inner)
-    if origin is typing.Literal:
-        return str
-    if origin in (tuple, dict):
-        return list[str]
-    return hint
-
-
-def _parameter(
-    name: str, kind: Any, help_text: str, *, flag: str | None = None
-) -> inspect.Parameter:
-    flag = flag or "--" + name.replace("_", "-")
-    if kind is bool:
-        flag = f"{flag}/--no-{flag.removeprefix('--')}"
-    annotation = Annotated[kind | None, typer.Option(flag, help=help_text, show_default=False)]
-    return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
+def _annotation(field: FieldInfo) -> Any:
+    """A field as typer reads it: lists for tuples and objects, the group as a panel of --help."""
+    kind: Any = field.annotation
+    if isinstance(kind, types.UnionType):  # all of them are "something or None"
+        (kind,) = [each for each in typing.get_args(kind) if each is not type(None)]
+    if typing.get_origin(kind) in (tuple, dict):
+        kind = list[str]
+    extra: Any = field.json_schema_extra
+    option = typer.Option(
+        *filter(None, [extra["flag"]]),
+        help=f"{field.description}{_default_text(field.default)}",
+        show_default=False,
+        rich_help_panel=extra["group"],
     )
+    return Annotated[kind | None, option]
 
 
-def _default_text(field: dataclasses.Field[Any]) -> str:
-    literal = ""
-    hint = typing.get_type_hints(TrainConfig)[field.name]
-    if typing.get_origin(hint) is typing.Literal:
-        literal = ": " + ", ".join(typing.get_args(hint))
-    default = field.default
-    if default in (None, (), False) or default is dataclasses.MISSING:
-        return literal
+def _default_text(default: Any) -> str:
+    if default in (None, (), {}, False):
+        return ""
     # In brackets, as typer writes defaults itself, rich would take it for markup.
-    return f"{literal}; default: {'yes' if default is True else default}"
+    return f"; default: {'yes' if default is True else default}"

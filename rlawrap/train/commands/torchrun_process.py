@@ -8,23 +8,19 @@ from __future__ import annotations
 import os
 import sys
 
-import typer
-
 from rlawrap import _torch
 from rlawrap.errors import RLAError
 from rlawrap.train.commands.launch import has_failed, note_failure
-from rlawrap.train.commands.train_command import train
+from rlawrap.train.commands.train_command import train_app
 
 
 def main(arguments: list[str] | None = None) -> None:
     """`python -m rlawrap.train`: the options of `rlawrap train`, in each process of torchrun."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(train)
     rank = os.environ.get("RANK", "0")
     if has_failed():
         _leave(2)
     try:
-        app(args=arguments, prog_name="python -m rlawrap.train")
+        train_app(args=arguments, prog_name="python -m rlawrap.train")
     except RLAError as error:
         note_failure(str(error))
         if not error.told_by_first:

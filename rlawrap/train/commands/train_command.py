@@ -8,15 +8,26 @@ from typing import Annotated, Any
 import typer
 
 from rlawrap.train.commands.launch import Launch, launch
-from rlawrap.train.commands.options import DataArgument, config_from_options, with_config_options
+from rlawrap.train.commands.options import (
+    DataArgument,
+    OptionsCommand,
+    config_from_options,
+    with_config_options,
+)
 from rlawrap.train.config.recipes import RECIPES, get_recipe
 from rlawrap.train.loop import engine
+from rlawrap.train.network.build import check_network
 
+#: A group of options in --help.
+PROCESSES = "Processes"
+
+train_app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 recipe_app = typer.Typer(
     help="Training recipes by name.", no_args_is_help=True, add_completion=False
 )
 
 
+@train_app.command(cls=OptionsCommand)
 @with_config_options
 def train(
     *,
@@ -27,17 +38,25 @@ def train(
     ] = None,
     nproc: Annotated[
         str | None,
-        typer.Option(help="start that many processes by torchrun; 'auto': one per GPU"),
+        typer.Option(
+            help="start that many processes by torchrun; 'auto': one per GPU",
+            rich_help_panel=PROCESSES,
+        ),
     ] = None,
-    nnodes: Annotated[str, typer.Option(help="number of nodes, or MIN:MAX")] = "1",
+    nnodes: Annotated[
+        str, typer.Option(help="number of nodes, or MIN:MAX", rich_help_panel=PROCESSES)
+    ] = "1",
     rdzv_endpoint: Annotated[
-        str | None, typer.Option(help="HOST:PORT where the nodes meet")
+        str | None, typer.Option(help="HOST:PORT where the nodes meet", rich_help_panel=PROCESSES)
     ] = None,
-    rdzv_id: Annotated[str, typer.Option(help="name of the run, the same on all nodes")] = (
-        "rlawrap"
-    ),
+    rdzv_id: Annotated[
+        str, typer.Option(help="name of the run, the same on all nodes", rich_help_panel=PROCESSES)
+    ] = ("rlawrap"),
     max_restarts: Annotated[
-        int, typer.Option(help="how often all start again after a process failed")
+        int,
+        typer.Option(
+            help="how often all start again after a process failed", rich_help_panel=PROCESSES
+        ),
     ] = 3,
     dry_run: Annotated[bool, typer.Option(help="print the configuration and stop")] = False,
     **options: Any,
@@ -45,6 +64,7 @@ def train(
     """Train a network, in one process or by torchrun in many; stop and resume at any moment."""
     chosen = config_from_options({**options, "data": data}, recipe=recipe, base=config)
     if dry_run:
+        check_network(chosen)
         print(json.dumps(chosen.to_dict(), indent=1))
         return
     if nproc is not None or nnodes != "1" or rdzv_endpoint is not None:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
 
 from rlawrap.errors import ConfigError
-from rlawrap.train.config.fields import check_fields
+from rlawrap.train.config.checked import Checked, option_group
 
 # Up to this image size a set is of thumbnails (CIFAR, Fashion-MNIST): images are padded and
 # shifted at their own scale, where a random resized crop would leave too little to see.
 THUMBNAIL = 64
 
+_option = option_group("Augmentation")
+_Share = Annotated[float, Field(gt=0, le=1)]
+_Positive = Annotated[float, Field(gt=0)]
 
-@dataclass(frozen=True, kw_only=True)
-class AugmentConfig:
+
+class AugmentConfig(Checked):
     """Augmentation of the training images, and the normalisation of all of them.
 
     crop: "resized" (random area and aspect ratio, the ImageNet recipe), "padded" (pad by
@@ -25,42 +29,32 @@ class AugmentConfig:
     mean, std: per channel, for pixels in 0..1; None takes those of the data set.
     resize: shorter side before the centre crop in evaluation; None is 256/224 of the size.
 
+    Fields with a help text are options of the command line; `--config` sets the others, too.
+
     >>> AugmentConfig(crop="padded", padding=2).flip
     0.5
     """
 
-    crop: Literal["resized", "padded", "none"] = "resized"
-    scale: tuple[float, float] = (0.08, 1.0)
-    ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    padding: int = 4
-    flip: float = 0.5
-    randaugment: int = 0
-    magnitude: int = 9
-    erase: float = 0.0
-    mixup: float = 0.0
-    cutmix: float = 0.0
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    resize: int | None = None
+    crop: Literal["resized", "padded", "none"] = _option("resized", "crop of training images")
+    scale: tuple[_Share, _Share] = Field(default=(0.08, 1.0), strict=False)
+    ratio: tuple[_Positive, _Positive] = Field(default=(3 / 4, 4 / 3), strict=False)
+    padding: int = _option(4, "pixels around the image before a padded crop", ge=0)
+    flip: float = _option(0.5, "probability of a horizontal flip", ge=0, le=1)
+    randaugment: int = _option(0, "RandAugment operations per image", ge=0)
+    magnitude: int = _option(9, "magnitude of RandAugment, 0 to 30", ge=0, le=30)
+    erase: float = _option(0.0, "probability of erasing a rectangle", ge=0, le=1)
+    mixup: float = _option(0.0, "alpha of mixup; 0: none", ge=0)
+    cutmix: float = _option(0.0, "alpha of CutMix; 0: none", ge=0)
+    mean: tuple[float, ...] | None = Field(default=None, strict=False)
+    std: tuple[_Positive, ...] | None = Field(default=None, strict=False)
+    resize: int | None = _option(None, "shorter side before the centre crop in evaluation", ge=1)
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-        for name in ("flip", "erase"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name}={getattr(self, name)}: a probability is in 0..1.")
-        for name in ("padding", "randaugment", "mixup", "cutmix"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name}={getattr(self, name)}: must not be negative.")
-        if not 0 < self.scale[0] <= self.scale[1] <= 1:
-            raise ConfigError(f"scale={self.scale}: give a range within 0..1, low end first.")
-        if not 0 < self.ratio[0] <= self.ratio[1]:
-            raise ConfigError(f"ratio={self.ratio}: give a positive range, low end first.")
-        if self.resize is not None and self.resize < 1:
-            raise ConfigError(f"resize={self.resize}: must be at least 1.")
-        if not 0 <= self.magnitude <= 30:
-            raise ConfigError(f"magnitude={self.magnitude}: RandAugment knows 0 to 30.")
-        if self.std is not None and min(self.std) <= 0:
-            raise ConfigError(f"std={self.std}: standard deviations are positive.")
+    @field_validator("scale", "ratio")
+    @classmethod
+    def _low_end_first(cls, ends: tuple[float, float], info: Any) -> tuple[float, float]:
+        if ends[0] > ends[1]:
+            raise ConfigError(f"{info.field_name}={ends}: give the low end first.")
+        return ends
 
     @classmethod
     def for_size(cls, image_size: int, **changes: Any) -> AugmentConfig:

@@ -6,18 +6,24 @@ of the checkpoint and the config, so a run that was killed goes on as if it had 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+from torch.utils.data import Dataset
 
-from rlawrap.errors import RLAError
+from rlawrap.errors import ConfigError, RLAError
 from rlawrap.train.config.train_config import TrainConfig
+from rlawrap.train.data.given import GIVEN_DATA, GivenImages, class_names, read_item
+from rlawrap.train.loop.outputs import outputs_on
 from rlawrap.train.loop.progress import open_display
 from rlawrap.train.loop.run import Run, Status
 from rlawrap.train.loop.setup import ImagePair, kernels
+from rlawrap.train.network.origin import GIVEN, check_not_imported
 from rlawrap.train.process.processes import join_processes
 from rlawrap.train.process.signals import stop_on_signals
 from rlawrap.train.store.lock import hold_folder
@@ -31,6 +37,7 @@ class TrainResult:
     status: "finished" or "stopped" (by a signal; go on with resume="auto").
     epoch, step: what would come next, counted from 0.
     best: figures of the best epoch; last: those of the last one. None before the first.
+    model: the network as it is at the end; `load_model(output)` is that of the best epoch.
     """
 
     status: Status
@@ -40,15 +47,82 @@ class TrainResult:
     best: dict[str, Any] | None
     last: dict[str, Any] | None
     message: str
+    model: nn.Module
 
 
-def train(config: TrainConfig, *, data: ImagePair | None = None) -> TrainResult:
-    """Train a network as the config says; returns when the run is finished or stopped.
+def train(
+    what: TrainConfig | nn.Module,
+    train_set: Dataset[Any] | None = None,
+    test_set: Dataset[Any] | None = None,
+    *,
+    data: ImagePair | None = None,
+    classes: Sequence[str] | None = None,
+    **options: Any,
+) -> TrainResult:
+    """Train a network as a config says; returns when the run is finished or stopped.
 
-    data: training and test images, instead of those that `config.data` names.
+    `train(config)` builds the network and opens the images that the config names; `data` are
+    training and test images to use instead.
+
+    `train(model, train_set, test_set, **options)` trains a network of yours, in place, on two
+    map-style data sets whose items are pairs of an image (float, [C, H, W]) and a class number;
+    `options` are fields of `TrainConfig`, `classes` the names of the classes.
+
     Raises `ConfigError`, `DataError`, `CheckpointError` or `TrainError`; what was written before
     stays whole. The global random state is left alone.
     """
+    check_not_imported("train()")
+    given: nn.Module | None = None
+    if isinstance(what, nn.Module):
+        given = what
+        config, data = _as_run(what, train_set, test_set, classes, options)
+    elif isinstance(what, TrainConfig):
+        if train_set is not None or test_set is not None or classes is not None:
+            raise ConfigError(
+                "train: data sets go with a network, as train(model, train_set, test_set, "
+                "epochs=10); with a config give data=(images, test_images)."
+            )
+        config = what.replace(**options)
+    else:
+        raise ConfigError(
+            f"train: expected a TrainConfig or a torch.nn.Module, got {type(what).__name__}."
+        )
+    return _train(config, data, given)
+
+
+def _as_run(
+    model: nn.Module,
+    train_set: Dataset[Any] | None,
+    test_set: Dataset[Any] | None,
+    classes: Sequence[str] | None,
+    options: dict[str, Any],
+) -> tuple[TrainConfig, ImagePair]:
+    """The config of a run of a given network, and its data sets as images."""
+    if train_set is None or test_set is None:
+        raise ConfigError(
+            "train: a network needs two data sets, train(model, train_set, test_set, epochs=10)."
+        )
+    for name in ("arch", "data", "model_kwargs", "pretrained", "rla", "imports"):
+        if name in options:
+            raise ConfigError(f"train: {name}= is for runs by name; network and data are given.")
+    config = TrainConfig(
+        arch=GIVEN + type(model).__name__, data=GIVEN_DATA, **{"output": "runs/train", **options}
+    )
+    if classes is None:
+        classes = class_names(train_set, _count_outputs(model, train_set))
+    pair = (GivenImages(train_set, classes, "training"), GivenImages(test_set, classes, "test"))
+    return config, pair
+
+
+def _count_outputs(model: nn.Module, dataset: Dataset[Any]) -> int:
+    """How many logits a network gives, by trying it on one image."""
+    image, _ = read_item(dataset, 0, "training")
+    parameter = next(model.parameters(), None)
+    device = image.device if parameter is None else parameter.device
+    return outputs_on(model, image.to(device), type(model).__name__).shape[1]
+
+
+def _train(config: TrainConfig, data: ImagePair | None, given: nn.Module | None) -> TrainResult:
     with ExitStack() as stack:
         processes = stack.enter_context(join_processes(config.device, config.timeout))
         devices = [processes.device] if processes.device.type == "cuda" else []
@@ -58,7 +132,7 @@ def train(config: TrainConfig, *, data: ImagePair | None = None) -> TrainResult:
         request = stack.enter_context(stop_on_signals())
         folder = RunFolder(config.output)
         stack.enter_context(hold_folder(folder, processes, display.say, config.timeout))
-        run = Run(config, processes, folder, display, request, data)
+        run = Run(config, processes, folder, display, request, data, given)
         stack.callback(run.equipment.close)
         with run.log:
             try:
@@ -80,4 +154,5 @@ def train(config: TrainConfig, *, data: ImagePair | None = None) -> TrainResult:
             best=run.state.standing.best,
             last=run.state.standing.last,
             message=message,
+            model=run.equipment.model,
         )

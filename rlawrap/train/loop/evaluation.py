@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from rlawrap.errors import DataError, RLAError
 from rlawrap.train.data.loader import Batch
-from rlawrap.train.loop.step import heads
+from rlawrap.train.loop.outputs import heads
 from rlawrap.train.process.processes import Processes
 
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from rlawrap.checkpoints import build_described
 from rlawrap.errors import CheckpointError, ConfigError, few
+from rlawrap.identity import CUSTOM
 from rlawrap.official import load_official
 from rlawrap.train.config.train_config import TrainConfig
+from rlawrap.train.data.given import GIVEN_DATA
 from rlawrap.train.data.loader import Images, PartDataset, make_loader
 from rlawrap.train.data.sampler import EvalSampler
 from rlawrap.train.loop.evaluation import Evaluation, evaluate_model
 from rlawrap.train.loop.setup import open_images
 from rlawrap.train.network.build import build_model, input_channels, load_weights, read_weights
+from rlawrap.train.network.origin import find_again
 from rlawrap.train.process.processes import Processes, choose_device
 from rlawrap.train.store import checkpoint
 
@@ -42,20 +46,67 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, Any], TrainConfig]:
     return state, TrainConfig.from_dict(state["config"])
 
 
-def load_model(path: str | Path, *, average: bool = True) -> nn.Module:
+def load_model(
+    path: str | Path,
+    *,
+    average: bool = True,
+    arch: str | None = None,
+    model: nn.Module | None = None,
+) -> nn.Module:
     """The network of a run (its best epoch) or of a checkpoint, in evaluation mode, on the CPU.
 
     average: take the averaged weights where there are any.
+    arch: what makes the network, where it is no longer what the run says.
+    model: the network, freshly built, of a run that was given one; it is filled and returned.
+    Raises `CheckpointError` when the network cannot be found again or the weights do not fit it.
     """
     state, config = load_checkpoint(path)
-    with torch.random.fork_rng(devices=[]):
-        # The weights come from the file alone, so nothing else is read.
-        arguments = {n: v for n, v in config.model_kwargs.items() if n != "weights"}
-        bare = config.replace(finetune=None, pretrained_conv1=None, model_kwargs=arguments)
-        model = build_model(bare, len(state["classes"]))
+    if model is None:
+        with torch.random.fork_rng(devices=[]):
+            model = _rebuild(state, config, str(path), arch)
     weights = state["ema"] if average and state["ema"] is not None else state["model"]
+    problems = misfits(model, weights)
+    if problems:
+        raise CheckpointError(
+            f"{path}: its weights do not fit {type(model).__name__}. {'; '.join(problems)}."
+        )
     model.load_state_dict(weights)
     return model.eval().requires_grad_(True)
+
+
+def _rebuild(
+    state: Mapping[str, Any], config: TrainConfig, where: str, arch: str | None
+) -> nn.Module:
+    """The network that a checkpoint is of, with fresh weights."""
+    origin = state.get("network", {})
+    if arch is not None:
+        config = config.replace(arch=arch)
+    elif origin.get("source") == "given" and origin["description"]["base"] != CUSTOM:
+        return build_described(origin["description"], None, where)
+    else:
+        config = find_again(config, origin, where)
+    # The weights come from the file alone, so nothing else is read.
+    arguments = {n: v for n, v in config.model_kwargs.items() if n != "weights"}
+    bare = config.replace(
+        finetune=None, pretrained_conv1=None, pretrained=False, model_kwargs=arguments
+    )
+    return build_model(bare, len(state["classes"]))
+
+
+def misfits(model: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
+    """What keeps weights from being loaded into a network, in words.
+
+    >>> misfits(nn.Linear(2, 3), {"weight": torch.zeros(3, 2), "b": torch.zeros(3)})
+    ['1 names that the network does not have: b', '1 names that the file does not have: bias']
+    """
+    own = model.state_dict()
+    kinds = (
+        ("names that the network does not have", [n for n in weights if n not in own]),
+        ("names that the file does not have", [n for n in own if n not in weights]),
+        ("of another shape",
+         [n for n in own if n in weights and own[n].shape != weights[n].shape]),
+    )  # fmt: skip
+    return [f"{len(names)} {what}: {few(names, 5)}" for what, names in kinds if names]
 
 
 def load_weights_of(path: str | Path, config: TrainConfig, num_classes: int) -> nn.Module:
@@ -86,6 +137,9 @@ def evaluate(
     *,
     arch: str | None = None,
     model_kwargs: Mapping[str, Any] | None = None,
+    imports: Sequence[str] = (),
+    rla: Mapping[str, Any] | None = None,
+    model: nn.Module | None = None,
     image_size: int | None = None,
     data: str | None = None,
     data_root: str | None = None,
@@ -98,23 +152,33 @@ def evaluate(
 ) -> Evaluation:
     """Judge a run's best network, or a checkpoint, on a split of its own data set or another.
 
-    arch: the network that plain weights in `path` are of, built with `model_kwargs`; then `data`
-    or `images` says what to judge it by. images: a data set, instead of one by name. Raises
-    `CheckpointError` and `DataError`, the former also when the classes are not those of the
+    arch: the network that plain weights in `path` are of, built with `model_kwargs`, `imports` and
+    `rla`; then `data` or `images` says what to judge it by. For a run: what makes its network now.
+    model: the network of a run that was given one. images: a data set, instead of one by name.
+
+    Raises `CheckpointError` and `DataError`, the former also when the classes are not those of the
     training.
     """
-    if arch is None:
-        if model_kwargs:
-            raise ConfigError("--model-arg goes with --arch, for weights that are no run's.")
+    if arch is None or _is_of_run(path):
+        if model_kwargs or rla is not None:
+            raise ConfigError(
+                "--model-arg and --rla go with --arch, for weights that are no run's."
+            )
         given = {"data": data, "data_root": data_root, "image_size": image_size}
         changes = {name: value for name, value in given.items() if value not in (None, "")}
-        model, images = _open_run(path, changes, split, images, average=average)
+        state, config = load_checkpoint(path)
+        model = load_model(path, average=average, arch=arch, model=model)
+        images = _images_of_run(
+            path, state, config.replace(**changes), split, images, input_channels(model)
+        )
     else:
         if images is None and data is None:
             raise ConfigError("--arch: name the data too, as `rlawrap evaluate FILE DATA --arch`.")
         config = TrainConfig(
             arch=arch,
             model_kwargs=dict(model_kwargs or {}),
+            imports=tuple(imports),
+            rla=None if rla is None else dict(rla),
             data=data or "builtin",
             data_root=data_root,
             image_size=image_size,
@@ -136,21 +200,36 @@ def evaluate(
         loader.kill_workers()
 
 
-def _open_run(
-    path: str | Path, changes: dict[str, Any], split: str, images: Images | None, *, average: bool
-) -> tuple[nn.Module, Images]:
-    """The network of a run or checkpoint, and images of the classes that it knows."""
-    state, config = load_checkpoint(path)
-    config = config.replace(**changes, subset=None)
-    model = load_model(path, average=average)
-    if images is None:
-        images = open_images(config, split, input_channels(model))
+def _is_of_run(path: str | Path) -> bool:
+    """Whether a path is a run folder, or a checkpoint of a run rather than bare weights."""
+    path = Path(path)
+    if path.is_dir():
+        return True
+    if path.suffix == ".safetensors" or not path.is_file():
+        return False
+    return "position" in checkpoint.parse(checkpoint.read_bytes(path), path)
+
+
+def _images_of_run(
+    path: str | Path,
+    state: Mapping[str, Any],
+    config: TrainConfig,
+    split: str,
+    images: Images | None,
+    channels: int,
+) -> Images:
+    """Images to judge a run's network by, of the classes that it knows."""
+    if images is None and config.data == GIVEN_DATA:
+        raise ConfigError(
+            f"{path}: its images were given to train(). Name data to judge it by, or pass images=."
+        )
+    images = images or open_images(config.replace(subset=None), split, channels)
     if list(images.classes) != state["classes"]:
         raise CheckpointError(
             f"{path}: trained on {len(state['classes'])} classes ({few(state['classes'], 5)}), "
             f"but the data has {len(images.classes)} ({few(images.classes, 5)})."
         )
-    return model, images
+    return images
 
 
 def _open_weights(

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any, Literal
 
 import torch
+from torch import nn
 
 from rlawrap.errors import RLAError
 from rlawrap.train.config.train_config import TrainConfig
@@ -44,6 +45,7 @@ class Run:
         display: Display,
         request: StopRequest,
         data: ImagePair | None,
+        given: nn.Module | None = None,
     ) -> None:
         self.config = config
         self.processes = processes
@@ -51,7 +53,7 @@ class Run:
         self.display = display
         self.request = request
         source = open_folder(config, processes, folder, display.say)
-        self.equipment = set_up(config, processes, data, fill=source is None)
+        self.equipment = set_up(config, processes, data, given=given, fill=source is None)
         self.stepper = self.equipment.stepper
         self.steps = self.equipment.steps
         for loader in (self.equipment.train_loader, self.equipment.test_loader):

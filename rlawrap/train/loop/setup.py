@@ -18,9 +18,16 @@ from rlawrap.train.config.train_config import TrainConfig
 from rlawrap.train.data.loader import Images, PartDataset, PartLoader, make_loader
 from rlawrap.train.data.opening import open_data
 from rlawrap.train.data.sampler import EvalSampler, Part, TrainSampler, share, steps_per_epoch
+from rlawrap.train.loop.outputs import check_outputs
 from rlawrap.train.loop.step import Stepper
-from rlawrap.train.network.build import build_model, input_channels, keep_frozen_norms
+from rlawrap.train.network.build import (
+    build_model,
+    input_channels,
+    keep_frozen_norms,
+    prepare_model,
+)
 from rlawrap.train.network.optim import make_optimizer
+from rlawrap.train.network.origin import origin_of
 from rlawrap.train.network.warmup import distribute, settle
 from rlawrap.train.process.processes import Processes
 
@@ -35,6 +42,7 @@ class Equipment:
     test_images: Images
     model: nn.Module
     network: nn.Module
+    origin: dict[str, Any]
     stepper: Stepper
     steps: int
     sampler: TrainSampler
@@ -91,19 +99,31 @@ def open_model_and_images(config: TrainConfig, *, fill: bool = True) -> tuple[nn
 
 
 def set_up(
-    config: TrainConfig, processes: Processes, data: ImagePair | None, *, fill: bool = True
+    config: TrainConfig,
+    processes: Processes,
+    data: ImagePair | None,
+    *,
+    given: nn.Module | None = None,
+    fill: bool = True,
 ) -> Equipment:
     """Build everything of a run, in this process.
 
+    given: the network, where the caller has it; `data` is there then.
     fill: take the weights that a fresh run starts from; not for one that a checkpoint fills.
     """
     if data is None:
         model, data = open_model_and_images(config, fill=fill)
+    elif given is not None:
+        model = prepare_model(given, config, fill=fill)
     else:
         model = build_model(config, len(data[0].classes), fill=fill)
+    origin = origin_of(config, given)
     train_images, test_images = data
     classes = len(train_images.classes)
     model = move_model(model, config, processes.device)
+    if "file" in origin:  # code of the user's own, of which nothing is known
+        image, _ = test_images.load(0, seed=config.seed, epoch=0)
+        check_outputs(model, image.to(processes.device), classes, config.arch)
     network = distribute(model, processes)
     if config.compile:
         model.compile()
@@ -123,6 +143,7 @@ def set_up(
         test_images=test_images,
         model=model,
         network=network,
+        origin=origin,
         stepper=stepper,
         steps=steps_per_epoch(len(train_images), config.batch_size),
         sampler=sampler,

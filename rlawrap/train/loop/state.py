@@ -14,6 +14,7 @@ from rlawrap.errors import CheckpointError, TrainError
 from rlawrap.train.config.train_config import TrainConfig
 from rlawrap.train.loop.setup import Equipment
 from rlawrap.train.loop.step import Stepper
+from rlawrap.train.network.origin import changed_file, has_changed
 from rlawrap.train.process.processes import Processes
 from rlawrap.train.store import best as best_files
 from rlawrap.train.store import checkpoint
@@ -129,6 +130,7 @@ class Keeper:
             # Sums in floating point depend on their order, so each process gets its own back.
             "sums": self.processes.gather({**asdict(state.sums), "pending": stepper.sums_so_far()}),
             "config": self.config.to_dict(),
+            "network": self.equipment.origin,
             "classes": list(self.equipment.classes),
             "data": self.data,
             "environment": self.environment,
@@ -159,6 +161,7 @@ class Keeper:
         loaded = checkpoint.parse(self.processes.share_bytes(found.content), source)
         checkpoint.check_format(loaded, source)
         self._check_config(loaded, source)
+        self._check_network(loaded, source)
         self._check_classes(loaded, source)
         self._check_data(loaded, source)
         self._tell_environment(loaded)
@@ -234,6 +237,12 @@ class Keeper:
                 f"{source}: of another configuration.\n  {listing(differences)}\n"
                 "Give the same options, or take only its weights with --finetune."
             )
+
+    def _check_network(self, loaded: dict[str, Any], source: str) -> None:
+        # Checkpoints of earlier versions do not say how their network is made.
+        before, now = loaded.get("network", {}), self.equipment.origin
+        if "sha256" in before and has_changed(before, now):
+            raise CheckpointError(changed_file(source, before))
 
     def _check_classes(self, loaded: dict[str, Any], source: str) -> None:
         before, now = loaded["classes"], list(self.equipment.classes)

@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from rlawrap.errors import ConfigError
 from rlawrap.train.config.train_config import TrainConfig
 from rlawrap.train.data.loader import Batch
+from rlawrap.train.loop.outputs import heads
 from rlawrap.train.network.ema import Average
 from rlawrap.train.network.optim import set_lr
 
@@ -169,11 +170,3 @@ class Stepper:
         self.scaler.load_state_dict(state["scaler"])
         if self.average is not None:
             self.average.model.load_state_dict(state["ema"])
-
-
-def heads(outputs: Any) -> list[Tensor]:
-    """The main logits and those of auxiliary heads, of a network's outputs in any usual form."""
-    if isinstance(outputs, Tensor):
-        return [outputs]
-    values = outputs.values() if isinstance(outputs, dict) else outputs
-    return [value for value in values if isinstance(value, Tensor)]

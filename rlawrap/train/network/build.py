@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from rlawrap import _torch
 from rlawrap.design.names import is_added
 from rlawrap.errors import CheckpointError, ConfigError, few
+from rlawrap.networks import build_network, find_network
 from rlawrap.train.config.train_config import TrainConfig
 from rlawrap.train.data.seeding import derive_seed
+from rlawrap.train.network.origin import import_all
 from rlawrap.train.store import checkpoint
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -24,22 +26,31 @@ _NORMS = (_torch.NormBase, nn.GroupNorm, nn.LayerNorm)
 def build_model(config: TrainConfig, num_classes: int, *, fill: bool = True) -> nn.Module:
     """The network of the config, its initial weights drawn from the config's seed.
 
-    fill: take the weights of `finetune` and `pretrained_conv1`; without it these files need not be
-    there any more, for a network that a checkpoint will fill.
+    fill: take the weights of `pretrained`, `finetune` and `pretrained_conv1`; without it they need
+    not be there any more, for a network that a checkpoint will fill. A function of the user's own
+    is told `num_classes` if it has such a parameter.
     """
-    from rlawrap.models import get_model
-
-    arguments = {"num_classes": num_classes, **config.model_kwargs}
-    if arguments["num_classes"] != num_classes:
+    import_all(config)
+    arguments = dict(config.model_kwargs)
+    if find_network(config.arch).takes("num_classes"):
+        arguments.setdefault("num_classes", num_classes)
+    if arguments.get("num_classes", num_classes) != num_classes:
         raise ConfigError(
             f"num_classes={arguments['num_classes']} in model_kwargs, but the data has "
             f"{num_classes} classes. Leave it out, or choose the right data."
         )
     torch.manual_seed(derive_seed("init", config.seed))
     try:
-        model = get_model(config.arch, **arguments)
+        model = build_network(
+            config.arch, pretrained=config.pretrained and fill, rla=config.rla, **arguments
+        )
     except TypeError as error:
         raise ConfigError(f"{config.arch}: cannot be built from {arguments}: {error}") from error
+    return prepare_model(model, config, fill=fill)
+
+
+def prepare_model(model: nn.Module, config: TrainConfig, *, fill: bool = True) -> nn.Module:
+    """Fill a network, in place, with the weights the config starts from, and freeze parts of it."""
     if fill and config.finetune is not None:
         load_weights(model, Path(config.finetune))
     if config.pretrained_conv1 is not None:
@@ -48,6 +59,14 @@ def build_model(config: TrainConfig, num_classes: int, *, fill: bool = True) -> 
         first_weight(model)[1].requires_grad_(False)
     freeze(model, config.freeze)
     return model
+
+
+def check_network(config: TrainConfig) -> None:
+    """Raise `ConfigError` when there is no network of the config's name; nothing is built."""
+    from rlawrap.models import get_model, list_models
+
+    if config.arch not in list_models():
+        get_model(config.arch)
 
 
 def first_convolution(model: nn.Module) -> tuple[str, nn.Module]:

@@ -130,3 +130,42 @@ def test_dry_run_gives_a_command_for_each_run_to_do(tmp_path: Path) -> None:
     assert [command[:3] for command in commands] == [["rlawrap", "train", "--config"]] * 3
     read = [config_from_options({}, base=command[3]) for command in commands]
     assert read == [runs[0].config, runs[2].config, runs[3].config]
+
+
+def test_any_network_gets_its_hidden_state_by_apply(tmp_path: Path) -> None:
+    config = tiny(tmp_path, arch="torchvision:squeezenet1_1", model_kwargs={})
+    runs = make_grid(
+        config, ks=[0, 4], options={"share": ["stage", "none"], "kernel": [3]}, seeds=1
+    )
+    assert [run.variant.name for run in runs] == [
+        "plain", "conv-output-share=stage-kernel=3-k4", "conv-output-share=none-kernel=3-k4",
+    ]  # fmt: skip
+    assert [run.config.rla for run in runs] == [
+        None,
+        {"k": 4, "cell": "conv", "source": "output", "share": "stage", "kernel": 3},
+        {"k": 4, "cell": "conv", "source": "output", "share": "none", "kernel": 3},
+    ]
+    assert {run.config.arch for run in runs} == {"torchvision:squeezenet1_1"}
+    base, model = (build_model(run.config, 10).state_dict() for run in runs[:2])
+    assert all(torch.equal(value, model[name]) for name, value in base.items())
+
+
+def test_a_preset_takes_the_fields_of_the_grid_as_its_arguments(tmp_path: Path) -> None:
+    runs = make_grid(tiny(tmp_path), ks=[4], options={"update": ["post"]}, seeds=1)
+    assert runs[0].config.arch == "rla_cifar_resnet20"
+    assert runs[0].config.model_kwargs["update"] == "post"
+
+
+@pytest.mark.parametrize(
+    ("options", "config", "message"),
+    [
+        ({"shar": ["none"]}, {}, "no such field of RLAConfig. Did you mean share"),
+        ({"share": []}, {}, "--share: give at least one value"),
+        ({"share": ["none"]}, {"rla": {"share": "stage"}}, "--rla-arg share=...: the grid sets it"),
+    ],
+)
+def test_a_grid_over_what_is_not_there_is_refused(
+    tmp_path: Path, options: dict[str, list[str]], config: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_grid(tiny(tmp_path, **config), ks=[4], options=options)

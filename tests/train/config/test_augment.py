@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import json
 
 import pytest
@@ -11,7 +10,7 @@ from rlawrap.train.config.augment import AugmentConfig
 
 def test_config_survives_json() -> None:
     config = AugmentConfig(crop="padded", mean=(0.1, 0.2, 0.3), mixup=0.2, scale=(0.3, 1.0))
-    assert AugmentConfig(**json.loads(json.dumps(dataclasses.asdict(config)))) == config
+    assert AugmentConfig(**json.loads(config.model_dump_json())) == config
 
 
 @pytest.mark.parametrize(

@@ -61,13 +61,14 @@ def test_a_value_that_makes_no_sense_is_named(field: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("augment", "message"),
     [
-        ({"foo": 1}, "AugmentConfig has no field foo"),
-        ({"scale": [0.5]}, "scale=.*a list of 2"),
-        ({"scale": 0.5}, "scale=0.5: expected a list"),
-        ({"mixup": float("nan")}, "mixup=nan: expected a finite number"),
+        ({"foo": 1}, "AugmentConfig has no field foo. Its fields: crop, "),
+        ({"scale": [0.5]}, "scale=.0.5.: needs more values"),
+        ({"scale": 0.5}, "scale=0.5: should be a list"),
+        ({"mixup": float("nan")}, "mixup=nan: should be a finite number"),
         ({"resize": -5}, "resize=-5"),
         ({"ratio": [2, 1]}, "ratio="),
-        ({"mean": ["x"]}, "mean="),
+        ({"mean": ["x"]}, "mean=.*'x' should be a valid number"),
+        ({"std": [0.5, 0]}, r"std=\[0.5, 0\]: 0.* should be greater than 0"),
     ],
 )
 def test_an_augmentation_that_makes_no_sense_is_named(
@@ -85,10 +86,21 @@ def test_combinations_that_make_no_sense() -> None:
 
 
 def test_unknown_fields_are_named() -> None:
-    with pytest.raises(ConfigError, match="learning_rate"):
-        TrainConfig.from_dict({"learning_rate": 1})
+    with pytest.raises(ConfigError, match=r"TrainConfig has no field momentun. Nearest: momentum"):
+        TrainConfig.from_dict({"momentun": 1})
+    with pytest.raises(ConfigError, match=r"epochs=0: .* no field momentun"):
+        TrainConfig().replace(epochs=0, momentun=1)
     with pytest.raises(ConfigError, match="version 99"):
         TrainConfig.from_dict({"version": 99})
+
+
+def test_a_config_is_frozen_and_keeps_its_arguments_to_itself() -> None:
+    arguments = {"sizes": (1, 2)}
+    config = TrainConfig(model_kwargs=arguments)
+    assert config.model_kwargs == {"sizes": [1, 2]}  # as JSON gives it back
+    assert TrainConfig(lr=1).to_dict()["lr"] == 1.0 and not TrainConfig().model_kwargs
+    with pytest.raises(ValueError, match="frozen"):
+        config.lr = 1.0
 
 
 def test_differences_leave_out_what_does_not_touch_the_numbers() -> None:

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 import torch
 
@@ -64,7 +62,7 @@ def test_randaugment_and_erasing_change_the_image(channels: int) -> None:
     plain = AugmentConfig(crop="none", flip=0.0)
     base = train_transform(plain, 32, mean=(0.5,), std=(0.5,))(image)
     for change in ({"randaugment": 2, "magnitude": 15}, {"erase": 1.0}):
-        config = dataclasses.replace(plain, **change)
+        config = plain.replace(**change)
         transform = train_transform(config, 32, mean=(0.5,), std=(0.5,))
         outs = [transform(image) for _ in range(8)]
         assert all(out.shape == base.shape for out in outs)
