@@ -92,8 +92,9 @@ def config_from_options(
         config = read_config(base)
     given = {name: value for name, value in options.items() if value not in (None, [])}
     augment = {name: given.pop(name) for name in AUGMENT_FIELDS if name in given}
-    if "model_kwargs" in given:
-        given["model_kwargs"] = {**config.model_kwargs, **parse_assignments(given["model_kwargs"])}
+    for name, flag in (("model_kwargs", "--model-arg"), ("opt_args", "--opt-arg")):
+        if name in given:
+            given[name] = {**getattr(config, name), **parse_assignments(given[name], flag)}
     if augment:
         data = given.get("data", config.data)
         size = given.get("image_size") or config.image_size or default_size(data)
@@ -121,7 +122,7 @@ def read_config(source: str) -> TrainConfig:
     return TrainConfig.from_dict(values)
 
 
-def parse_assignments(texts: Sequence[str]) -> dict[str, Any]:
+def parse_assignments(texts: Sequence[str], flag: str = "--model-arg") -> dict[str, Any]:
     """NAME=VALUE pairs; a value is JSON, or text when it is not.
 
     >>> parse_assignments(["k=8", "init=identity", "head=true"])
@@ -131,7 +132,7 @@ def parse_assignments(texts: Sequence[str]) -> dict[str, Any]:
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name.isidentifier():
-            raise ConfigError(f"--model-arg {text!r}: write NAME=VALUE, such as k=16.")
+            raise ConfigError(f"{flag} {text!r}: write NAME=VALUE, such as k=16.")
         try:
             values[name] = json.loads(value)
         except ValueError:

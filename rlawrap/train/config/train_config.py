@@ -91,9 +91,14 @@ class TrainConfig(Checked):
     accumulate: int = _budget(1, "parts that each process cuts its share of a batch into", ge=1)
 
     # The optimiser
-    optimizer: str = _optimiser("sgd", "optimiser, by name")
+    optimizer: str = _optimiser(
+        "sgd", "optimiser: a name of torch.optim, or of timm.optim (also as timm:NAME)"
+    )
+    opt_args: dict[str, Any] = _optimiser(
+        {}, "argument of the optimiser, as NAME=VALUE; may be repeated", flag="--opt-arg"
+    )
     lr: float = _optimiser(0.1, "peak learning rate", gt=0)
-    momentum: float = _optimiser(0.9, "momentum of SGD", ge=0)
+    momentum: float = _optimiser(0.9, "momentum, of SGD, RMSprop and others that have it", ge=0)
     nesterov: bool = _optimiser(False, "Nesterov momentum")
     weight_decay: float = _optimiser(1e-4, "weight decay", ge=0)
     decay_filter: Literal["all", "weights"] = _optimiser(
@@ -101,6 +106,9 @@ class TrainConfig(Checked):
     )
     rla_lr: float = _optimiser(
         1.0, "learning rate of the rla. parameters, as a multiple of lr", ge=0
+    )
+    layer_decay: float | None = _optimiser(
+        None, "factor from each block's learning rate to the one before it", gt=0, le=1
     )
     clip: float | None = _optimiser(None, "largest norm of the gradient", gt=0)
     label_smoothing: float = _optimiser(0.0, "label smoothing, 0 to 1", ge=0, lt=1)
@@ -147,14 +155,14 @@ class TrainConfig(Checked):
         600.0, "seconds until a process that does not answer is given up", gt=0, le=LONGEST
     )
 
-    @field_validator("model_kwargs")
+    @field_validator("model_kwargs", "opt_args")
     @classmethod
-    def _as_json_holds_them(cls, values: dict[str, Any]) -> dict[str, Any]:
+    def _as_json_holds_them(cls, values: dict[str, Any], info: Any) -> dict[str, Any]:
         try:
             text = json.dumps(values, allow_nan=False)
         except (TypeError, ValueError) as error:
             raise ConfigError(
-                f"model_kwargs={values!r}: a value in it is none that JSON can hold ({error})."
+                f"{info.field_name}={values!r}: a value in it is none that JSON can hold ({error})."
             ) from None
         return dict(json.loads(text))
 
