@@ -17,6 +17,9 @@ VERSION = 1
 # Seconds that clocks in nanoseconds can count.
 LONGEST = 1e9
 
+# Different images of a batch with repeats, at least: a norm must have something to tell apart.
+MIN_DIFFERENT = 2
+
 # Fields that may differ between a run and its continuation: they do not touch the numbers.
 FREE_ON_RESUME = frozenset(
     {
@@ -90,6 +93,11 @@ class TrainConfig(Checked):
     batch_size: int = _budget(128, "images of one optimiser step, over all processes", ge=1)
     accumulate: int = _budget(1, "parts that each process cuts its share of a batch into", ge=1)
 
+    drop_last: bool = _budget(False, "leave out the images of an epoch's last, smaller batch")
+    repeats: int = _budget(
+        1, "repeated augmentation: copies of each image in its batch; 1: none", ge=1
+    )
+
     # The optimiser
     optimizer: str = _optimiser(
         "sgd", "optimiser: a name of torch.optim, or of timm.optim (also as timm:NAME)"
@@ -123,15 +131,25 @@ class TrainConfig(Checked):
     warmup_start: float = _schedule(0.01, "where the warm-up starts, as a multiple of lr", ge=0)
 
     # How it computes
-    device: Literal["auto", "cpu", "cuda"] = _computing("auto", "where to compute")
+    device: Literal["auto", "cpu", "cuda", "mps"] = _computing("auto", "where to compute")
     amp: Literal["none", "bf16", "fp16"] = _computing("none", "mixed precision")
     channels_last: bool = _computing(False, "channels-last memory format")
     compile: bool = _computing(False, "torch.compile the network")
+    compile_mode: Literal["default", "reduce-overhead", "max-autotune"] = _computing(
+        "default", "what --compile aims at"
+    )
+    tf32: bool | None = _computing(
+        None, "TF32 in convolutions and matrix products (CUDA); default: as PyTorch has it"
+    )
+    grad_checkpointing: bool = _computing(
+        False, "keep the blocks' inputs alone for the backward pass: less memory, more time"
+    )
     sync_bn: bool = _computing(False, "batch norm over all processes (CUDA)")
     deterministic: bool = _computing(False, "deterministic kernels only, slower on CUDA")
     ema: float = _computing(
         0.0, "decay of the averaged weights, such as 0.9999; 0: none", ge=0, lt=1
     )
+    ema_every: int = _computing(1, "steps from one averaging to the next", ge=1)
 
     # Judging
     monitor: Literal["top1", "loss"] = _judging("top1", "what makes a checkpoint the best")
@@ -174,6 +192,16 @@ class TrainConfig(Checked):
             raise ConfigError(
                 f"warmup_epochs={self.warmup_epochs:g}: the warm-up must end before the "
                 f"{self.epochs} epochs do."
+            )
+        if self.compile_mode != "default" and not self.compile:
+            raise ConfigError(f"compile_mode={self.compile_mode!r} needs compile=True (--compile).")
+        if self.ema_every > 1 and not self.ema:
+            raise ConfigError(f"ema_every={self.ema_every} needs ema above 0.")
+        different, rest = divmod(self.batch_size, self.repeats)
+        if self.repeats > 1 and (rest or different < MIN_DIFFERENT):
+            raise ConfigError(
+                f"repeats={self.repeats}: batch_size={self.batch_size} must be a multiple of it, "
+                f"and hold at least {MIN_DIFFERENT} different images."
             )
         return self
 

@@ -244,8 +244,8 @@ class Run:
             "train_loss": loss,
             "train_top1": top1,
         }
-        if images < len(self.equipment.train_images):
-            figures["skipped"] = len(self.equipment.train_images) - images
+        if images < self.equipment.sampler.slots:
+            figures["skipped"] = self.equipment.sampler.slots - images
         began = time.perf_counter()
         judged = self.judge.judge(self._title())
         figures.update(judged.figures)

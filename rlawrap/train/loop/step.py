@@ -15,6 +15,7 @@ from rlawrap.train.config.train_config import TrainConfig
 from rlawrap.train.data.loader import Batch
 from rlawrap.train.network.ema import Average
 from rlawrap.train.network.optim import set_lr
+from rlawrap.train.process.processes import sum_type
 
 #: Weight of the loss of each auxiliary head (GoogLeNet, Inception), as in their papers.
 AUXILIARY_WEIGHT = 0.3
@@ -47,11 +48,11 @@ class Stepper:
         self.device = device
         self.world = world
         self.num_classes = num_classes
-        self.average = Average(model, config.ema) if config.ema else None
+        self.average = Average(model, config.ema, every=config.ema_every) if config.ema else None
         self.amp_type = _AMP_TYPES.get(config.amp)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.amp == "fp16")
         # Loss, correct answers, and the first step whose loss was not finite (-1: none).
-        self.sums = torch.zeros(2, dtype=torch.float64, device=device)
+        self.sums = torch.zeros(2, dtype=sum_type(device), device=device)
         self.count = 0
         self.between_steps = True
         self.bad_step = torch.full((), -1, dtype=torch.int64, device=device)
@@ -150,7 +151,7 @@ class Stepper:
     def restore_sums(self, values: list[float]) -> None:
         """Set the sums, as `sums_so_far` gave them."""
         *sums, count = values
-        self.sums.copy_(torch.tensor(sums, dtype=torch.float64))
+        self.sums.copy_(torch.tensor(sums, dtype=self.sums.dtype))
         self.count = int(count)
 
     def state_dict(self) -> dict[str, Any]:

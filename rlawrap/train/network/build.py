@@ -58,6 +58,20 @@ def check_network(config: TrainConfig) -> None:
         get_model(config.arch)
 
 
+def checkpoint_blocks(model: nn.Module, name: str) -> None:
+    """Switch activation checkpointing on. Raises `ConfigError` for a network that has none."""
+    switch = getattr(model, "set_grad_checkpointing", None)
+    if switch is None:
+        raise ConfigError(
+            f"grad_checkpointing: {name} has no set_grad_checkpointing(). Networks with a hidden "
+            "state have it, and timm's."
+        )
+    try:
+        switch()
+    except (AssertionError, NotImplementedError) as error:
+        raise ConfigError(f"grad_checkpointing: {name} does not offer it ({error}).") from error
+
+
 def first_convolution(model: nn.Module) -> tuple[str, nn.Module]:
     """Name and module of the first convolution. Raises `ConfigError` when there is none."""
     for name, module in model.named_modules():

@@ -97,6 +97,17 @@ def test_official_recipes() -> None:
         assert config.image_size == 224
 
 
+def test_the_recipe_for_convnext_is_that_of_its_paper() -> None:
+    config = get_recipe("convnext-imagenet").config()
+    assert (config.optimizer, config.lr, config.weight_decay) == ("adamw", 4e-3, 0.05)
+    assert (config.epochs, config.batch_size, config.warmup_epochs) == (300, 4096, 20)
+    assert (config.decay_filter, config.label_smoothing, config.ema) == ("weights", 0.1, 0.9999)
+    assert config.augment is not None
+    augment = config.augment
+    assert (augment.randaugment, augment.magnitude, augment.erase) == (2, 9, 0.25)
+    assert (augment.mixup, augment.cutmix) == (0.8, 1.0)
+
+
 def test_recipes_are_shown() -> None:
     listed = runner.invoke(make_app(), ["recipe", "list"]).stdout
     assert all(name in listed for name in RECIPES)
