@@ -9,7 +9,6 @@ import json
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -19,6 +18,7 @@ from typer.core import TyperCommand
 from rlawrap.config import RLAConfig
 from rlawrap.errors import ConfigError
 from rlawrap.train.config.augment import AugmentConfig
+from rlawrap.train.config.reading import read_config
 from rlawrap.train.config.recipes import get_recipe
 from rlawrap.train.config.train_config import TrainConfig
 from rlawrap.train.data.opening import NAMED, default_size
@@ -79,7 +79,7 @@ def option_parameters() -> list[inspect.Parameter]:
 def config_from_options(
     options: Mapping[str, Any], *, recipe: str | None = None, base: str | None = None
 ) -> TrainConfig:
-    """The configuration: a recipe or a JSON config (a file, or the text), then the options given.
+    """The configuration: a recipe or a config (a file, or JSON text), then the options given.
 
     Raises `ConfigError` for values that make no sense.
     """
@@ -101,25 +101,6 @@ def config_from_options(
         start = config.augment or AugmentConfig.for_size(size)
         given["augment"] = start.replace(**augment)
     return config.replace(**given)
-
-
-def read_config(source: str) -> TrainConfig:
-    """A config from JSON text or from a file of it, such as a run's config.json."""
-    text = source
-    if not source.lstrip().startswith("{"):
-        try:
-            text = Path(source).read_text()
-        except OSError as error:
-            raise ConfigError(f"--config {source}: cannot be read ({error.strerror}).") from error
-        except UnicodeDecodeError as error:
-            raise ConfigError(f"--config {source}: not JSON ({error}).") from error
-    try:
-        values = json.loads(text)
-    except ValueError as error:
-        raise ConfigError(f"--config: not JSON ({error}).") from error
-    if not isinstance(values, dict):
-        raise ConfigError("--config: JSON, but not an object of fields.")
-    return TrainConfig.from_dict(values)
 
 
 def parse_assignments(texts: Sequence[str], flag: str = "--model-arg") -> dict[str, Any]:
