@@ -91,9 +91,13 @@ def config_from_options(
     elif base is not None:
         config = read_config(base)
     given = {name: value for name, value in options.items() if value not in (None, [])}
+    if "change" in given:
+        changes = parse_assignments(given.pop("change"), "--change", "epochs=200")
+        given |= changes
+        given["change"] = tuple("augment" if n in AUGMENT_FIELDS else n for n in changes)
     augment = {name: given.pop(name) for name in AUGMENT_FIELDS if name in given}
     for name, flag in (("model_kwargs", "--model-arg"), ("opt_args", "--opt-arg")):
-        if name in given:
+        if isinstance(given.get(name), list):
             given[name] = {**getattr(config, name), **parse_assignments(given[name], flag)}
     if augment:
         data = given.get("data", config.data)
@@ -103,7 +107,9 @@ def config_from_options(
     return config.replace(**given)
 
 
-def parse_assignments(texts: Sequence[str], flag: str = "--model-arg") -> dict[str, Any]:
+def parse_assignments(
+    texts: Sequence[str], flag: str = "--model-arg", example: str = "k=16"
+) -> dict[str, Any]:
     """NAME=VALUE pairs; a value is JSON, or text when it is not.
 
     >>> parse_assignments(["k=8", "init=identity", "head=true"])
@@ -113,7 +119,7 @@ def parse_assignments(texts: Sequence[str], flag: str = "--model-arg") -> dict[s
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name.isidentifier():
-            raise ConfigError(f"{flag} {text!r}: write NAME=VALUE, such as k=16.")
+            raise ConfigError(f"{flag} {text!r}: write NAME=VALUE, such as {example}.")
         try:
             values[name] = json.loads(value)
         except ValueError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -25,6 +26,7 @@ FREE_ON_RESUME = frozenset(
     {
         "output",
         "resume",
+        "change",
         "workers",
         "prefetch",
         "log_every",
@@ -40,6 +42,21 @@ FREE_ON_RESUME = frozenset(
     }
 )
 
+
+# Fields that a run may go on with another value of, when asked to: with them its weights and its
+# optimiser's state stay of use.
+CHANGEABLE = frozenset(
+    {
+        "epochs", "batch_size", "accumulate", "drop_last", "repeats", "augment",
+        "lr", "momentum", "nesterov", "weight_decay", "rla_lr", "clip", "label_smoothing",
+        "opt_args", "schedule", "gamma", "step_epochs", "warmup_epochs", "warmup_start",
+        "device", "channels_last", "compile", "compile_mode", "tf32", "grad_checkpointing",
+        "deterministic", "ema_every", "monitor", "patience",
+    }
+)  # fmt: skip
+
+# Changes after which a step of an epoch holds other images than before.
+CHANGES_STEPS = frozenset({"batch_size", "drop_last", "repeats"})
 
 _network = option_group("The network")
 _data = option_group("The data")
@@ -158,6 +175,11 @@ class TrainConfig(Checked):
     # The run
     output: str = _run("runs/train", "run folder")
     resume: str | None = _run(None, "'auto', or a checkpoint file: go on from there")
+    change: tuple[str, ...] = _run(
+        (),
+        "go on with another value than the run has had, as NAME=VALUE; may be repeated",
+        strict=False,
+    )
     save_every: int | None = _run(
         None, "steps between checkpoints; default: at each epoch's end", ge=1
     )
@@ -184,6 +206,20 @@ class TrainConfig(Checked):
             ) from None
         return dict(json.loads(text))
 
+    @field_validator("change")
+    @classmethod
+    def _may_change(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in CHANGEABLE:
+                near = difflib.get_close_matches(name, CHANGEABLE, n=1)
+                hint = f"Did you mean {near[0]}? " if near and name not in cls.model_fields else ""
+                raise ConfigError(
+                    f"change: {name} cannot be changed within a run. {hint}"
+                    f"What can: {', '.join(sorted(CHANGEABLE))}. For the rest start a new run from "
+                    "this one's weights, with --finetune."
+                )
+        return tuple(sorted(set(names)))
+
     @model_validator(mode="after")
     def _fits_together(self) -> TrainConfig:
         if self.nesterov and not self.momentum:
@@ -197,6 +233,11 @@ class TrainConfig(Checked):
             raise ConfigError(f"compile_mode={self.compile_mode!r} needs compile=True (--compile).")
         if self.ema_every > 1 and not self.ema:
             raise ConfigError(f"ema_every={self.ema_every} needs ema above 0.")
+        if self.change and self.resume is None:
+            raise ConfigError(
+                f"change: {', '.join(self.change)}: a run that starts has nothing to change. "
+                "It goes with --resume auto."
+            )
         different, rest = divmod(self.batch_size, self.repeats)
         if self.repeats > 1 and (rest or different < MIN_DIFFERENT):
             raise ConfigError(
@@ -221,9 +262,25 @@ class TrainConfig(Checked):
     def differences(self, other: TrainConfig) -> dict[str, tuple[Any, Any]]:
         """Fields that decide the numbers and differ: name -> (here, there).
 
+        What the other says it changes (`change`) is no difference; `changes` has it.
+
         >>> TrainConfig(lr=0.1, workers=2).differences(TrainConfig(lr=0.2, workers=4))
         {'lr': (0.1, 0.2)}
         """
+        differing = self._differing(other)
+        return {name: pair for name, pair in differing.items() if name not in other.change}
+
+    def changes(self, other: TrainConfig) -> dict[str, tuple[Any, Any]]:
+        """Fields that the other says it changes, and does: name -> (here, there).
+
+        >>> new = TrainConfig(epochs=20, lr=0.5, resume="auto", change=("epochs",))
+        >>> TrainConfig().changes(new), TrainConfig().differences(new)
+        ({'epochs': (10, 20)}, {'lr': (0.1, 0.5)})
+        """
+        differing = self._differing(other)
+        return {name: pair for name, pair in differing.items() if name in other.change}
+
+    def _differing(self, other: TrainConfig) -> dict[str, tuple[Any, Any]]:
         here, there = self.to_dict(), other.to_dict()
         return {
             name: (here[name], there[name])

@@ -78,6 +78,10 @@ class Run:
             self.log = MetricsLog(
                 folder, size=log_size, step=self.global_step, tensorboard=config.tensorboard
             )
+            if self.keeper.resumed is not None and self.keeper.resumed.changes:
+                changes = self.keeper.resumed.changes
+                values = {**asdict(self.position), "global_step": self.global_step}
+                self.log.write("change", {**values, "changes": changes})
         except RLAError as error:
             self.note_failure(error)
             raise

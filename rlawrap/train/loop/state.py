@@ -11,13 +11,13 @@ from typing import Any
 import torch
 
 from rlawrap.errors import CheckpointError, TrainError
-from rlawrap.train.config.train_config import TrainConfig
+from rlawrap.train.config.train_config import CHANGES_STEPS, TrainConfig
 from rlawrap.train.loop.setup import Equipment
 from rlawrap.train.loop.step import Stepper
 from rlawrap.train.process.processes import Processes
 from rlawrap.train.store import best as best_files
 from rlawrap.train.store import checkpoint
-from rlawrap.train.store.resuming import Source, changed_splits, class_changes, listing
+from rlawrap.train.store.resuming import Source, advice, changed_splits, class_changes, listing
 from rlawrap.train.store.run_folder import RunFolder
 
 
@@ -66,7 +66,8 @@ class Resumed:
     """The checkpoint that a run goes on from.
 
     own: it is of this run. best: it was the best one when it was written. anew: its epoch begins
-    anew, as the training images changed.
+    anew, as the training images changed or what a step holds of them. changes: of the
+    configuration, as asked for.
     """
 
     path: Path
@@ -75,6 +76,7 @@ class Resumed:
     own: bool
     best: bool
     anew: bool
+    changes: dict[str, tuple[Any, Any]]
 
 
 class Keeper:
@@ -158,11 +160,11 @@ class Keeper:
         source = str(found.path)
         loaded = checkpoint.parse(self.processes.share_bytes(found.content), source)
         checkpoint.check_format(loaded, source)
-        self._check_config(loaded, source)
+        changes = self._check_config(loaded, source)
         self._check_classes(loaded, source)
         self._check_data(loaded, source)
         self._tell_environment(loaded)
-        self.equipment.stepper.load_state_dict(loaded)
+        self.equipment.stepper.load_state_dict(loaded, changed=bool(changes))
         state = State(
             position=Position(**loaded["position"]),
             standing=Standing(**loaded["standing"]),
@@ -177,7 +179,8 @@ class Keeper:
             digits=found.digits,
             own=found.path.resolve().is_relative_to(self.folder.path.resolve()),
             best=best_files.is_best(loaded),
-            anew=changed and place.step > 0,
+            anew=(changed or bool(CHANGES_STEPS & set(changes))) and place.step > 0,
+            changes=changes,
         )
         size = int(loaded["metrics_size"]) if self.resumed.own else 0
         if self.resumed.anew:
@@ -186,9 +189,10 @@ class Keeper:
             state.sums = Sums()
             self.equipment.stepper.take_sums()
             size = self.folder.size_of_whole_epochs(size)
+            other = "the changed training images" if changed else "batches of another size"
             self.say(
                 f"resumed from {source}: epoch {place.epoch + 1}, of which {place.step} steps were "
-                "done, begins anew with the changed training images"
+                f"done, begins anew with {other}"
             )
         else:
             self.say(
@@ -222,18 +226,23 @@ class Keeper:
     def settle(self, state: State, metrics_size: Callable[[], int]) -> None:
         """Save at once where the checkpoint resumed cannot serve this run a second time."""
         resumed = self.resumed
-        if resumed is not None and (resumed.anew or not resumed.own):
+        if resumed is not None and (resumed.anew or resumed.changes or not resumed.own):
             best = resumed.best and not resumed.anew
             self.save(state, metrics_size=metrics_size, best=best, newest=True)
 
-    def _check_config(self, loaded: dict[str, Any], source: str) -> None:
+    def _check_config(self, loaded: dict[str, Any], source: str) -> dict[str, tuple[Any, Any]]:
+        """What changes as asked for. Raises `CheckpointError` for what differs besides."""
         before = TrainConfig.from_dict(loaded["config"])
         differences = before.differences(self.config)
         if differences:
             raise CheckpointError(
                 f"{source}: of another configuration.\n  {listing(differences)}\n"
-                "Give the same options, or take only its weights with --finetune."
+                f"{advice(differences)} Or take only its weights with --finetune."
             )
+        changes = before.changes(self.config)
+        if changes:
+            self.say(f"changed as asked for: {listing(changes, '; ')}")
+        return changes
 
     def _check_classes(self, loaded: dict[str, Any], source: str) -> None:
         before, now = loaded["classes"], list(self.equipment.classes)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-from rlawrap.errors import ConfigError
+from rlawrap.errors import CheckpointError, ConfigError
 from rlawrap.train.config.train_config import TrainConfig
 from rlawrap.train.data.loader import Batch
 from rlawrap.train.network.ema import Average
@@ -163,10 +163,24 @@ class Stepper:
             "scaler": self.scaler.state_dict(),
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of `state_dict`."""
+    def load_state_dict(self, state: dict[str, Any], *, changed: bool = False) -> None:
+        """The inverse of `state_dict`.
+
+        changed: the configuration is not the one that the state is of, and what it says of weight
+        decay and the like holds. Raises `CheckpointError` when that would regroup the parameters.
+        """
+        own = [{n: v for n, v in g.items() if n != "params"} for g in self.optimizer.param_groups]
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        try:
+            self.optimizer.load_state_dict(state["optimizer"])
+        except ValueError as error:
+            raise CheckpointError(
+                f"the optimiser's state does not fit: {error}. A change of weight_decay or rla_lr "
+                "that divides the parameters otherwise takes a new run, with --finetune."
+            ) from error
+        if changed:
+            for group, values in zip(self.optimizer.param_groups, own, strict=True):
+                group.update(values)
         self.scaler.load_state_dict(state["scaler"])
         if self.average is not None:
             self.average.model.load_state_dict(state["ema"])
