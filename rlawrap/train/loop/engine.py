@@ -15,6 +15,7 @@ import torch
 
 from rlawrap.errors import RLAError
 from rlawrap.train.config.train_config import TrainConfig
+from rlawrap.train.loop.log_file import LoggedDisplay
 from rlawrap.train.loop.progress import open_display
 from rlawrap.train.loop.run import Run, Status
 from rlawrap.train.loop.setup import ImagePair, kernels
@@ -54,7 +55,10 @@ def train(config: TrainConfig, *, data: ImagePair | None = None) -> TrainResult:
         devices = [processes.device] if processes.device.type == "cuda" else []
         stack.enter_context(torch.random.fork_rng(devices=devices))
         stack.enter_context(kernels(config, processes.device))
-        display = stack.enter_context(open_display(config.progress, first=processes.first))
+        display = LoggedDisplay(
+            stack.enter_context(open_display(config.progress, first=processes.first))
+        )
+        stack.callback(display.close)
         request = stack.enter_context(stop_on_signals())
         folder = RunFolder(config.output)
         stack.enter_context(hold_folder(folder, processes, display.say, config.timeout))

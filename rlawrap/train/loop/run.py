@@ -14,7 +14,9 @@ from rlawrap.errors import RLAError
 from rlawrap.train.config.train_config import TrainConfig
 from rlawrap.train.data.seeding import derive_seed
 from rlawrap.train.loop.judging import Judge, sentence
-from rlawrap.train.loop.progress import Clock, Display, duration
+from rlawrap.train.loop.log_file import LoggedDisplay
+from rlawrap.train.loop.opening_lines import opening_lines
+from rlawrap.train.loop.progress import Clock, duration
 from rlawrap.train.loop.setup import ImagePair, set_up, warm_up
 from rlawrap.train.loop.state import Keeper, State, Sums
 from rlawrap.train.loop.watch import Watch
@@ -41,7 +43,7 @@ class Run:
         config: TrainConfig,
         processes: Processes,
         folder: RunFolder,
-        display: Display,
+        display: LoggedDisplay,
         request: StopRequest,
         data: ImagePair | None,
     ) -> None:
@@ -59,6 +61,8 @@ class Run:
         self.judge = Judge(config, processes, self.equipment, display, self._after_judged_batch)
         self.keeper = Keeper(config, processes, folder, self.equipment, display.say)
         self.watch = Watch(config, processes, self.stepper, self.keeper, self.steps)
+        for line in opening_lines(config, self.equipment, processes):
+            display.say(line)
         self.state, log_size = self.keeper.resume(source) if source else (State(), 0)
         warm_up(self.equipment, config, processes)
         self.last_save = time.monotonic()
@@ -70,6 +74,7 @@ class Run:
         """Write the config and open the metrics, in process 0."""
         folder, config = self.folder, self.config
         folder.create()
+        self.display.open(folder.log_file)
         try:
             self.keeper.put_in_order(self.state)
             with writing(folder.config_file):
@@ -91,6 +96,7 @@ class Run:
         message = str(error) if isinstance(error, RLAError) else repr(error)
         if not self.processes.first:
             message = f"process {self.processes.rank}: {message}"
+        self.display.note(f"failed: {message}")
         self.folder.write_status("failed", **asdict(self.position), message=message)
 
     @property
