@@ -21,8 +21,7 @@ from rlawrap.train.process.processes import Processes, sum_type
 class Evaluation:
     """loss: mean cross entropy. top1, top5: per cent right. images: how many were judged.
 
-    skipped: broken images that were left out.
-
+    skipped: broken images that were left out. classes: their names, where they are known.
     confusion: int64 [classes, classes], rows are true classes, columns predicted ones.
     """
 
@@ -32,6 +31,7 @@ class Evaluation:
     images: int
     confusion: Tensor
     skipped: int = 0
+    classes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, float]:
         """The figures, without the matrix."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +132,8 @@ def evaluate(
         device=processes.device,
     )
     try:
-        return evaluate_model(model, loader, num_classes=classes, processes=processes)
+        result = evaluate_model(model, loader, num_classes=classes, processes=processes)
+        return replace(result, classes=tuple(images.classes))
     finally:
         loader.kill_workers()
 

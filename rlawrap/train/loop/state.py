@@ -103,6 +103,8 @@ class Keeper:
             "test_images": len(equipment.test_images),
             "test_fingerprint": equipment.test_images.fingerprint(),
         }
+        preparation = getattr(equipment.test_images, "preparation", None)
+        self.preparation = None if preparation is None else preparation.to_dict()
         self.environment = {
             "world": processes.world,
             "threads": torch.get_num_threads(),
@@ -133,6 +135,7 @@ class Keeper:
             "config": self.config.to_dict(),
             "classes": list(self.equipment.classes),
             "data": self.data,
+            "preparation": self.preparation,
             "environment": self.environment,
             "best": best,
         }
