@@ -32,6 +32,7 @@ from rlawrap.network_options import (
 ELSEWHERE = {
     "train": ("rlawrap.train.commands.train_command", "train_app"),
     "evaluate": ("rlawrap.train.commands.evaluate_command", "evaluate"),
+    "predict": ("rlawrap.train.commands.predict_command", "predict_command"),
     "recipe": ("rlawrap.train.commands.train_command", "recipe_app"),
     "plot": ("rlawrap.train.commands.records_commands", "plot_command"),
     "best": ("rlawrap.train.commands.records_commands", "best_command"),

@@ -49,7 +49,9 @@ InputOption = Annotated[
 ]
 
 
-def parse_assignments(texts: Sequence[str], option: str = "--model-arg") -> dict[str, Any]:
+def parse_assignments(
+    texts: Sequence[str], option: str = "--model-arg", example: str = "k=16"
+) -> dict[str, Any]:
     """NAME=VALUE pairs; a value is JSON, or text when it is not.
 
     >>> parse_assignments(["k=8", "init=identity", "head=true"])
@@ -59,7 +61,7 @@ def parse_assignments(texts: Sequence[str], option: str = "--model-arg") -> dict
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name.isidentifier():
-            raise ConfigError(f"{option} {text!r}: write NAME=VALUE, such as k=16.")
+            raise ConfigError(f"{option} {text!r}: write NAME=VALUE, such as {example}.")
         try:
             values[name] = json.loads(value)
         except ValueError:

@@ -29,7 +29,7 @@ from rlawrap.networks import find_network
 from rlawrap.train.config.train_config import TrainConfig
 from rlawrap.train.network.build import build_model
 from rlawrap.train.network.origin import import_all, place_of
-from rlawrap.train.store.resuming import listing
+from rlawrap.train.store.resuming import advice, listing
 from rlawrap.train.store.run_folder import RunFolder
 
 
@@ -229,7 +229,7 @@ def check_grid(runs: Sequence[GridRun]) -> None:
             raise ConfigError(
                 f"{run.config.output} holds a run of another configuration "
                 f"({listing(differences, '; ')}). "
-                "Choose another --output, or give the same options."
+                f"{advice(differences)}"
             )
     with torch.random.fork_rng(devices=[]):
         for first in {run.variant: run for run in reversed(runs)}.values():

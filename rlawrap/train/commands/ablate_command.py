@@ -97,7 +97,7 @@ def ablate_command(
     jobs: Annotated[int, typer.Option(help="runs at once")] = 1,
     recipe: Annotated[str | None, typer.Option(help="start from this recipe")] = None,
     config: Annotated[
-        str | None, typer.Option(help="start from this config: a JSON file, or the text")
+        str | None, typer.Option(help="start from this config: JSON, YAML or TOML; or JSON text")
     ] = None,
     dry: Annotated[
         bool, typer.Option("--dry-run", help="print a command for each run and stop")

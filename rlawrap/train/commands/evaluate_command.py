@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -15,6 +15,7 @@ from rlawrap.network_options import (
 )
 from rlawrap.train.commands.options import DataArgument
 from rlawrap.train.loop.loading import evaluate as judge
+from rlawrap.train.loop.per_class import class_table, confusion_table, figures
 from rlawrap.train.store.json_files import json_text
 
 
@@ -48,11 +49,19 @@ def evaluate(
     split: Annotated[str, typer.Option(help="test or train")] = "test",
     batch_size: Annotated[int, typer.Option(help="images at once", min=1)] = 128,
     workers: Annotated[int, typer.Option(help="loader processes; 0: none", min=0)] = 2,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "auto",
     average: Annotated[bool, typer.Option(help="the averaged weights, if any")] = True,
-    confusion: Annotated[bool, typer.Option(help="print the confusion matrix too")] = False,
+    per_class: Annotated[
+        bool, typer.Option("--per-class", help="accuracy and precision of each class, too")
+    ] = False,
+    confusion: Annotated[
+        bool, typer.Option("--confusion", help="the confusion matrix with class names, too")
+    ] = False,
+    table: Annotated[
+        bool, typer.Option("--table", help="tables of classes in place of JSON")
+    ] = False,
 ) -> None:
-    """Loss, top-1 and top-5 of a trained network, as one JSON object."""
+    """Loss, top-1 and top-5 of a trained network, as one JSON object or as tables."""
     result = judge(
         run,
         arch=arch,
@@ -68,9 +77,20 @@ def evaluate(
         device=device,
         average=average,
     )
-    figures: dict[str, Any] = {**result.to_dict(), "images": result.images}
-    if result.skipped:
-        figures["skipped"] = result.skipped
+    if not table:
+        print(json_text(figures(result, classes=per_class, confusion=confusion)))
+        return
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:
+        console.width = 200  # a log or a pipe has no width to keep to
+    console.print(
+        f"loss {result.loss:.4f}  top-1 {result.top1:.2f} %  top-5 {result.top5:.2f} %  "
+        f"{result.images:,} images\n",
+        highlight=False,
+    )
+    console.print(class_table(result))
     if confusion:
-        figures["confusion"] = result.confusion.tolist()
-    print(json_text(figures))
+        print()
+        console.print(confusion_table(result))

@@ -5,11 +5,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-import json
 import types
 import typing
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -20,6 +18,7 @@ from rlawrap.config import RLAConfig
 from rlawrap.errors import ConfigError
 from rlawrap.network_options import parse_assignments, rla_options
 from rlawrap.train.config.augment import AugmentConfig
+from rlawrap.train.config.reading import read_config
 from rlawrap.train.config.recipes import get_recipe
 from rlawrap.train.config.train_config import TrainConfig
 from rlawrap.train.data.opening import NAMED, default_size
@@ -112,7 +111,7 @@ def option_parameters() -> list[inspect.Parameter]:
 def config_from_options(
     options: Mapping[str, Any], *, recipe: str | None = None, base: str | None = None
 ) -> TrainConfig:
-    """The configuration: a recipe or a JSON config (a file, or the text), then the options given.
+    """The configuration: a recipe or a config (a file, or JSON text), then the options given.
 
     Raises `ConfigError` for values that make no sense.
     """
@@ -124,36 +123,23 @@ def config_from_options(
     elif base is not None:
         config = read_config(base)
     given = {name: value for name, value in options.items() if value not in (None, [])}
+    if "change" in given:
+        changes = parse_assignments(given.pop("change"), "--change", "epochs=200")
+        given |= changes
+        given["change"] = tuple("augment" if n in AUGMENT_FIELDS else n for n in changes)
     augment = {name: given.pop(name) for name in AUGMENT_FIELDS if name in given}
-    if "model_kwargs" in given:
-        given["model_kwargs"] = {**config.model_kwargs, **parse_assignments(given["model_kwargs"])}
+    for name, flag in (("model_kwargs", "--model-arg"), ("opt_args", "--opt-arg")):
+        if isinstance(given.get(name), list):
+            given[name] = {**getattr(config, name), **parse_assignments(given[name], flag)}
     rla = [given.pop(name, None) for name in RLA_OPTIONS]
-    given["rla"] = rla_options(*rla, before=config.rla)
+    if "rla" not in given.get("change", ()):
+        given["rla"] = rla_options(*rla, before=config.rla)
     if augment:
         data = given.get("data", config.data)
         size = given.get("image_size") or config.image_size or default_size(data)
         start = config.augment or AugmentConfig.for_size(size)
         given["augment"] = start.replace(**augment)
     return config.replace(**given)
-
-
-def read_config(source: str) -> TrainConfig:
-    """A config from JSON text or from a file of it, such as a run's config.json."""
-    text = source
-    if not source.lstrip().startswith("{"):
-        try:
-            text = Path(source).read_text()
-        except OSError as error:
-            raise ConfigError(f"--config {source}: cannot be read ({error.strerror}).") from error
-        except UnicodeDecodeError as error:
-            raise ConfigError(f"--config {source}: not JSON ({error}).") from error
-    try:
-        values = json.loads(text)
-    except ValueError as error:
-        raise ConfigError(f"--config: not JSON ({error}).") from error
-    if not isinstance(values, dict):
-        raise ConfigError("--config: JSON, but not an object of fields.")
-    return TrainConfig.from_dict(values)
 
 
 def _annotation(field: FieldInfo) -> Any:

@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from rlawrap.errors import TrainError
+from rlawrap.train.config.naming import network_of
 from rlawrap.train.records.plot import FORMATS, plot_runs
-from rlawrap.train.records.runs import find_runs, loading_line, network_of, read_run, runs_table
+from rlawrap.train.records.runs import find_runs, loading_line, read_run, runs_table
 
 
 def runs_command(

@@ -34,7 +34,7 @@ def train(
     data: DataArgument = None,
     recipe: Annotated[str | None, typer.Option(help="start from this recipe")] = None,
     config: Annotated[
-        str | None, typer.Option(help="start from this config: a JSON file, or the text")
+        str | None, typer.Option(help="start from this config: JSON, YAML or TOML; or JSON text")
     ] = None,
     nproc: Annotated[
         str | None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from rlawrap.errors import ConfigError
 from rlawrap.train.config.checked import Checked, option_group
@@ -24,7 +24,8 @@ class AugmentConfig(Checked):
     crop: "resized" (random area and aspect ratio, the ImageNet recipe), "padded" (pad by
     `padding`, cut at a random place, the CIFAR recipe) or "none".
     scale, ratio: range of area and aspect ratio of the resized crop.
-    flip: probability of a horizontal flip. randaugment: operations per image, at `magnitude`.
+    flip: probability of a horizontal flip. trivialaugment: one operation per image, of a strength
+    drawn for it. randaugment: operations per image, at `magnitude`.
     erase: probability of erasing a rectangle. mixup, cutmix: their alphas; 0 switches off.
     mean, std: per channel, for pixels in 0..1; None takes those of the data set.
     resize: shorter side before the centre crop in evaluation; None is 256/224 of the size.
@@ -40,6 +41,7 @@ class AugmentConfig(Checked):
     ratio: tuple[_Positive, _Positive] = Field(default=(3 / 4, 4 / 3), strict=False)
     padding: int = _option(4, "pixels around the image before a padded crop", ge=0)
     flip: float = _option(0.5, "probability of a horizontal flip", ge=0, le=1)
+    trivialaugment: bool = _option(False, "TrivialAugment: one operation of a random strength")
     randaugment: int = _option(0, "RandAugment operations per image", ge=0)
     magnitude: int = _option(9, "magnitude of RandAugment, 0 to 30", ge=0, le=30)
     erase: float = _option(0.0, "probability of erasing a rectangle", ge=0, le=1)
@@ -55,6 +57,12 @@ class AugmentConfig(Checked):
         if ends[0] > ends[1]:
             raise ConfigError(f"{info.field_name}={ends}: give the low end first.")
         return ends
+
+    @model_validator(mode="after")
+    def _one_policy(self) -> AugmentConfig:
+        if self.trivialaugment and self.randaugment:
+            raise ConfigError("trivialaugment and randaugment: choose one of them.")
+        return self
 
     @classmethod
     def for_size(cls, image_size: int, **changes: Any) -> AugmentConfig:

@@ -68,6 +68,31 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
                 },
             ),
             Recipe(
+                name="convnext-imagenet",
+                source="ConvNeXt-T on ImageNet-1K: Liu et al. 2022, table 5, and the official "
+                "main.py; RandAugment is torchvision's, erasing is in black",
+                values={
+                    "arch": "timm:convnext_tiny",
+                    "model_kwargs": {"drop_path_rate": 0.1},
+                    "image_size": 224,
+                    "augment": _IMAGENET.replace(
+                        randaugment=2, magnitude=9, erase=0.25, mixup=0.8, cutmix=1.0
+                    ),
+                    "epochs": 300,
+                    "batch_size": 4096,
+                    "drop_last": True,
+                    "optimizer": "adamw",
+                    "lr": 4e-3,
+                    "weight_decay": 0.05,
+                    "decay_filter": "weights",
+                    "label_smoothing": 0.1,
+                    "schedule": "cosine",
+                    "warmup_epochs": 20.0,
+                    "warmup_start": 0.0,
+                    "ema": 0.9999,
+                },
+            ),
+            Recipe(
                 name="rla-32",
                 source="for 32x32 images; chosen for this library, no published recipe behind it",
                 values={

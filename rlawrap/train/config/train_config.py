@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -17,11 +18,15 @@ VERSION = 1
 # Seconds that clocks in nanoseconds can count.
 LONGEST = 1e9
 
+# Different images of a batch with repeats, at least: a norm must have something to tell apart.
+MIN_DIFFERENT = 2
+
 # Fields that may differ between a run and its continuation: they do not touch the numbers.
 FREE_ON_RESUME = frozenset(
     {
         "output",
         "resume",
+        "change",
         "workers",
         "prefetch",
         "log_every",
@@ -38,6 +43,21 @@ FREE_ON_RESUME = frozenset(
     }
 )
 
+
+# Fields that a run may go on with another value of, when asked to: with them its weights and its
+# optimiser's state stay of use.
+CHANGEABLE = frozenset(
+    {
+        "arch", "epochs", "batch_size", "accumulate", "drop_last", "repeats", "augment",
+        "lr", "momentum", "nesterov", "weight_decay", "rla_lr", "clip", "label_smoothing",
+        "opt_args", "schedule", "gamma", "step_epochs", "warmup_epochs", "warmup_start",
+        "device", "channels_last", "compile", "compile_mode", "tf32", "grad_checkpointing",
+        "deterministic", "ema_every", "monitor", "patience",
+    }
+)  # fmt: skip
+
+# Changes after which a step of an epoch holds other images than before.
+CHANGES_STEPS = frozenset({"batch_size", "drop_last", "repeats"})
 
 _network = option_group("The network")
 _data = option_group("The data")
@@ -105,10 +125,20 @@ class TrainConfig(Checked):
     batch_size: int = _budget(128, "images of one optimiser step, over all processes", ge=1)
     accumulate: int = _budget(1, "parts that each process cuts its share of a batch into", ge=1)
 
+    drop_last: bool = _budget(False, "leave out the images of an epoch's last, smaller batch")
+    repeats: int = _budget(
+        1, "repeated augmentation: copies of each image in its batch; 1: none", ge=1
+    )
+
     # The optimiser
-    optimizer: str = _optimiser("sgd", "optimiser, by name")
+    optimizer: str = _optimiser(
+        "sgd", "optimiser: a name of torch.optim, or of timm.optim (also as timm:NAME)"
+    )
+    opt_args: dict[str, Any] = _optimiser(
+        {}, "argument of the optimiser, as NAME=VALUE; may be repeated", flag="--opt-arg"
+    )
     lr: float = _optimiser(0.1, "peak learning rate", gt=0)
-    momentum: float = _optimiser(0.9, "momentum of SGD", ge=0)
+    momentum: float = _optimiser(0.9, "momentum, of SGD, RMSprop and others that have it", ge=0)
     nesterov: bool = _optimiser(False, "Nesterov momentum")
     weight_decay: float = _optimiser(1e-4, "weight decay", ge=0)
     decay_filter: Literal["all", "weights"] = _optimiser(
@@ -116,6 +146,9 @@ class TrainConfig(Checked):
     )
     rla_lr: float = _optimiser(
         1.0, "learning rate of the rla. parameters, as a multiple of lr", ge=0
+    )
+    layer_decay: float | None = _optimiser(
+        None, "factor from each block's learning rate to the one before it", gt=0, le=1
     )
     clip: float | None = _optimiser(None, "largest norm of the gradient", gt=0)
     label_smoothing: float = _optimiser(0.0, "label smoothing, 0 to 1", ge=0, lt=1)
@@ -130,15 +163,25 @@ class TrainConfig(Checked):
     warmup_start: float = _schedule(0.01, "where the warm-up starts, as a multiple of lr", ge=0)
 
     # How it computes
-    device: Literal["auto", "cpu", "cuda"] = _computing("auto", "where to compute")
+    device: Literal["auto", "cpu", "cuda", "mps"] = _computing("auto", "where to compute")
     amp: Literal["none", "bf16", "fp16"] = _computing("none", "mixed precision")
     channels_last: bool = _computing(False, "channels-last memory format")
     compile: bool = _computing(False, "torch.compile the network")
+    compile_mode: Literal["default", "reduce-overhead", "max-autotune"] = _computing(
+        "default", "what --compile aims at"
+    )
+    tf32: bool | None = _computing(
+        None, "TF32 in convolutions and matrix products (CUDA); default: as PyTorch has it"
+    )
+    grad_checkpointing: bool = _computing(
+        False, "keep the blocks' inputs alone for the backward pass: less memory, more time"
+    )
     sync_bn: bool = _computing(False, "batch norm over all processes (CUDA)")
     deterministic: bool = _computing(False, "deterministic kernels only, slower on CUDA")
     ema: float = _computing(
         0.0, "decay of the averaged weights, such as 0.9999; 0: none", ge=0, lt=1
     )
+    ema_every: int = _computing(1, "steps from one averaging to the next", ge=1)
 
     # Judging
     monitor: Literal["top1", "loss"] = _judging("top1", "what makes a checkpoint the best")
@@ -147,6 +190,11 @@ class TrainConfig(Checked):
     # The run
     output: str = _run("runs/train", "run folder")
     resume: str | None = _run(None, "'auto', or a checkpoint file: go on from there")
+    change: tuple[str, ...] = _run(
+        (),
+        "go on with another value than the run has had, as NAME=VALUE; may be repeated",
+        strict=False,
+    )
     save_every: int | None = _run(
         None, "steps between checkpoints; default: at each epoch's end", ge=1
     )
@@ -162,16 +210,30 @@ class TrainConfig(Checked):
         600.0, "seconds until a process that does not answer is given up", gt=0, le=LONGEST
     )
 
-    @field_validator("model_kwargs")
+    @field_validator("model_kwargs", "opt_args")
     @classmethod
-    def _as_json_holds_them(cls, values: dict[str, Any]) -> dict[str, Any]:
+    def _as_json_holds_them(cls, values: dict[str, Any], info: Any) -> dict[str, Any]:
         try:
             text = json.dumps(values, allow_nan=False)
         except (TypeError, ValueError) as error:
             raise ConfigError(
-                f"model_kwargs={values!r}: a value in it is none that JSON can hold ({error})."
+                f"{info.field_name}={values!r}: a value in it is none that JSON can hold ({error})."
             ) from None
         return dict(json.loads(text))
+
+    @field_validator("change")
+    @classmethod
+    def _may_change(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in CHANGEABLE:
+                near = difflib.get_close_matches(name, CHANGEABLE, n=1)
+                hint = f"Did you mean {near[0]}? " if near and name not in cls.model_fields else ""
+                raise ConfigError(
+                    f"change: {name} cannot be changed within a run. {hint}"
+                    f"What can: {', '.join(sorted(CHANGEABLE))}. For the rest start a new run from "
+                    "this one's weights, with --finetune."
+                )
+        return tuple(sorted(set(names)))
 
     @model_validator(mode="after")
     def _fits_together(self) -> TrainConfig:
@@ -181,6 +243,21 @@ class TrainConfig(Checked):
             raise ConfigError(
                 f"warmup_epochs={self.warmup_epochs:g}: the warm-up must end before the "
                 f"{self.epochs} epochs do."
+            )
+        if self.compile_mode != "default" and not self.compile:
+            raise ConfigError(f"compile_mode={self.compile_mode!r} needs compile=True (--compile).")
+        if self.ema_every > 1 and not self.ema:
+            raise ConfigError(f"ema_every={self.ema_every} needs ema above 0.")
+        if self.change and self.resume is None:
+            raise ConfigError(
+                f"change: {', '.join(self.change)}: a run that starts has nothing to change. "
+                "It goes with --resume auto."
+            )
+        different, rest = divmod(self.batch_size, self.repeats)
+        if self.repeats > 1 and (rest or different < MIN_DIFFERENT):
+            raise ConfigError(
+                f"repeats={self.repeats}: batch_size={self.batch_size} must be a multiple of it, "
+                f"and hold at least {MIN_DIFFERENT} different images."
             )
         return self
 
@@ -200,9 +277,25 @@ class TrainConfig(Checked):
     def differences(self, other: TrainConfig) -> dict[str, tuple[Any, Any]]:
         """Fields that decide the numbers and differ: name -> (here, there).
 
+        What the other says it changes (`change`) is no difference; `changes` has it.
+
         >>> TrainConfig(lr=0.1, workers=2).differences(TrainConfig(lr=0.2, workers=4))
         {'lr': (0.1, 0.2)}
         """
+        differing = self._differing(other)
+        return {name: pair for name, pair in differing.items() if name not in other.change}
+
+    def changes(self, other: TrainConfig) -> dict[str, tuple[Any, Any]]:
+        """Fields that the other says it changes, and does: name -> (here, there).
+
+        >>> new = TrainConfig(epochs=20, lr=0.5, resume="auto", change=("epochs",))
+        >>> TrainConfig().changes(new), TrainConfig().differences(new)
+        ({'epochs': (10, 20)}, {'lr': (0.1, 0.5)})
+        """
+        differing = self._differing(other)
+        return {name: pair for name, pair in differing.items() if name in other.change}
+
+    def _differing(self, other: TrainConfig) -> dict[str, tuple[Any, Any]]:
         here, there = self.to_dict(), other.to_dict()
         return {
             name: (here[name], there[name])

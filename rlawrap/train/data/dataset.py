@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from typing import Literal, Protocol
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -24,6 +25,21 @@ OnBadImage = Literal["fatal", "skip"]
 
 #: The label of an image that could not be read and was skipped; `cross_entropy` ignores it.
 SKIPPED = -100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preparation:
+    """How test images are made ready: channels, side, normalisation, and `AugmentConfig.resize`."""
+
+    channels: int
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    resize: int | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for a checkpoint."""
+        return asdict(self)
 
 
 class Source(Protocol):
@@ -87,6 +103,13 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
         self.description = source.description
         mean = _per_channel("mean", self.augment.mean or source.mean, self.in_channels)
         std = _per_channel("std", self.augment.std or source.std, self.in_channels)
+        self.preparation = Preparation(
+            channels=self.in_channels,
+            size=image_size,
+            mean=mean,
+            std=std,
+            resize=self.augment.resize,
+        )
         build = train_transform if split == "train" else eval_transform
         self.transform = build(self.augment, image_size, mean=mean, std=std)
         if not len(self):

@@ -12,8 +12,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from rlawrap import _torch
 from rlawrap.errors import DataError
+from rlawrap.train.data.arranging import copy_and_index
 from rlawrap.train.data.dataset import SKIPPED
 from rlawrap.train.data.sampler import Part
+from rlawrap.train.data.seeding import derive_seed
 from rlawrap.train.data.transforms import mix_batch
 from rlawrap.train.data.workers import start_worker
 
@@ -69,8 +71,8 @@ class PartDataset(Dataset[Batch]):
 
     def __getitem__(self, part: Part) -> Batch:
         mixing = self.mixup > 0 or self.cutmix > 0
-        indices = (part.lead, *part.rows) if mixing else part.rows
-        samples = [self._load(index, part.epoch) for index in indices]
+        slots = (part.lead, *part.rows) if mixing else part.rows
+        samples = [self._load(slot, part.epoch) for slot in slots]
         images = torch.stack([image for image, _ in samples])
         targets = torch.tensor([label for _, label in samples])
         usable = targets != SKIPPED
@@ -101,11 +103,17 @@ class PartDataset(Dataset[Batch]):
             counted=int(weights.sum()),
             batch_rows=part.batch_rows,
             last=part.last,
-            skipped=[part.rows[row] for row in range(real) if not usable[row]],
+            skipped=[
+                copy_and_index(part.rows[row], len(self.images))[1]
+                for row in range(real)
+                if not usable[row]
+            ],
         )
 
-    def _load(self, index: int, epoch: int) -> tuple[Tensor, int]:
-        image, label = self.images.load(index, seed=self.seed, epoch=epoch)
+    def _load(self, slot: int, epoch: int) -> tuple[Tensor, int]:
+        copy, index = copy_and_index(slot, len(self.images))
+        seed = derive_seed("copy", self.seed, copy) if copy else self.seed
+        image, label = self.images.load(index, seed=seed, epoch=epoch)
         if label != SKIPPED and not 0 <= label < self.num_classes:
             raise DataError(
                 f"image {index}: label {label}, but the network has {self.num_classes} classes "

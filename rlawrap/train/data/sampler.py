@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
+from rlawrap.train.data.arranging import arrange, epoch_length
 from rlawrap.train.data.seeding import derive_seed
 
 #: A batch norm cannot train on one value per channel, so a part never has fewer rows than this.
@@ -25,8 +26,9 @@ MIN_ROWS = 2
 class Part:
     """What one process loads at once: rows of a batch, the last `padding` of them weightless.
 
-    rows: indices into the data set. batch_rows: images in the whole batch, over all processes.
-    lead: index of the image before the first row, cyclic in the batch; mixup's partner for it.
+    rows: slots of the data set (see `arranging`), which without repeats are indices.
+    batch_rows: images in the whole batch, over all processes.
+    lead: slot of the image before the first row, cyclic in the batch; mixup's partner for it.
     last: the optimiser steps after this part.
     """
 
@@ -122,6 +124,8 @@ class TrainSampler(Sampler[Part]):
         rank: int = 0,
         world: int = 1,
         accumulate: int = 1,
+        repeats: int = 1,
+        drop_last: bool = False,
     ) -> None:
         self.length = length
         self.seed = seed
@@ -129,7 +133,19 @@ class TrainSampler(Sampler[Part]):
         self.rank = rank
         self.world = world
         self.accumulate = accumulate
+        self.repeats = repeats
+        self.drop_last = drop_last
         self.at(epoch=0, step=0)
+
+    @property
+    def slots(self) -> int:
+        """Images of an epoch, copies counted."""
+        return epoch_length(self.length, batch_size=self.batch_size, drop_last=self.drop_last)
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of an epoch."""
+        return steps_per_epoch(self.slots, self.batch_size)
 
     def at(self, *, epoch: int, step: int) -> None:
         """Where the next iteration starts."""
@@ -137,8 +153,13 @@ class TrainSampler(Sampler[Part]):
         self.step = step
 
     def __iter__(self) -> Iterator[Part]:
-        order = epoch_order(self.length, self.seed, self.epoch)
-        for step in range(self.step, steps_per_epoch(self.length, self.batch_size)):
+        order = arrange(
+            epoch_order(self.length, self.seed, self.epoch),
+            batch_size=self.batch_size,
+            repeats=self.repeats,
+            drop_last=self.drop_last,
+        )
+        for step in range(self.step, self.steps):
             yield from step_parts(
                 order,
                 epoch=self.epoch,

@@ -68,6 +68,8 @@ def train_transform(
         steps += _evaluation_geometry(config, image_size)
     if config.flip:
         steps.append(v2.RandomHorizontalFlip(config.flip))
+    if config.trivialaugment:
+        steps.append(v2.TrivialAugmentWide())
     if config.randaugment:
         steps.append(v2.RandAugment(config.randaugment, config.magnitude))
     steps += _finish(mean, std)

@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 from rlawrap.errors import ConfigError, RLAError
 from rlawrap.train.config.train_config import TrainConfig
 from rlawrap.train.data.given import GIVEN_DATA, GivenImages, class_names, read_item
+from rlawrap.train.loop.log_file import LoggedDisplay
 from rlawrap.train.loop.outputs import outputs_on
 from rlawrap.train.loop.progress import open_display
 from rlawrap.train.loop.run import Run, Status
@@ -128,7 +129,10 @@ def _train(config: TrainConfig, data: ImagePair | None, given: nn.Module | None)
         devices = [processes.device] if processes.device.type == "cuda" else []
         stack.enter_context(torch.random.fork_rng(devices=devices))
         stack.enter_context(kernels(config, processes.device))
-        display = stack.enter_context(open_display(config.progress, first=processes.first))
+        display = LoggedDisplay(
+            stack.enter_context(open_display(config.progress, first=processes.first))
+        )
+        stack.callback(display.close)
         request = stack.enter_context(stop_on_signals())
         folder = RunFolder(config.output)
         stack.enter_context(hold_folder(folder, processes, display.say, config.timeout))

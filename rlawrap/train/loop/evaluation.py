@@ -14,15 +14,14 @@ from torch.nn import functional as F
 from rlawrap.errors import DataError, RLAError
 from rlawrap.train.data.loader import Batch
 from rlawrap.train.loop.outputs import heads
-from rlawrap.train.process.processes import Processes
+from rlawrap.train.process.processes import Processes, sum_type
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """loss: mean cross entropy. top1, top5: per cent right. images: how many were judged.
 
-    skipped: broken images that were left out.
-
+    skipped: broken images that were left out. classes: their names, where they are known.
     confusion: int64 [classes, classes], rows are true classes, columns predicted ones.
     """
 
@@ -32,6 +31,7 @@ class Evaluation:
     images: int
     confusion: Tensor
     skipped: int = 0
+    classes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, float]:
         """The figures, without the matrix."""
@@ -94,7 +94,7 @@ class _Scores:
         self.top1 = MulticlassAccuracy(average="micro", top_k=1, **options).to(device)
         self.top5 = MulticlassAccuracy(average="micro", top_k=guesses, **options).to(device)
         self.matrix = MulticlassConfusionMatrix(**options).to(device)
-        self.loss = torch.zeros((), dtype=torch.float64, device=device)
+        self.loss = torch.zeros((), dtype=sum_type(device), device=device)
         self.count = self.skipped = 0
 
     def add(self, logits: Tensor, batch: Batch) -> None:
@@ -113,8 +113,8 @@ class _Scores:
         """The figures over all processes. Raises `DataError` when no image was counted."""
         confusion = processes.sum(self.matrix.compute())
         accuracies: list[Any] = [self.top1, self.top5]
-        right = [metric.tp.sum().double() for metric in accuracies]
-        counts = torch.tensor([self.count, self.skipped], dtype=torch.float64, device=self.device)
+        right = [metric.tp.sum().to(self.loss.dtype) for metric in accuracies]
+        counts = torch.tensor([self.count, self.skipped], dtype=self.loss.dtype, device=self.device)
         sums = processes.sum(torch.cat([torch.stack([self.loss, *right]), counts]))
         loss, right1, right5, images, skipped = sums.tolist()
         if not images:

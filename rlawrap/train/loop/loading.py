@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from rlawrap.checkpoints import build_described
 from rlawrap.errors import CheckpointError, ConfigError, few
@@ -19,7 +20,13 @@ from rlawrap.train.data.loader import Images, PartDataset, make_loader
 from rlawrap.train.data.sampler import EvalSampler
 from rlawrap.train.loop.evaluation import Evaluation, evaluate_model
 from rlawrap.train.loop.setup import open_images
-from rlawrap.train.network.build import build_model, input_channels, load_weights, read_weights
+from rlawrap.train.network.build import (
+    build_model,
+    input_channels,
+    load_weights,
+    misfits,
+    read_weights,
+)
 from rlawrap.train.network.origin import find_again
 from rlawrap.train.process.processes import Processes, choose_device
 from rlawrap.train.store import checkpoint
@@ -91,22 +98,6 @@ def _rebuild(
         finetune=None, pretrained_conv1=None, pretrained=False, model_kwargs=arguments
     )
     return build_model(bare, len(state["classes"]))
-
-
-def misfits(model: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
-    """What keeps weights from being loaded into a network, in words.
-
-    >>> misfits(nn.Linear(2, 3), {"weight": torch.zeros(3, 2), "b": torch.zeros(3)})
-    ['1 names that the network does not have: b', '1 names that the file does not have: bias']
-    """
-    own = model.state_dict()
-    kinds = (
-        ("names that the network does not have", [n for n in weights if n not in own]),
-        ("names that the file does not have", [n for n in own if n not in weights]),
-        ("of another shape",
-         [n for n in own if n in weights and own[n].shape != weights[n].shape]),
-    )  # fmt: skip
-    return [f"{len(names)} {what}: {few(names, 5)}" for what, names in kinds if names]
 
 
 def load_weights_of(path: str | Path, config: TrainConfig, num_classes: int) -> nn.Module:
@@ -195,7 +186,8 @@ def evaluate(
         device=processes.device,
     )
     try:
-        return evaluate_model(model, loader, num_classes=classes, processes=processes)
+        result = evaluate_model(model, loader, num_classes=classes, processes=processes)
+        return replace(result, classes=tuple(images.classes))
     finally:
         loader.kill_workers()
 

@@ -15,7 +15,9 @@ from rlawrap.errors import RLAError
 from rlawrap.train.config.train_config import TrainConfig
 from rlawrap.train.data.seeding import derive_seed
 from rlawrap.train.loop.judging import Judge, sentence
-from rlawrap.train.loop.progress import Clock, Display, duration
+from rlawrap.train.loop.log_file import LoggedDisplay
+from rlawrap.train.loop.opening_lines import opening_lines
+from rlawrap.train.loop.progress import Clock, duration
 from rlawrap.train.loop.setup import ImagePair, set_up, warm_up
 from rlawrap.train.loop.state import Keeper, State, Sums
 from rlawrap.train.loop.watch import Watch
@@ -42,7 +44,7 @@ class Run:
         config: TrainConfig,
         processes: Processes,
         folder: RunFolder,
-        display: Display,
+        display: LoggedDisplay,
         request: StopRequest,
         data: ImagePair | None,
         given: nn.Module | None = None,
@@ -61,6 +63,8 @@ class Run:
         self.judge = Judge(config, processes, self.equipment, display, self._after_judged_batch)
         self.keeper = Keeper(config, processes, folder, self.equipment, display.say)
         self.watch = Watch(config, processes, self.stepper, self.keeper, self.steps)
+        for line in opening_lines(config, self.equipment, processes):
+            display.say(line)
         self.state, log_size = self.keeper.resume(source) if source else (State(), 0)
         warm_up(self.equipment, config, processes)
         self.last_save = time.monotonic()
@@ -72,6 +76,7 @@ class Run:
         """Write the config and open the metrics, in process 0."""
         folder, config = self.folder, self.config
         folder.create()
+        self.display.open(folder.log_file)
         try:
             self.keeper.put_in_order(self.state)
             with writing(folder.config_file):
@@ -80,6 +85,10 @@ class Run:
             self.log = MetricsLog(
                 folder, size=log_size, step=self.global_step, tensorboard=config.tensorboard
             )
+            if self.keeper.resumed is not None and self.keeper.resumed.changes:
+                changes = self.keeper.resumed.changes
+                values = {**asdict(self.position), "global_step": self.global_step}
+                self.log.write("change", {**values, "changes": changes})
         except RLAError as error:
             self.note_failure(error)
             raise
@@ -89,6 +98,7 @@ class Run:
         message = str(error) if isinstance(error, RLAError) else repr(error)
         if not self.processes.first:
             message = f"process {self.processes.rank}: {message}"
+        self.display.note(f"failed: {message}")
         self.folder.write_status("failed", **asdict(self.position), message=message)
 
     @property
@@ -246,8 +256,8 @@ class Run:
             "train_loss": loss,
             "train_top1": top1,
         }
-        if images < len(self.equipment.train_images):
-            figures["skipped"] = len(self.equipment.train_images) - images
+        if images < self.equipment.sampler.slots:
+            figures["skipped"] = self.equipment.sampler.slots - images
         began = time.perf_counter()
         judged = self.judge.judge(self._title())
         figures.update(judged.figures)

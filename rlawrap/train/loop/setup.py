@@ -17,11 +17,12 @@ from rlawrap.train.config.augment import AugmentConfig
 from rlawrap.train.config.train_config import TrainConfig
 from rlawrap.train.data.loader import Images, PartDataset, PartLoader, make_loader
 from rlawrap.train.data.opening import open_data
-from rlawrap.train.data.sampler import EvalSampler, Part, TrainSampler, share, steps_per_epoch
+from rlawrap.train.data.sampler import EvalSampler, Part, TrainSampler, share
 from rlawrap.train.loop.outputs import check_outputs
 from rlawrap.train.loop.step import Stepper
 from rlawrap.train.network.build import (
     build_model,
+    checkpoint_blocks,
     input_channels,
     keep_frozen_norms,
     prepare_model,
@@ -124,9 +125,11 @@ def set_up(
     if "file" in origin:  # code of the user's own, of which nothing is known
         image, _ = test_images.load(0, seed=config.seed, epoch=0)
         check_outputs(model, image.to(processes.device), classes, config.arch)
+    if config.grad_checkpointing:
+        checkpoint_blocks(model, config.arch)
     network = distribute(model, processes)
     if config.compile:
-        model.compile()
+        model.compile(mode=config.compile_mode)
     stepper = Stepper(
         model,
         network,
@@ -145,7 +148,7 @@ def set_up(
         network=network,
         origin=origin,
         stepper=stepper,
-        steps=steps_per_epoch(len(train_images), config.batch_size),
+        steps=sampler.steps,
         sampler=sampler,
         train_loader=train_loader,
         eval_sampler=eval_sampler,
@@ -163,7 +166,14 @@ def _train_loader(
         rank=processes.rank,
         world=processes.world,
         accumulate=config.accumulate,
+        repeats=config.repeats,
+        drop_last=config.drop_last,
     )
+    if not sampler.steps:
+        raise ConfigError(
+            f"drop_last: the {len(images)} training images are fewer than a batch of "
+            f"{config.batch_size}, and none would be left."
+        )
     augment = config.augment or AugmentConfig()
     parts = PartDataset(
         images,
@@ -237,15 +247,25 @@ def warm_up(equipment: Equipment, config: TrainConfig, processes: Processes) -> 
 
 @contextmanager
 def kernels(config: TrainConfig, device: torch.device) -> Iterator[None]:
-    """cuDNN's search for fast kernels, or deterministic ones; put back afterwards."""
+    """cuDNN's search for fast kernels, or deterministic ones, and TF32; put back afterwards."""
     deterministic = torch.are_deterministic_algorithms_enabled()
     benchmark = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = device.type == "cuda" and not config.deterministic
+    tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    if config.tf32 is not None:
+        _allow_tf32(config.tf32, config.tf32)
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
         torch.use_deterministic_algorithms(True)
     try:
         yield
     finally:
+        if config.tf32 is not None:
+            _allow_tf32(*tf32)
         torch.use_deterministic_algorithms(deterministic)
         torch.backends.cudnn.benchmark = benchmark
+
+
+def _allow_tf32(products: bool, convolutions: bool) -> None:
+    torch.backends.cuda.matmul.allow_tf32 = products
+    torch.backends.cudnn.allow_tf32 = convolutions

@@ -11,14 +11,15 @@ from typing import Any
 import torch
 
 from rlawrap.errors import CheckpointError, TrainError
-from rlawrap.train.config.train_config import TrainConfig
+from rlawrap.train.config.train_config import CHANGES_STEPS, TrainConfig
 from rlawrap.train.loop.setup import Equipment
 from rlawrap.train.loop.step import Stepper
+from rlawrap.train.network.build import misfits
 from rlawrap.train.network.origin import changed_file, has_changed
 from rlawrap.train.process.processes import Processes
 from rlawrap.train.store import best as best_files
 from rlawrap.train.store import checkpoint
-from rlawrap.train.store.resuming import Source, changed_splits, class_changes, listing
+from rlawrap.train.store.resuming import Source, advice, changed_splits, class_changes, listing
 from rlawrap.train.store.run_folder import RunFolder
 
 
@@ -67,7 +68,8 @@ class Resumed:
     """The checkpoint that a run goes on from.
 
     own: it is of this run. best: it was the best one when it was written. anew: its epoch begins
-    anew, as the training images changed.
+    anew, as the training images changed or what a step holds of them. changes: of the
+    configuration, as asked for.
     """
 
     path: Path
@@ -76,6 +78,7 @@ class Resumed:
     own: bool
     best: bool
     anew: bool
+    changes: dict[str, tuple[Any, Any]]
 
 
 class Keeper:
@@ -102,6 +105,8 @@ class Keeper:
             "test_images": len(equipment.test_images),
             "test_fingerprint": equipment.test_images.fingerprint(),
         }
+        preparation = getattr(equipment.test_images, "preparation", None)
+        self.preparation = None if preparation is None else preparation.to_dict()
         self.environment = {
             "world": processes.world,
             "threads": torch.get_num_threads(),
@@ -133,6 +138,7 @@ class Keeper:
             "network": self.equipment.origin,
             "classes": list(self.equipment.classes),
             "data": self.data,
+            "preparation": self.preparation,
             "environment": self.environment,
             "best": best,
         }
@@ -160,12 +166,12 @@ class Keeper:
         source = str(found.path)
         loaded = checkpoint.parse(self.processes.share_bytes(found.content), source)
         checkpoint.check_format(loaded, source)
-        self._check_config(loaded, source)
         self._check_network(loaded, source)
+        changes = self._check_config(loaded, source)
         self._check_classes(loaded, source)
         self._check_data(loaded, source)
         self._tell_environment(loaded)
-        self.equipment.stepper.load_state_dict(loaded)
+        self.equipment.stepper.load_state_dict(loaded, changed=bool(changes))
         state = State(
             position=Position(**loaded["position"]),
             standing=Standing(**loaded["standing"]),
@@ -180,7 +186,8 @@ class Keeper:
             digits=found.digits,
             own=found.path.resolve().is_relative_to(self.folder.path.resolve()),
             best=best_files.is_best(loaded),
-            anew=changed and place.step > 0,
+            anew=(changed or bool(CHANGES_STEPS & set(changes))) and place.step > 0,
+            changes=changes,
         )
         size = int(loaded["metrics_size"]) if self.resumed.own else 0
         if self.resumed.anew:
@@ -189,9 +196,10 @@ class Keeper:
             state.sums = Sums()
             self.equipment.stepper.take_sums()
             size = self.folder.size_of_whole_epochs(size)
+            other = "the changed training images" if changed else "batches of another size"
             self.say(
                 f"resumed from {source}: epoch {place.epoch + 1}, of which {place.step} steps were "
-                "done, begins anew with the changed training images"
+                f"done, begins anew with {other}"
             )
         else:
             self.say(
@@ -225,23 +233,35 @@ class Keeper:
     def settle(self, state: State, metrics_size: Callable[[], int]) -> None:
         """Save at once where the checkpoint resumed cannot serve this run a second time."""
         resumed = self.resumed
-        if resumed is not None and (resumed.anew or not resumed.own):
+        if resumed is not None and (resumed.anew or resumed.changes or not resumed.own):
             best = resumed.best and not resumed.anew
             self.save(state, metrics_size=metrics_size, best=best, newest=True)
 
-    def _check_config(self, loaded: dict[str, Any], source: str) -> None:
+    def _check_config(self, loaded: dict[str, Any], source: str) -> dict[str, tuple[Any, Any]]:
+        """What changes as asked for. Raises `CheckpointError` for what differs besides."""
         before = TrainConfig.from_dict(loaded["config"])
         differences = before.differences(self.config)
         if differences:
             raise CheckpointError(
                 f"{source}: of another configuration.\n  {listing(differences)}\n"
-                "Give the same options, or take only its weights with --finetune."
+                f"{advice(differences)} Or take only its weights with --finetune."
             )
+        changes = before.changes(self.config)
+        if changes:
+            self.say(f"changed as asked for: {listing(changes, '; ')}")
+        return changes
 
     def _check_network(self, loaded: dict[str, Any], source: str) -> None:
         # Checkpoints of earlier versions do not say how their network is made.
         before, now = loaded.get("network", {}), self.equipment.origin
-        if "sha256" in before and has_changed(before, now):
+        asked = "arch" in self.config.change
+        problems = misfits(self.equipment.model, loaded["model"]) if asked else []
+        if problems:
+            raise CheckpointError(
+                f"{source}: its weights do not fit what {self.config.arch} makes. "
+                f"{'; '.join(problems)}."
+            )
+        if "sha256" in before and has_changed(before, now) and not asked:
             raise CheckpointError(changed_file(source, before))
 
     def _check_classes(self, loaded: dict[str, Any], source: str) -> None:

@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-from rlawrap.errors import ConfigError
+from rlawrap.errors import CheckpointError, ConfigError
 from rlawrap.train.config.train_config import TrainConfig
 from rlawrap.train.data.loader import Batch
 from rlawrap.train.loop.outputs import heads
 from rlawrap.train.network.ema import Average
 from rlawrap.train.network.optim import set_lr
+from rlawrap.train.process.processes import sum_type
 
 #: Weight of the loss of each auxiliary head (GoogLeNet, Inception), as in their papers.
 AUXILIARY_WEIGHT = 0.3
@@ -48,11 +49,11 @@ class Stepper:
         self.device = device
         self.world = world
         self.num_classes = num_classes
-        self.average = Average(model, config.ema) if config.ema else None
+        self.average = Average(model, config.ema, every=config.ema_every) if config.ema else None
         self.amp_type = _AMP_TYPES.get(config.amp)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.amp == "fp16")
         # Loss, correct answers, and the first step whose loss was not finite (-1: none).
-        self.sums = torch.zeros(2, dtype=torch.float64, device=device)
+        self.sums = torch.zeros(2, dtype=sum_type(device), device=device)
         self.count = 0
         self.between_steps = True
         self.bad_step = torch.full((), -1, dtype=torch.int64, device=device)
@@ -151,7 +152,7 @@ class Stepper:
     def restore_sums(self, values: list[float]) -> None:
         """Set the sums, as `sums_so_far` gave them."""
         *sums, count = values
-        self.sums.copy_(torch.tensor(sums, dtype=torch.float64))
+        self.sums.copy_(torch.tensor(sums, dtype=self.sums.dtype))
         self.count = int(count)
 
     def state_dict(self) -> dict[str, Any]:
@@ -163,10 +164,24 @@ class Stepper:
             "scaler": self.scaler.state_dict(),
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of `state_dict`."""
+    def load_state_dict(self, state: dict[str, Any], *, changed: bool = False) -> None:
+        """The inverse of `state_dict`.
+
+        changed: the configuration is not the one that the state is of, and what it says of weight
+        decay and the like holds. Raises `CheckpointError` when that would regroup the parameters.
+        """
+        own = [{n: v for n, v in g.items() if n != "params"} for g in self.optimizer.param_groups]
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        try:
+            self.optimizer.load_state_dict(state["optimizer"])
+        except ValueError as error:
+            raise CheckpointError(
+                f"the optimiser's state does not fit: {error}. A change of weight_decay or rla_lr "
+                "that divides the parameters otherwise takes a new run, with --finetune."
+            ) from error
+        if changed:
+            for group, values in zip(self.optimizer.param_groups, own, strict=True):
+                group.update(values)
         self.scaler.load_state_dict(state["scaler"])
         if self.average is not None:
             self.average.model.load_state_dict(state["ema"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,20 @@ def check_network(config: TrainConfig) -> None:
 
     if config.arch not in list_models():
         get_model(config.arch)
+
+
+def checkpoint_blocks(model: nn.Module, name: str) -> None:
+    """Switch activation checkpointing on. Raises `ConfigError` for a network that has none."""
+    switch = getattr(model, "set_grad_checkpointing", None)
+    if switch is None:
+        raise ConfigError(
+            f"grad_checkpointing: {name} has no set_grad_checkpointing(). Networks with a hidden "
+            "state have it, and timm's."
+        )
+    try:
+        switch()
+    except (AssertionError, NotImplementedError) as error:
+        raise ConfigError(f"grad_checkpointing: {name} does not offer it ({error}).") from error
 
 
 def first_convolution(model: nn.Module) -> tuple[str, nn.Module]:
@@ -167,6 +181,22 @@ def load_weights(model: nn.Module, path: Path) -> list[str]:
     usable = {name: value for name, value in state.items() if name not in classifier}
     model.load_state_dict(usable, strict=False)
     return [name for name in own if name not in usable]
+
+
+def misfits(model: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
+    """What keeps weights from being loaded into a network, in words.
+
+    >>> misfits(nn.Linear(2, 3), {"weight": torch.zeros(3, 2), "b": torch.zeros(3)})
+    ['1 names that the network does not have: b', '1 names that the file does not have: bias']
+    """
+    own = model.state_dict()
+    kinds = (
+        ("names that the network does not have", [n for n in weights if n not in own]),
+        ("names that the file does not have", [n for n in own if n not in weights]),
+        ("of another shape",
+         [n for n in own if n in weights and own[n].shape != weights[n].shape]),
+    )  # fmt: skip
+    return [f"{len(names)} {what}: {few(names, 5)}" for what, names in kinds if names]
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

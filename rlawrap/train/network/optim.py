@@ -1,30 +1,16 @@
-"""Optimisers by name, their parameter groups, and the learning rate as a function of the step."""
+"""The optimiser of a run, its parameter groups, and its learning rate as a function of the step."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import nn
 
-from rlawrap.design.names import is_added
-from rlawrap.errors import ConfigError
+from rlawrap.parameters import Group, group_parameters
 from rlawrap.train.config.train_config import TrainConfig
-
-#: Everything that rlawrap adds to a network has names that start so.
-
-
-@dataclass(frozen=True, kw_only=True)
-class Group:
-    """Parameters, by name, that share a learning rate and a weight decay."""
-
-    names: tuple[str, ...]
-    lr_scale: float
-    weight_decay: float
+from rlawrap.train.network.optimizers import build_optimizer
 
 
 def parameter_groups(model: nn.Module, config: TrainConfig) -> list[Group]:
@@ -33,43 +19,20 @@ def parameter_groups(model: nn.Module, config: TrainConfig) -> list[Group]:
     With decay_filter="weights" what has one dimension or none (biases, the scale of a norm)
     does not decay.
     """
-    groups: dict[tuple[float, float], list[str]] = {}
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        scale = config.rla_lr if is_added(name) else 1.0
-        decays = config.decay_filter == "all" or parameter.ndim > 1
-        key = (scale, config.weight_decay if decays else 0.0)
-        groups.setdefault(key, []).append(name)
-    if not groups:
-        raise ConfigError("freeze leaves no parameter to train. Freeze less.")
-    return [
-        Group(names=tuple(names), lr_scale=scale, weight_decay=decay)
-        for (scale, decay), names in groups.items()
-    ]
-
-
-def sgd(groups: list[dict[str, Any]], config: TrainConfig) -> torch.optim.Optimizer:
-    """SGD, with or without (Nesterov) momentum."""
-    return torch.optim.SGD(
-        groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, foreach=True
+    return group_parameters(
+        model,
+        rla_scale=config.rla_lr,
+        weight_decay=config.weight_decay,
+        no_decay=config.decay_filter == "weights",
+        layer_decay=config.layer_decay,
     )
-
-
-#: What `TrainConfig.optimizer` names. A new one is a function and a line here; it gets groups with
-#: their own weight decay, and its learning rate is set at every step.
-OPTIMIZERS: Mapping[str, Callable[[list[dict[str, Any]], TrainConfig], torch.optim.Optimizer]] = (
-    MappingProxyType({"sgd": sgd})
-)
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     """The config's optimiser over `parameter_groups`; each group keeps its `lr_scale` for `set_lr`.
 
-    Raises `ConfigError` for a name that `OPTIMIZERS` does not have.
+    Raises `ConfigError` for a name or an argument that there is not.
     """
-    if config.optimizer not in OPTIMIZERS:
-        raise ConfigError(f"optimizer={config.optimizer!r}: choose one of {', '.join(OPTIMIZERS)}.")
     parameters = dict(model.named_parameters())
     groups: list[dict[str, Any]] = [
         {
@@ -79,7 +42,7 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
         }
         for group in parameter_groups(model, config)
     ]
-    return OPTIMIZERS[config.optimizer](groups, config)
+    return build_optimizer(groups, config)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -129,10 +129,16 @@ def restart_count() -> int:
 
 def choose_device(name: str, local_rank: int) -> torch.device:
     """The device of this process. Raises `ConfigError` when there is no such device."""
-    if name not in ("auto", "cpu", "cuda"):
-        raise ConfigError(f"device={name!r}: choose one of auto, cpu, cuda.")
+    if name not in ("auto", "cpu", "cuda", "mps"):
+        raise ConfigError(f"device={name!r}: choose one of auto, cpu, cuda, mps.")
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
+    if name == "mps":
+        if not torch.backends.mps.is_available():
+            raise ConfigError("device='mps': PyTorch finds no Apple GPU. Use --device cpu.")
+        if local_rank:
+            raise ConfigError("device='mps': it serves one process only. Leave out --nproc.")
+        return torch.device("mps")
     if not torch.cuda.is_available():
         raise ConfigError("device='cuda': PyTorch finds no CUDA device. Use --device cpu.")
     if local_rank >= torch.cuda.device_count():
@@ -141,6 +147,11 @@ def choose_device(name: str, local_rank: int) -> torch.device:
             f"{torch.cuda.device_count()}. Start as many processes, or use --device cpu."
         )
     return torch.device("cuda", local_rank)
+
+
+def sum_type(device: torch.device) -> torch.dtype:
+    """What sums over many images are kept in: double precision, which Apple's GPUs do not have."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 @contextmanager

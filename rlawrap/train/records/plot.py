@@ -72,7 +72,7 @@ def draw_runs(records: Sequence[RunRecord], names: Sequence[str] | None = None) 
     for number, record in enumerate(records):
         label = names[number] if names else record.name
         color = f"C{number % 10}"
-        scale = _steps_per_epoch(record) if in_epochs else 1
+        scale = _steps_per_epoch(record) if in_epochs else {}
         train, judged = record.train, record.evaluations
         for axes, key in ((loss, "loss"), (top1, "top1")):
             _line(axes, train, key, scale, color=color, linestyle="--", linewidth=0.8, alpha=0.6)
@@ -103,15 +103,21 @@ def draw_runs(records: Sequence[RunRecord], names: Sequence[str] | None = None) 
     return figure
 
 
-def _steps_per_epoch(record: RunRecord) -> float:
-    last = record.evaluations[-1]
-    return float(last["global_step"] / (last["epoch"] + 1))
+def _steps_per_epoch(record: RunRecord) -> dict[int, float]:
+    """By epoch, as a run may go on with another batch."""
+    return {line["epoch"]: line["global_step"] / (line["epoch"] + 1) for line in record.evaluations}
 
 
 def _line(
-    axes: Axes, lines: Sequence[dict[str, Any]], key: str, scale: float, **style: Any
+    axes: Axes, lines: Sequence[dict[str, Any]], key: str, scale: dict[int, float], **style: Any
 ) -> None:
-    points = [(line["global_step"] / scale, line[key]) for line in lines if key in line]
+    """A curve over steps, divided by those of an epoch; one that goes on is like the last one."""
+    last = list(scale.values())[-1] if scale else 1.0
+    points = [
+        (line["global_step"] / scale.get(line["epoch"], last), line[key])
+        for line in lines
+        if key in line
+    ]
     if points:
         axes.plot(*zip(*points, strict=True), **style)
 

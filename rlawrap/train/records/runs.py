@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlawrap.errors import TrainError
+from rlawrap.train.config.naming import network_of
 from rlawrap.train.store.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -161,16 +162,3 @@ def runs_table(records: Sequence[RunRecord], below: Path) -> Table:
             "-" if speed is None else f"{speed:.0f}",
         )
     return table
-
-
-def network_of(config: dict[str, Any]) -> str:
-    """The network of a run in a word, with the arguments of its builder and of apply.
-
-    >>> network_of({"arch": "net.py:small", "model_kwargs": {"width": 8}, "rla": {"k": 4}})
-    'net.py:small(width=8) with RLA(k=4)'
-    """
-    arguments = ", ".join(f"{name}={value}" for name, value in config["model_kwargs"].items())
-    name = f"{config['arch']}({arguments})" if arguments else str(config["arch"])
-    if config.get("rla") is None:
-        return name
-    return f"{name} with RLA({', '.join(f'{n}={v}' for n, v in config['rla'].items())})"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rlawrap.errors import CheckpointError, ConfigError, few
-from rlawrap.train.config.train_config import TrainConfig
+from rlawrap.train.config.train_config import CHANGEABLE, TrainConfig
 from rlawrap.train.process.processes import Processes
 from rlawrap.train.store import checkpoint
 from rlawrap.train.store.run_folder import RunFolder
@@ -94,7 +94,7 @@ def prepare_folder(folder: RunFolder, config: TrainConfig, attempt: int) -> str 
         if differences:
             raise ConfigError(
                 f"{folder.path} holds a run of another configuration.\n  {listing(differences)}\n"
-                "Choose another --output, or give the same options."
+                f"{advice(differences)}"
             )
     resume = "auto" if attempt and history else config.resume
     if history and resume is None:
@@ -110,6 +110,17 @@ def prepare_folder(folder: RunFolder, config: TrainConfig, attempt: int) -> str 
                 "Choose another --output."
             )
     return resume
+
+
+def advice(differences: Iterable[str]) -> str:
+    """What to do about fields that differ from those of the run there.
+
+    >>> advice(["lr", "arch"])
+    'Choose another --output, or give the same options. lr may change: --change lr=...'
+    """
+    text = "Choose another --output, or give the same options."
+    may = [name for name in differences if name in CHANGEABLE]
+    return f"{text} {', '.join(may)} may change: --change {may[0]}=..." if may else text
 
 
 def listing(differences: dict[str, tuple[Any, Any]], separator: str = "\n  ") -> str:

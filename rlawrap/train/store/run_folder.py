@@ -2,10 +2,12 @@
 
 config.json       the `TrainConfig`
 status.json       "running", "stopped", "finished" or "failed", where, and a message
+log.txt           what the run said and showed, with the time
 metrics.jsonl     a line every `log_every` steps (kind "train") and every epoch (kind "eval")
 checkpoints/      see `rlawrap.train.store.checkpoint`
 best.pt           the best checkpoint, and best.json: its name, epoch and figures
-confusion/        the confusion matrix of each epoch as CSV: rows true, columns predicted
+confusion/        the confusion matrix of each epoch, counted from 1, as CSV: rows true, columns
+                  predicted
 tensorboard/      events, if asked for
 """
 
@@ -49,6 +51,7 @@ class RunFolder:
         self.path = Path(path)
         self.config_file = self.path / "config.json"
         self.status_file = self.path / "status.json"
+        self.log_file = self.path / "log.txt"
         self.metrics_file = self.path / "metrics.jsonl"
         self.best_file = self.path / BEST_JSON
         self.best_checkpoint = self.path / BEST
@@ -141,8 +144,8 @@ class RunFolder:
         return end
 
     def write_confusion(self, epoch: int, matrix: Tensor, classes: tuple[str, ...]) -> None:
-        """One CSV file per epoch; the first column names the true class."""
-        path = self.confusion / f"epoch{epoch:04d}.csv"
+        """One CSV file per epoch, which counts from 0; its name, for people, counts from 1."""
+        path = self.confusion / f"epoch{epoch + 1:04d}.csv"
         with writing(path):
             self._write_confusion(path, matrix, classes)
 

@@ -13,14 +13,12 @@ from typer.testing import CliRunner
 
 from rlawrap.errors import ConfigError
 from rlawrap.network_options import parse_assignments
-from rlawrap.train import TrainConfig, train
-from rlawrap.train.commands.evaluate_command import evaluate
+from rlawrap.train import TrainConfig
 from rlawrap.train.commands.options import config_from_options, option_parameters
 from rlawrap.train.commands.train_command import recipe_app
 from rlawrap.train.commands.train_command import train as train_command
 from rlawrap.train.config.recipes import RECIPES, get_recipe
 from rlawrap.train.store.run_folder import RunFolder
-from tests.train.toys import toy_config
 
 ROOT = Path(__file__).parents[3]
 runner = CliRunner()
@@ -30,7 +28,6 @@ def make_app() -> typer.Typer:
     app = typer.Typer()
     app.command()(train_command)
     app.add_typer(recipe_app, name="recipe")
-    app.command()(evaluate)
     return app
 
 
@@ -98,6 +95,17 @@ def test_official_recipes() -> None:
         assert config.image_size == 224
 
 
+def test_the_recipe_for_convnext_is_that_of_its_paper() -> None:
+    config = get_recipe("convnext-imagenet").config()
+    assert (config.optimizer, config.lr, config.weight_decay) == ("adamw", 4e-3, 0.05)
+    assert (config.epochs, config.batch_size, config.warmup_epochs) == (300, 4096, 20)
+    assert (config.decay_filter, config.label_smoothing, config.ema) == ("weights", 0.1, 0.9999)
+    assert config.augment is not None
+    augment = config.augment
+    assert (augment.randaugment, augment.magnitude, augment.erase) == (2, 9, 0.25)
+    assert (augment.mixup, augment.cutmix) == (0.8, 1.0)
+
+
 def test_recipes_are_shown() -> None:
     listed = runner.invoke(make_app(), ["recipe", "list"]).stdout
     assert all(name in listed for name in RECIPES)
@@ -137,19 +145,6 @@ def test_assignments_keep_text_and_numbers_apart() -> None:
     assert parse_assignments(["a=1", "b=1.5", "c=x", "d=null", "e=[1, 2]", "f=a=b"]) == {
         "a": 1, "b": 1.5, "c": "x", "d": None, "e": [1, 2], "f": "a=b",
     }  # fmt: skip
-
-
-def test_evaluate_prints_the_figures_of_the_best_epoch(tmp_path: Path) -> None:
-    config = toy_config(
-        tmp_path, arch="cifar_resnet20", epochs=1, subset=40, batch_size=20, image_size=8
-    )
-    result = train(config)
-    output = runner.invoke(make_app(), ["evaluate", str(tmp_path), "--workers", "0"]).stdout
-    figures = json.loads(output)
-    assert result.best is not None
-    assert figures["images"] == 1000
-    assert figures["top1"] == pytest.approx(result.best["ema_top1"])
-    assert figures["loss"] == pytest.approx(result.best["ema_loss"], rel=1e-6)
 
 
 def test_a_bad_option_is_one_clean_line(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_randaugment_and_erasing_change_the_image(channels: int) -> None:
     image = picture(32, 32, channels)
     plain = AugmentConfig(crop="none", flip=0.0)
     base = train_transform(plain, 32, mean=(0.5,), std=(0.5,))(image)
-    for change in ({"randaugment": 2, "magnitude": 15}, {"erase": 1.0}):
+    for change in ({"randaugment": 2, "magnitude": 15}, {"erase": 1.0}, {"trivialaugment": True}):
         config = plain.replace(**change)
         transform = train_transform(config, 32, mean=(0.5,), std=(0.5,))
         outs = [transform(image) for _ in range(8)]

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from rlawrap.errors import ConfigError, DataError, TrainError
-from rlawrap.train import train
+from rlawrap.train import TrainConfig, train
 from rlawrap.train.data.sampler import epoch_order
 from rlawrap.train.loop import judging
+from rlawrap.train.loop.setup import kernels
 from rlawrap.train.store import checkpoint
 from tests.train.toys import Group, ToyImages, metrics, toy_config, toy_models, wait_for
 
@@ -164,6 +165,20 @@ def test_sync_bn_without_cuda_is_refused_before_anything_is_written(tmp_path: Pa
     with pytest.raises(ConfigError, match="CUDA"):
         train(toy_config(tmp_path / "run", sync_bn=True), data=data())
     assert not (tmp_path / "run").exists()
+
+
+def test_tf32_is_as_asked_and_put_back() -> None:
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    for wanted in (True, False, None):
+        with kernels(TrainConfig(tf32=wanted), torch.device("cpu")):
+            inside = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+        assert inside == (before if wanted is None else (wanted, wanted))
+    assert before == (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)
+
+
+def test_drop_last_needs_a_whole_batch(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="drop_last: the 8 training images"):
+        train(toy_config(tmp_path, drop_last=True), data=(ToyImages(8), ToyImages(10)))
 
 
 def test_tensorboard_gets_the_same_figures(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_the_figures_are_those_of_a_plain_loop() -> None:
 def test_processes_count_every_image_once(tmp_path: Path, world: int) -> None:
     output = tmp_path / "run"
     run_group(world, toy_config(output, epochs=1, batch_size=6), images={"length": 12})
-    rows = (output / "confusion" / "epoch0000.csv").read_text().splitlines()
+    rows = (output / "confusion" / "epoch0001.csv").read_text().splitlines()
     assert rows[0] == "true \\ predicted,a,b,c,d"
     counts = [sum(map(int, row.split(",")[1:])) for row in rows[1:]]
     assert counts == [3, 3, 2, 2]  # 10 test images of 4 classes

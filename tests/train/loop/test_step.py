@@ -150,7 +150,8 @@ def test_channels_last_and_compiled_runs_end_near_the_plain_one(
     compiled = []
     compile_module = nn.Module.compile
 
-    def compile_quickly(module: nn.Module) -> None:
+    def compile_quickly(module: nn.Module, *, mode: str) -> None:
+        assert mode == "default"
         compiled.append(module)
         compile_module(module, backend="eager")  # the default one calls a C++ compiler
 

@@ -8,9 +8,11 @@ import torch
 from torch import nn
 
 from rlawrap.errors import CheckpointError, ConfigError
+from rlawrap.models import get_model
 from rlawrap.train import TrainConfig, train
 from rlawrap.train.network.build import (
     build_model,
+    checkpoint_blocks,
     freeze,
     input_channels,
     load_first_convolution,
@@ -129,3 +131,8 @@ def test_the_first_convolution_can_be_taken_and_frozen(tmp_path: Path) -> None:
     torch.save({"0.weight": torch.zeros(1)}, tmp_path / "b")
     with pytest.raises(CheckpointError, match=r"no 0\.weight of shape"):
         load_first_convolution(model, "toy", str(tmp_path / "b"))
+
+
+def test_a_network_without_checkpointing_is_refused() -> None:
+    with pytest.raises(ConfigError, match="grad_checkpointing: cifar_resnet20 has no"):
+        checkpoint_blocks(get_model("cifar_resnet20"), "cifar_resnet20")

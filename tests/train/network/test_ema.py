@@ -1,9 +1,22 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
 from rlawrap.train.network.ema import Average
+
+
+def test_every_second_step_counts_steps_of_its_own() -> None:
+    model = nn.Linear(1, 1)
+    average = Average(model, decay=0.9, every=2)
+    for step in range(4):
+        with torch.no_grad():
+            model.weight.fill_(step)
+        before = average.model.weight.item()
+        average.update(model, step)
+        decay = {1: 0.1, 3: 2 / 11}.get(step, 1.0)  # (1 + t) / (10 + t), t = 0 and 1
+        assert average.model.weight.item() == pytest.approx(decay * before + (1 - decay) * step)
 
 
 def test_the_average_moves_as_its_formula_says() -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import pytest
 import torch
@@ -9,7 +8,6 @@ from torch import nn
 
 from rlawrap.errors import ConfigError
 from rlawrap.train import TrainConfig
-from rlawrap.train.network import optim
 from rlawrap.train.network.optim import learning_rate, make_optimizer, parameter_groups, set_lr
 
 
@@ -78,20 +76,3 @@ def test_cosine_and_warm_up() -> None:
     rates = [learning_rate(warm, step, 10) for step in range(25)]
     assert rates[0] == pytest.approx(0.1) and rates[10] == pytest.approx(0.55)
     assert rates[20:] == [1.0] * 5
-
-
-def test_an_optimiser_is_chosen_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    def rmsprop(groups: list[dict[str, Any]], config: TrainConfig) -> torch.optim.Optimizer:
-        return torch.optim.RMSprop(groups, lr=config.lr)
-
-    monkeypatch.setattr(optim, "OPTIMIZERS", {**optim.OPTIMIZERS, "rmsprop": rmsprop})
-    model = nn.Linear(2, 2)
-    config = TrainConfig(lr=0.3, weight_decay=0.1)
-    made = make_optimizer(model, config.replace(optimizer="rmsprop"))
-    assert isinstance(made, torch.optim.RMSprop)
-    set_lr(made, 0.2)
-    (group,) = made.param_groups
-    assert (group["lr"], group["weight_decay"], len(group["params"])) == (0.2, 0.1, 2)
-    assert type(make_optimizer(model, config)) is torch.optim.SGD
-    with pytest.raises(ConfigError, match=r"optimizer='adam': choose one of sgd, rmsprop\."):
-        make_optimizer(model, config.replace(optimizer="adam"))

@@ -82,6 +82,12 @@ def test_a_file_that_has_changed_or_gone_is_named(here: Path) -> None:
     assert isinstance(load_model("run", arch="net.py:Small"), nn.Module)
     with pytest.raises(CheckpointError, match=r"net.py, has changed since.*--change arch="):
         train(config.replace(resume="auto"))
+    named = config.replace(resume="auto", change=("arch",), epochs=1)
+    assert train(named).status == "finished"
+    (here / "net.py").write_text(NET.replace("Block(), Block()", "Block()"))
+    with pytest.raises(CheckpointError, match=r"do not fit what net.py:Small makes. 2 names"):
+        train(named)
+    (here / "net.py").write_text(NET + "\n# another\n")
 
     (here / "net.py").rename(here / "moved.py")
     with pytest.raises(CheckpointError, match=r"made by Small in .*net.py, which is not there"):

@@ -4,7 +4,12 @@ import pytest
 import torch
 
 from rlawrap.errors import ConfigError, TrainError
-from rlawrap.train.process.processes import Processes, choose_device, join_processes
+from rlawrap.train.process.processes import (
+    Processes,
+    choose_device,
+    join_processes,
+    sum_type,
+)
 from tests.train.toys import free_port
 
 
@@ -65,8 +70,19 @@ def test_who_does_not_come_is_not_waited_for_for_ever(monkeypatch: pytest.Monkey
 
 
 def test_a_device_of_another_kind() -> None:
-    with pytest.raises(ConfigError, match="device='tpu': choose one of auto, cpu, cuda"):
+    with pytest.raises(ConfigError, match="device='tpu': choose one of auto, cpu, cuda, mps"):
         choose_device("tpu", 0)
+
+
+def test_apples_gpu_is_taken_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match="no Apple GPU"):
+        choose_device("mps", 0)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert choose_device("mps", 0) == torch.device("mps")
+    assert sum_type(torch.device("mps")) == torch.float32  # it has no double precision
+    with pytest.raises(ConfigError, match="one process"):
+        choose_device("mps", 1)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -22,6 +23,21 @@ def test_panels_show_the_figures_of_the_log(tmp_path: Path) -> None:
     assert top1.get_lines()[1].get_ydata().tolist() == [50, 70, 60]
     assert top5.get_lines()[0].get_ydata().tolist() == [60, 80, 70]
     assert rate.get_lines()[0].get_ydata()[-1] == pytest.approx(0.1 / 3)
+
+
+def test_epochs_of_another_batch_stand_where_they_belong(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run", [50, 70])
+    file = path / "metrics.jsonl"
+    *first, before, half, end, judged = file.read_text().splitlines()
+    change = '{"kind": "change", "epoch": 1, "step": 0, "global_step": 40}'
+    second = [
+        json.dumps({**json.loads(line), "global_step": steps})
+        for line, steps in ((half, 60), (end, 80), (judged, 80))  # 40 steps an epoch from now on
+    ]
+    file.write_text("\n".join([*first, before, change, *second, ""]))
+    training, test = draw_runs([read_run(path)]).axes[0].get_lines()[:2]
+    assert training.get_xdata().tolist() == [0.5, 1, 1.5, 2]
+    assert test.get_xdata().tolist() == [1, 2]
 
 
 def test_several_runs_in_colours_of_their_own(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def metrics_are_a_folder(run: Path) -> str:
 
 def confusion_is_a_file(run: Path) -> str:
     (run / "confusion").touch()
-    return r"epoch0000\.csv: cannot be written \(File exists"
+    return r"epoch0001\.csv: cannot be written \(File exists"
 
 
 def config_cannot_be_written(run: Path) -> str:

@@ -29,7 +29,7 @@ def test_status_and_config_that_are_none_or_damaged(tmp_path: Path) -> None:
 def test_the_confusion_matrix_names_its_classes(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.write_confusion(12, torch.tensor([[1, 2], [3, 4]]), ("cat, small", "dog"))
-    text = (tmp_path / "confusion" / "epoch0012.csv").read_text().splitlines()
+    text = (tmp_path / "confusion" / "epoch0013.csv").read_text().splitlines()
     assert text == ['true \\ predicted,"cat, small",dog', '"cat, small",1,2', "dog,3,4"]
 
 

@@ -1,0 +1,18 @@
+"""A run's network in a word."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def network_of(config: dict[str, Any]) -> str:
+    """The network of a run in a word, with the arguments of its builder and of apply.
+
+    >>> network_of({"arch": "net.py:small", "model_kwargs": {"width": 8}, "rla": {"k": 4}})
+    'net.py:small(width=8) with RLA(k=4)'
+    """
+    arguments = ", ".join(f"{name}={value}" for name, value in config["model_kwargs"].items())
+    name = f"{config['arch']}({arguments})" if arguments else str(config["arch"])
+    if config.get("rla") is None:
+        return name
+    return f"{name} with RLA({', '.join(f'{n}={v}' for n, v in config['rla'].items())})"

@@ -1,0 +1,155 @@
+"""What a trained network takes image files for."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+from torch import Tensor, nn
+
+from rlawrap.errors import CheckpointError, DataError, UnreadableError
+from rlawrap.train.config.augment import AugmentConfig
+from rlawrap.train.config.train_config import TrainConfig
+from rlawrap.train.data.dataset import Preparation
+from rlawrap.train.data.decode import EXTENSIONS, decode, unreadable
+from rlawrap.train.data.transforms import eval_transform
+from rlawrap.train.loop.loading import load_checkpoint, load_model
+from rlawrap.train.loop.outputs import heads
+from rlawrap.train.loop.setup import open_images
+from rlawrap.train.network.build import input_channels
+from rlawrap.train.process.processes import choose_device
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """A file, and the likeliest classes with their probabilities, the likeliest first."""
+
+    file: str
+    classes: tuple[tuple[str, float], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        predictions = [{"class": name, "probability": share} for name, share in self.classes]
+        return {"file": self.file, "predictions": predictions}
+
+
+def find_images(paths: Iterable[Path]) -> list[Path]:
+    """The files among the paths, and the images in and below the folders, in order of name.
+
+    Raises `DataError` for a path that is not there, or a folder without images.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS)
+            if not inside:
+                raise DataError(
+                    f"{path}: no images in it or below; they end in "
+                    f"{', '.join(sorted(EXTENSIONS))}."
+                )
+            found += inside
+        elif path.exists():
+            found.append(path)
+        else:
+            raise DataError(f"{path}: no such file or folder.")
+    return found
+
+
+def predict(
+    run: str | Path,
+    images: Sequence[str | Path],
+    *,
+    top: int = 5,
+    batch_size: int = 64,
+    device: str = "auto",
+    average: bool = True,
+    bad_image: Callable[[DataError], None] | None = None,
+) -> Iterator[Prediction]:
+    """What the best network of a run, or a checkpoint, takes image files for, one by one.
+
+    They are resized, cut and normalised as the test images of the run were. Folders stand for the
+    images in and below them. bad_image: told of a broken image, which is then left out; None
+    raises its `DataError`. Raises `CheckpointError` for what is no run.
+    """
+    files = find_images(map(Path, images))
+    state, config = load_checkpoint(run)
+    model = load_model(run, average=average)
+    preparation = _preparation(state, config, model, str(run))
+    place = choose_device(device, 0)
+    model.to(place)
+    prepared = _prepared(files, preparation, bad_image)
+    while batch := list(islice(prepared, batch_size)):
+        with torch.no_grad():
+            logits = heads(model(torch.stack([image for _, image in batch]).to(place)))[0]
+        shares, numbers = logits.float().softmax(1).cpu().topk(min(top, logits.shape[1]))
+        for (file, _), row, which in zip(batch, shares.tolist(), numbers.tolist(), strict=True):
+            names = [state["classes"][number] for number in which]
+            yield Prediction(file=str(file), classes=tuple(zip(names, row, strict=True)))
+
+
+def _preparation(
+    state: dict[str, Any], config: TrainConfig, model: nn.Module, where: str
+) -> Preparation:
+    """How the run's test images were made ready; a run of an earlier version is asked for its data.
+
+    Raises `CheckpointError` when the data is none of ours, and only it knows.
+    """
+    if state.get("preparation") is not None:
+        return Preparation(**state["preparation"])
+    images = None
+    if "preparation" not in state:
+        images = open_images(config, "test", input_channels(model))
+    preparation = getattr(images, "preparation", None)
+    if preparation is None:
+        raise CheckpointError(
+            f"{where}: its images came from a data set of your own, which alone knows how they are "
+            "made ready. Use `rlawrap.train.load_model` and your data set's transform."
+        )
+    return Preparation(**preparation.to_dict())
+
+
+def _prepared(
+    files: Iterable[Path], how: Preparation, bad_image: Callable[[DataError], None] | None
+) -> Iterator[tuple[Path, Tensor]]:
+    transform = eval_transform(
+        AugmentConfig(resize=how.resize), how.size, mean=how.mean, std=how.std
+    )
+    for file in files:
+        try:
+            content = file.read_bytes()
+        except OSError as error:
+            raise unreadable(str(file), error) from error
+        try:
+            image = decode(content, how.channels, str(file))
+        except UnreadableError:
+            raise
+        except DataError as error:
+            if bad_image is None:
+                raise
+            bad_image(error)
+            continue
+        yield file, transform(image)
+
+
+def write_csv(predictions: Iterable[Prediction], file: TextIO) -> None:
+    """A row for each file: its name, then classes and probabilities."""
+    table = csv.writer(file)
+    for number, prediction in enumerate(predictions):
+        if number == 0:
+            ranks = range(1, len(prediction.classes) + 1)
+            titles = [f"{word}{rank}" for rank in ranks for word in ("class", "probability")]
+            table.writerow(["file", *titles])
+        values = [value for name, share in prediction.classes for value in (name, f"{share:.6f}")]
+        table.writerow([prediction.file, *values])
+
+
+def write_json(predictions: Iterable[Prediction], file: TextIO) -> None:
+    """A list with an object for each file."""
+    json.dump([prediction.to_dict() for prediction in predictions], file, indent=1)
+    file.write("\n")
