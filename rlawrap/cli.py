@@ -144,6 +144,10 @@ def cost(
     in_channels: Annotated[
         int | None, typer.Option(min=1, help="channels of the input; default: as the stem has it")
     ] = None,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option("--input", help="the shape of an input, as 1x3x224x224; repeat it for more"),
+    ] = None,
     table: Annotated[
         str | None, typer.Option(help="'paper': the published table, recomputed")
     ] = None,
@@ -159,9 +163,19 @@ def cost(
         return
     if name is None:
         raise ConfigError("cost: name a network (`rlawrap models` lists ours), or --table paper.")
-    from rlawrap.cost import cost as measure
+    import torch
 
-    result = measure(name, _sides(size), in_channels=in_channels)
+    from rlawrap.cost import cost as measure
+    from rlawrap.cost.inputs import InputError
+
+    example = tuple(torch.zeros(_shape("--input", text)) for text in inputs or ()) or None
+    try:
+        result = measure(name, _sides(size), in_channels=in_channels, example_input=example)
+    except InputError as error:
+        if not error.options:
+            raise
+        call = f"rlawrap cost {name} {error.options}"
+        raise ConfigError(error.advising(call)) from error
     print(json.dumps(result.to_dict(), indent=2) if as_json else result)
 
 
@@ -197,11 +211,15 @@ def _sides(text: str | None) -> int | tuple[int, ...] | None:
     """ "224" is one side for every axis, "256x320" one number for each."""
     if text is None:
         return None
-    try:
-        sides = tuple(int(side) for side in text.lower().split("x"))
-    except ValueError:
-        raise ConfigError(f"--size {text!r}: expected a number, or numbers as HxW.") from None
+    sides = _shape("--size", text)
     return sides[0] if len(sides) == 1 else sides
+
+
+def _shape(option: str, text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(side) for side in text.lower().split("x"))
+    except ValueError:
+        raise ConfigError(f"{option} {text!r}: expected a number, or numbers as HxW.") from None
 
 
 if __name__ == "__main__":

@@ -5,9 +5,12 @@ import subprocess
 import sys
 
 import pytest
+import torch
+from torch import nn
 
 import rlawrap
 from rlawrap.cli import main
+from rlawrap.cost import measure
 
 
 def run(*arguments: str) -> int:
@@ -41,6 +44,25 @@ def test_cost_as_json_at_another_size(capsys: pytest.CaptureFixture[str]) -> Non
     data = json.loads(capsys.readouterr().out)
     assert data["input_shape"] == [1, 3, 64, 96]
     assert data["total"]["params"] == 11_689_512
+
+
+def test_cost_names_a_command_that_works(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Pair(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+            return self.conv(a) - self.conv(b)
+
+    monkeypatch.setattr(measure, "build_network", lambda name: Pair())
+    assert run("cost", "pair") == 2
+    words = capsys.readouterr().err.partition("this call works: ")[2].split()
+    assert words == "rlawrap cost pair --input 1x3x224x224 --input 1x3x224x224".split()
+    assert run(*words[1:]) == 0
+    assert f"{2 * 4 * 27 * 222**2:,}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
