@@ -34,6 +34,8 @@ class Shadow:
     originals: Mapping[int, Tensor]
     #: The Python modules that the network's code lies in.
     code: tuple[Code, ...]
+    #: The network's own buffers.
+    buffers: Mapping[str, Tensor] = field(default_factory=dict)
     #: What calls returned, for all recordings of the network.
     results: Results = field(default_factory=Results)
 
@@ -84,7 +86,8 @@ def make_shadow(model: nn.Module) -> Shadow:
     except Exception as error:
         raise PlanError(f"the model cannot be copied: {type(error).__name__}: {error}") from error
     device, dtype = device_and_dtype(model)
-    return Shadow(root, device, dtype, originals, code_of(model))
+    buffers = dict(model.named_buffers(remove_duplicate=False))
+    return Shadow(root, device, dtype, originals, code_of(model), buffers)
 
 
 def _twin(tensor: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The ways of h into one block, and what is said of the entries of a plan that h cannot reach."""
+"""The ways of h into one block and into the classifier, and a note where there is none."""
 
 from __future__ import annotations
 
@@ -121,17 +121,3 @@ def head_entries(network: Network, plan: Plan) -> tuple[list[Entry], list[str]]:
         else:
             entries.append(Entry.of(str(i), reference, path, refs))
     return entries, notes
-
-
-def unreached(traced: Traced, plan: Plan) -> list[str]:
-    """A note on each entry of a found plan that h cannot reach with the default configuration."""
-    config = RLAConfig()
-    network = Network.of(traced, config)
-    notes: list[str] = []
-    for block in plan.blocks:
-        if block.after is None or block.input is None:
-            continue
-        entries = [network.refs.node(entry) for entry in block.entries]
-        start = network.refs.node(block.input)
-        notes += entry_paths(network, block, entries, start, config.inject)[1]
-    return notes + head_entries(network, plan)[1]

@@ -11,6 +11,7 @@ from rlawrap.config import RLAConfig
 from rlawrap.design.design import BlockDesign, Design, Entry
 from rlawrap.design.entries import Network, entry_paths, head_entries
 from rlawrap.design.idle import drop_unread, warn_of_idle_options
+from rlawrap.design.living import drop_dead
 from rlawrap.design.trained import fit_training
 from rlawrap.errors import PlanError, RLAWarning
 from rlawrap.flow.dataflow import Flow
@@ -35,6 +36,7 @@ def resolve(traced: Traced, plan: Plan, config: RLAConfig) -> Design:
         design.steps.append(_step(design, network, i, block, stage_of[i]))
     _add_head(design, network)
     fit_training(design, traced)
+    drop_dead(design, traced)
     drop_unread(design)
     warn_of_idle_options(design)
     for text in (*traced.warnings, *_lost(design)):
@@ -43,7 +45,7 @@ def resolve(traced: Traced, plan: Plan, config: RLAConfig) -> Design:
 
 
 def _lost(design: Design) -> list[str]:
-    """What `apply` warns of: entries that the plan lists and h cannot reach."""
+    """What `apply` warns of: entries that the plan lists and h cannot reach, or enters in vain."""
     if not design.unreached:
         return []
     more = len(design.unreached) - 5
