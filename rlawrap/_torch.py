@@ -28,12 +28,14 @@ from torch._subclasses.fake_tensor import FakeTensorMode as FakeTensorMode
 from torch.nn.modules import module as _module
 from torch.utils import _pytree as _pytree_module
 from torch.utils._device import _device_constructors
+from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
 from torch.utils.data import DataLoader
 from torch.utils.hooks import BackwardHook as BackwardHook
 
 # `FakeTensorMode`: finds a shape where meta tensors have no kernel for it, as `torch.export` does;
 # nothing public does so. Since 2.0. `pytree`: nested tuples, lists and dicts taken apart; nothing
-# public does.
+# public does. `TorchDispatchMode`: sees every operation below autograd, as PyTorch's own counter of
+# operations does. Since 2.0.
 
 pytree = _pytree_module
 

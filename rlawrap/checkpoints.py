@@ -187,13 +187,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def _open(path: Path, *, weights: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    if path.is_dir() or path.suffix in (".pt", ".pth", ".bin", ".ckpt"):
-        raise CheckpointError(
-            f"{path}: not a safetensors file. A run folder or a checkpoint of `rlawrap train` is "
-            f"read by rlawrap.train.load_model({str(path)!r}), a state dict by torch.load and "
-            "load_state_dict, an official checkpoint by rlawrap.load_official(model, path)."
-        )
-    if not path.is_file():
+    if not path.exists():
         raise CheckpointError(f"{path}: no such file.")
     try:
         with safe_open(path, framework="pt") as file:
@@ -201,7 +195,11 @@ def _open(path: Path, *, weights: bool) -> tuple[dict[str, Any], dict[str, Tenso
             names = list(file.keys()) if weights and text else []
             state = {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: not a whole safetensors file ({error}).") from error
+        raise CheckpointError(
+            f"{path}: not a whole safetensors file ({error}). What else it may be: a run folder or "
+            f"a checkpoint of `rlawrap train`, which rlawrap.train.load_model({str(path)!r}) reads, "
+            "or an official checkpoint, which rlawrap.load_official(model, path) reads."
+        ) from error
     if text is None:
         raise CheckpointError(
             f"{path}: a safetensors file, but not one that rlawrap.save wrote. Build the model and "

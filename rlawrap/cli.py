@@ -23,7 +23,8 @@ from rlawrap.network_options import (
     RlaArgOption,
     RlaOption,
     open_network,
-    parse_input,
+    parse_inputs,
+    parse_shape,
     rla_options,
 )
 
@@ -153,7 +154,7 @@ def inspect(
     options: dict[str, Any] = {"leaf_modules": tuple(leaf or ()), "explain": explain}
     if blocks:
         options["blocks"] = blocks[0] if len(blocks) == 1 else blocks
-    example = parse_input(shape)
+    example = parse_inputs(shape)
     model = open_network(name, model_arg=model_arg, pretrained=pretrained, example_input=example)
     if (rla or k or rla_arg) and not isinstance(model, rlawrap.RLAModel):
         steer = {key: value for key, value in options.items() if key != "explain"}
@@ -179,6 +180,7 @@ def cost(
     in_channels: Annotated[
         int | None, typer.Option(min=1, help="channels of the input; default: as the stem has it")
     ] = None,
+    inputs: InputOption = None,
     table: Annotated[
         str | None, typer.Option(help="'paper': the published table, recomputed")
     ] = None,
@@ -200,13 +202,21 @@ def cost(
     if name is None:
         raise ConfigError("cost: name a network (`rlawrap models` lists ours), or --table paper.")
     from rlawrap.cost import cost as measure
+    from rlawrap.cost.inputs import InputError
 
     network: Any = name
     if model_arg or pretrained or rla or k or rla_arg:
         network = open_network(
             name, model_arg=model_arg, pretrained=pretrained, rla=rla, k=k, rla_arg=rla_arg
         )
-    result = measure(network, _sides(size), in_channels=in_channels)
+    example = parse_inputs(inputs)
+    try:
+        result = measure(network, _sides(size), in_channels=in_channels, example_input=example)
+    except InputError as error:
+        if not error.options:
+            raise
+        call = f"rlawrap cost {name} {error.options}"
+        raise ConfigError(error.advising(call)) from error
     print(json.dumps(result.to_dict(), indent=2) if as_json else result)
 
 
@@ -230,7 +240,7 @@ def wrap(
         rla=True,
         k=k,
         rla_arg=rla_arg,
-        example_input=parse_input(shape),
+        example_input=parse_inputs(shape),
     )
     written = rlawrap.save(model, output)
     known = rlawrap.checkpoints.read_header(written)["base"]["source"] != "custom"
@@ -270,10 +280,7 @@ def _sides(text: str | None) -> int | tuple[int, ...] | None:
     """ "224" is one side for every axis, "256x320" one number for each."""
     if text is None:
         return None
-    try:
-        sides = tuple(int(side) for side in text.lower().split("x"))
-    except ValueError:
-        raise ConfigError(f"--size {text!r}: expected a number, or numbers as HxW.") from None
+    sides = parse_shape(text, "--size")
     return sides[0] if len(sides) == 1 else sides
 
 

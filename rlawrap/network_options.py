@@ -42,9 +42,11 @@ RlaArgOption = Annotated[
     ),
 ]
 InputOption = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
-        "--input", help="shape of the tensor that the network takes, as 1x3x224x224 or 1x1x16000"
+        "--input",
+        help="shape of the tensor that the network takes, as 1x3x224x224 or 1x1x16000; once for "
+        "each argument",
     ),
 ]
 
@@ -106,7 +108,7 @@ def open_network(
     rla: bool = False,
     k: int | None = None,
     rla_arg: Sequence[str] | None = None,
-    example_input: Tensor | None = None,
+    example_input: tuple[Tensor, ...] | None = None,
 ) -> nn.Module:
     """The network that the options of a command line name."""
     arguments: Mapping[str, Any] = parse_assignments(model_arg or [])
@@ -119,20 +121,25 @@ def open_network(
     )
 
 
-def parse_input(text: str | None) -> Tensor | None:
-    """Zeros of the shape that --input says.
+def parse_inputs(texts: Sequence[str] | None) -> tuple[Tensor, ...] | None:
+    """Zeros of the shapes that --input says, one tensor for each argument of the network.
 
-    >>> parse_input("1x3x32x32").shape
-    torch.Size([1, 3, 32, 32])
+    >>> [x.shape for x in parse_inputs(["1x3x32x32"])]
+    [torch.Size([1, 3, 32, 32])]
     """
-    if text is None:
-        return None
+    return tuple(torch.zeros(parse_shape(text, "--input")) for text in texts or ()) or None
+
+
+def parse_shape(text: str, option: str) -> tuple[int, ...]:
+    """Numbers with x between them.
+
+    >>> parse_shape("256x320", "--size")
+    (256, 320)
+    """
     try:
-        shape = [int(size) for size in text.lower().split("x")]
+        return tuple(int(size) for size in text.lower().split("x"))
     except ValueError:
-        shape = []
-    if len(shape) < 3 or min(shape) < 1:
+        example = "1x3x224x224" if option == "--input" else "HxW"
         raise ConfigError(
-            f"--input {text!r}: write batch, channels and sides, as 1x3x224x224 or 1x1x16000."
-        )
-    return torch.zeros(shape)
+            f"{option} {text!r}: expected a number, or numbers as {example}."
+        ) from None

@@ -6,9 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 import rlawrap
 from rlawrap.cli import main
+from rlawrap.cost import measure
 from rlawrap.networks import find_network
 
 
@@ -45,6 +48,25 @@ def test_cost_as_json_at_another_size(capsys: pytest.CaptureFixture[str]) -> Non
     assert data["total"]["params"] == 11_689_512
 
 
+def test_cost_names_a_command_that_works(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Pair(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+            return self.conv(a) - self.conv(b)
+
+    monkeypatch.setattr(measure, "build_network", lambda name: Pair())
+    assert run("cost", "pair") == 2
+    words = capsys.readouterr().err.partition("this call works: ")[2].split()
+    assert words == "rlawrap cost pair --input 1x3x224x224 --input 1x3x224x224".split()
+    assert run(*words[1:]) == 0
+    assert f"{2 * 4 * 27 * 222**2:,}" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -57,7 +79,7 @@ def test_cost_as_json_at_another_size(capsys: pytest.CaptureFixture[str]) -> Non
         (["inspect", "nowhere:resnet18"], "no module nowhere"),
         (["cost", "resnet18", "--in-channels", "0"], "in-channels"),
         (["cost", "resnet18", "--k", "4"], "--k goes with --rla"),
-        (["inspect", "resnet18", "--input", "3xbig"], "write batch, channels and sides"),
+        (["inspect", "resnet18", "--input", "3xbig"], "numbers as 1x3x224x224"),
         (["inspect", "resnet18", "--rla", "--explain"], "leave out --rla"),
         (["wrap", "resnet18", "-o", "none/here.safetensors"], "cannot be written"),
         (["wrap", "nets.py:small", "-o", "x.safetensors"], "there is no file"),

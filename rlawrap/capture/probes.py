@@ -40,15 +40,18 @@ def candidate_inputs(model: nn.Module, first: nn.Module | None = None) -> list[S
     channels, dims = first_input_channels(model if first is None else first)
     if first is not None:
         shapes = []
+    return list(dict.fromkeys([*shapes, *((2, channels, *sides) for sides in common_sides(dims))]))
+
+
+def common_sides(dims: int) -> list[tuple[int, ...]]:
+    """Sides of images in common use; of clips and volumes the first is 16."""
     sizes = {
         1: (1024, 256, 128, 4096, 16000, 64),
         2: (224, 32, 64, 28, 96, 128, 299, 256, 331, 384, 16, 48, 512),
         3: (112, 224, 32, 64, 16),
     }[dims]
-    for size in sizes:
-        depth = (16,) if dims == 3 else ()
-        shapes.append((2, channels, *depth, *(size,) * (dims - len(depth))))
-    return list(dict.fromkeys(shapes))
+    depth = (16,) if dims == 3 else ()
+    return [(*depth, *(size,) * (dims - len(depth))) for size in sizes]
 
 
 def probes_of(shape: Shape) -> list[Shape]:

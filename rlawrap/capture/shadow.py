@@ -38,6 +38,8 @@ class Shadow:
     code: tuple[Code, ...]
     #: Where its tensors lie, where that is more than one device.
     places: Places
+    #: The network's own buffers.
+    buffers: Mapping[str, Tensor] = field(default_factory=dict)
     #: What calls returned, for all recordings of the network.
     results: Results = field(default_factory=Results)
 
@@ -94,7 +96,9 @@ def make_shadow(model: nn.Module) -> Shadow:
     device, dtype = device_and_dtype(model)
     lies = {id(memo[id(tensor)]): tensor.device for tensor in tensors.values()}
     lies.update((key, tensor.device) for key, tensor in originals.items())
-    return Shadow(root, device, dtype, originals, code_of(model), Places(root, lies, device))
+    places = Places(root, lies, device)
+    buffers = dict(model.named_buffers(remove_duplicate=False))
+    return Shadow(root, device, dtype, originals, code_of(model), places, buffers)
 
 
 def _twin(tensor: Tensor) -> Tensor:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 from torch import nn
 
-from rlawrap._torch import ConvNd
-from rlawrap.cost.count import Call, count_calls, skeleton_of
+from rlawrap.capture.shadow import make_shadow
+from rlawrap.cost.advice import advised, run
+from rlawrap.cost.count import Call, skeleton_of, total_of
+from rlawrap.cost.inputs import Example, InputError, Size
+from rlawrap.cost.nodes import count_nodes
 from rlawrap.cost.parts import (
     HEAD,
     STEM,
@@ -22,19 +25,20 @@ from rlawrap.cost.thop_count import count_with_thop, thop_available
 from rlawrap.design import names
 from rlawrap.design.names import is_added
 from rlawrap.discover.planning import make_plan
-from rlawrap.errors import ConfigError, PlanError, RLAError
+from rlawrap.errors import PlanError, RLAError
 from rlawrap.flow.traced import trace_model
 from rlawrap.networks import build_network
+from rlawrap.plan import Plan
 from rlawrap.splice import RLAModel
-
-IMAGE_SIZE = 224
+from rlawrap.splice.access import unwrap
 
 
 def cost(
     model: nn.Module | str,
-    size: int | Sequence[int] | None = None,
+    size: Size = None,
     *,
     in_channels: int | None = None,
+    example_input: Any = None,
 ) -> Cost:
     """Exact parameter and operation counts of a network, per stage, base against RLA.
 
@@ -43,15 +47,19 @@ def cost(
     input, or one number per spatial axis; by default 224, or what the model's own
     `default_cfg` says (timm's networks and the CIFAR-style ones have it).
     The channels of the input are read off the first convolution unless `in_channels` is given.
-    The batch is one, the mode eval. The model is not run, and nothing in it changes.
+    Where one image is not what the network takes, `example_input` is: a tensor, a tuple or a dict
+    by argument name, counted as it is. A rewritten network remembers the one that it was made with.
+    Else the batch is one. The mode is eval. The model is not run, and nothing in it changes.
 
-    Raises `PlanError` where the model does not run at that size, `ConfigError` for a bad size.
+    Raises `PlanError` where the model does not run on that, with a call that works where one is
+    found, `ConfigError` for a bad size.
 
     >>> from torchvision.models import resnet18
     >>> result = cost(resnet18(), size=224)
     >>> result.total.params, result.total.macs
     (11689512, 1814073344)
     """
+    spelled = repr(model) if isinstance(model, str) else "model"
     if isinstance(model, str):
         name, model = model, build_network(model)
     elif isinstance(model, nn.Module):
@@ -61,92 +69,93 @@ def cost(
     else:
         raise PlanError(f"cost: expected a torch.nn.Module or a name, got {type(model).__name__}.")
 
-    shape = input_shape(model, size, in_channels)
-    calls = count_calls(model, shape)
-    thop, note = _thop(model, shape)
-    return Cost(name=name, input_shape=shape, parts=_parts(model, calls), thop=thop, thop_note=note)
+    try:
+        example, calls = run(model, size, in_channels, example_input)
+    except InputError as error:
+        raise advised(model, spelled, error) from error
+    thop, note = _thop(model, example)
+    parts = _parts(model, example, calls)
+    return Cost(name=name, input_shape=example.shape, parts=parts, thop=thop, thop_note=note)
 
 
-def input_shape(
-    model: nn.Module, size: int | Sequence[int] | None = None, in_channels: int | None = None
-) -> tuple[int, ...]:
-    """(1, channels, *sides) for a network, from its first convolution and the size asked for."""
-    convolution = next((m for m in model.modules() if isinstance(m, ConvNd)), None)
-    if convolution is None and (in_channels is None or size is None or isinstance(size, int)):
-        raise PlanError(
-            f"cost: {type(model).__name__} holds no convolution module, so the shape of its input "
-            "is unknown. Pass in_channels= and size= with one number per spatial axis."
-        )
-    if size is None:
-        own = getattr(model, "default_cfg", None)
-        size = tuple(own["input_size"][1:]) if own and "input_size" in own else IMAGE_SIZE
-    if isinstance(size, int):
-        assert convolution is not None
-        size = (size,) * len(convolution.kernel_size)
-    sides = tuple(int(side) for side in size)
-    if not sides or min(sides) < 1:
-        raise ConfigError(f"cost: size={sides} is no size; every side must be at least 1.")
-    if convolution is not None and len(sides) != len(convolution.kernel_size):
-        raise ConfigError(
-            f"cost: size={sides} has {len(sides)} sides, but the first convolution of "
-            f"{type(model).__name__} has {len(convolution.kernel_size)} spatial axes."
-        )
-    if in_channels is None:
-        assert convolution is not None
-        in_channels = convolution.in_channels
-    return (1, in_channels, *sides)
-
-
-def _thop(model: nn.Module, shape: Sequence[int]) -> tuple[int | None, str]:
+def _thop(model: nn.Module, example: Example) -> tuple[int | None, str]:
     """thop's count, or the reason why there is none. A second opinion must not stop the first."""
     if not thop_available():
         return None, "not installed: pip install 'rlawrap[cost]'"
     try:
-        return count_with_thop(model, shape), ""
+        return count_with_thop(model, example), ""
     except Exception as error:
         return None, f"thop fails on this model: {type(error).__name__}"
 
 
-def _stages(model: nn.Module) -> list[list[str]] | None:
-    """Module paths of the blocks by stage, or None where there is no telling."""
+def _plan(model: nn.Module, example: Example) -> Plan | None:
+    """The plan of a network, or None where there is no telling its blocks."""
+    if isinstance(model, RLAModel):
+        return model.rla.plan
+    given = None if example.resized else example.given
     try:
-        if isinstance(model, RLAModel):
-            plan = model.rla.plan
-        else:
-            plan = make_plan(trace_model(skeleton_of(model)), with_h=False)
+        return make_plan(trace_model(skeleton_of(model), example_input=given), with_h=False)
     except RLAError:
         return None
-    stages = [[block.path for block in stage.blocks] for stage in plan.stages]
-    return stages if all(path for stage in stages for path in stage) else None
 
 
-def _parts(model: nn.Module, calls: Sequence[Call]) -> tuple[PartCost, ...]:
-    stages = _stages(model)
-    if stages is None:
+def _split(
+    model: nn.Module, example: Example, calls: list[Call]
+) -> tuple[list[Call], list[str], list[str]]:
+    """The calls with the part of each, and all parts in order."""
+    plan = _plan(model, example)
+    if plan is None:
         of_call = by_child(calls)
-        names = list(dict.fromkeys(of_call))
-    else:
-        of_call = assign_calls(calls, stages, _hidden_parts(model))
-        names = [STEM, *map(stage_name, range(len(stages))), HEAD]
+        return calls, of_call, list(dict.fromkeys(of_call))
+    stages = [[block.path for block in stage.blocks] for stage in plan.stages]
+    parts = [STEM, *map(stage_name, range(len(stages))), HEAD]
+    hidden = _hidden_parts(model)
+    modules = {path for path, _ in model.named_modules() if path}
+    if not modules.issuperset(path for stage in stages for path in stage):
+        own = _by_node(model, plan, example)
+        base = [call for call in calls if not is_added(call.path)]
+        added = [call for call in calls if is_added(call.path)]
+        if own is not None and total_of(own[0]) == total_of(base):
+            return [*own[0], *added], [*own[1], *assign_calls(added, [], hidden)], parts
+    return calls, assign_calls(calls, stages, hidden), parts
 
+
+def _by_node(model: nn.Module, plan: Plan, example: Example) -> tuple[list[Call], list[str]] | None:
+    """The base's operations with the part of each, from its graph; None where that fails."""
+    base = skeleton_of(model)
+    leaves: tuple[type | str, ...] = ()
+    if isinstance(base, RLAModel):
+        leaves = base.rla.splice.settings.leaf_modules
+    try:
+        base = unwrap(base) if isinstance(base, RLAModel) else base
+        args, kwargs = example.arguments(make_shadow(base))
+        given = kwargs or args
+        flow = trace_model(base, leaf_modules=leaves, example_input=given).flow
+        return count_nodes(flow, plan, Example(example.shape, given))
+    except Exception:
+        return None  # the stages are then told by the modules alone
+
+
+def _parts(model: nn.Module, example: Example, run: list[Call]) -> tuple[PartCost, ...]:
+    calls, of_call, parts = _split(model, example, run)
     parameters = dict(model.named_parameters())
-    owners = {name: name.rpartition(".")[0] for name in parameters}
-    of_owner = assign_parameters(owners.values(), calls, of_call)
-
-    base: dict[str, Count] = dict.fromkeys([*names, UNUSED], Count())
+    of_parameter = assign_parameters(parameters, calls, of_call)
+    base: dict[str, Count] = dict.fromkeys([*parts, UNUSED], Count())
     rla = dict(base)
     # The pooling before a classifier is not in the paper's count: no convolution comes after it.
-    last_convolution = max((i for i, call in enumerate(calls) if call.ops.conv_macs), default=-1)
+    convolves = [(is_added(call.path), i) for i, call in enumerate(calls) if call.ops.conv_macs]
+    last = dict(convolves)
     for index, (call, part) in enumerate(zip(calls, of_call, strict=True)):
-        side = rla if is_added(call.path) else base
+        added = is_added(call.path)
+        side = rla if added else base
         side[part] += Count(
             macs=call.ops.macs,
             norm_elements=call.ops.norm_elements,
-            pool_elements=call.ops.pool_elements if index < last_convolution else 0,
+            pool_elements=call.ops.pool_elements if index < last.get(added, -1) else 0,
         )
     for name, parameter in parameters.items():
         side = rla if is_added(name) else base
-        side[of_owner[owners[name]]] += Count(params=parameter.numel())
+        side[of_parameter[name]] += Count(params=parameter.numel())
     return tuple(
         PartCost(name=name, base=base[name], rla=rla[name])
         for name in base

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from rlawrap.cost.count import Call
-from rlawrap.design.names import is_added
+from rlawrap.design.names import is_added, is_output
 
 STEM, HEAD, UNUSED = "stem", "head", "not run"
 
@@ -32,7 +32,7 @@ def assign_calls(
     What runs before the first block is the stem, what runs after the last one the head, and what
     runs between two blocks belongs to the stage of the first of them. `hidden` names the part of
     those modules of the hidden state that belong to one block alone or to the head; a module that
-    several blocks share goes by when it is called.
+    several blocks share goes by when it is called: after the identity on a block's output.
     """
     block_part = {path: stage_name(i) for i, stage in enumerate(stages) for path in stage}
     own = [_lookup(call.path, block_part) for call in calls]
@@ -42,7 +42,7 @@ def assign_calls(
     for index, call in enumerate(calls):
         fixed = _lookup(call.path, hidden)
         if fixed:
-            current = fixed if fixed == HEAD else current
+            current = fixed if fixed == HEAD or is_output(call.path) else current
             parts.append(fixed)
             continue
         if own[index]:
@@ -54,14 +54,19 @@ def assign_calls(
 
 
 def assign_parameters(
-    owners: Iterable[str], calls: Sequence[Call], parts: Sequence[str]
+    parameters: Iterable[str], calls: Sequence[Call], parts: Sequence[str]
 ) -> dict[str, str]:
-    """The part of each module that owns parameters: where it, or what holds it, runs first."""
-    first: dict[str, str] = {}
+    """The part of each parameter: where it is read first, else where what holds it runs first."""
+    ran: dict[str, str] = {}
+    read: dict[str, str] = {}
     for call, part in zip(calls, parts, strict=True):
+        read.update(dict.fromkeys(call.reads, part))
         if call.path:
-            first.setdefault(call.path, part)
-    return {owner: _lookup(owner, first) or UNUSED for owner in owners}
+            ran.setdefault(call.path, part)
+    return {
+        name: read.get(name) or _lookup(name.rpartition(".")[0], ran) or UNUSED
+        for name in parameters
+    }
 
 
 def by_child(calls: Sequence[Call]) -> list[str]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
 
 import torch
 from torch import nn
 
-from rlawrap.cost.count import input_of, shadow_of
+from rlawrap.cost.count import shadow_of
+from rlawrap.cost.inputs import Example
 
 
 def thop_available() -> bool:
@@ -16,7 +16,7 @@ def thop_available() -> bool:
     return importlib.util.find_spec("thop") is not None
 
 
-def count_with_thop(model: nn.Module, shape: Sequence[int]) -> int | None:
+def count_with_thop(model: nn.Module, example: Example) -> int | None:
     """Operations as `thop` counts them, or None where it is not installed.
 
     It runs on a shadow without memory, so the buffers and hooks it registers never meet the model.
@@ -26,8 +26,10 @@ def count_with_thop(model: nn.Module, shape: Sequence[int]) -> int | None:
     from thop import profile
 
     shadow = shadow_of(model)
-    x = input_of(shadow, shape)
+    args, kwargs = example.arguments(shadow)
+    if kwargs:
+        raise TypeError("thop takes no keyword arguments")
     # Outside the shadow's mode, so that thop's own counters are real numbers.
     with torch.no_grad():
-        operations, _ = profile(shadow.root, inputs=(x,), verbose=False)
+        operations, _ = profile(shadow.root, inputs=args, verbose=False)
     return int(operations)

@@ -72,7 +72,7 @@ class Design:
     head_norm: bool = False
     head_act: str = "none"
     notes: list[str] = field(default_factory=list)
-    #: Notes on entries that the plan lists and h cannot reach.
+    #: Notes on entries that the plan lists and h cannot reach, or enters in vain.
     unreached: list[str] = field(default_factory=list)
 
     def head_state(self, entry: Entry) -> str:

@@ -1,4 +1,4 @@
-"""The ways of h into one block, and what is said of the entries of a plan that h cannot reach."""
+"""The ways of h into one block and into the classifier, and a note where there is none."""
 
 from __future__ import annotations
 

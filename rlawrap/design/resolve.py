@@ -12,6 +12,7 @@ from rlawrap.design.design import BlockDesign, Design, Entry
 from rlawrap.design.entries import Network, entry_paths
 from rlawrap.design.heads import head_entries
 from rlawrap.design.idle import drop_unread, warn_of_idle_options
+from rlawrap.design.living import drop_dead
 from rlawrap.design.trained import fit_training
 from rlawrap.errors import ConfigError, PlanError, RLAWarning
 from rlawrap.flow.dataflow import Flow
@@ -36,6 +37,7 @@ def resolve(traced: Traced, plan: Plan, config: RLAConfig) -> Design:
         design.steps.append(_step(design, network, i, block, stage_of[i]))
     _add_head(design, network)
     fit_training(design, traced)
+    drop_dead(design, traced)
     drop_unread(design)
     warn_of_idle_options(design)
     for text in (*traced.warnings, *_lost(design)):
@@ -44,7 +46,7 @@ def resolve(traced: Traced, plan: Plan, config: RLAConfig) -> Design:
 
 
 def _lost(design: Design) -> list[str]:
-    """What `apply` warns of: entries that the plan lists and h cannot reach."""
+    """What `apply` warns of: entries that the plan lists and h cannot reach, or enters in vain."""
     if not design.unreached:
         return []
     more = len(design.unreached) - 5

@@ -66,6 +66,10 @@ class References:
         """The reference of a node."""
         return self._names[node]
 
+    def find_name(self, node: fx.Node) -> str | None:
+        """The reference of a node, if it has one: what train mode alone computes has none."""
+        return self._names.get(node)
+
     def call(self, frame: Frame) -> str:
         """The reference of what a module call returns."""
         return frame_text(frame)

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from rlawrap.design.unreached import unreached
+from rlawrap.design.living import unreached
 from rlawrap.discover.blocks import BlockChoice
 from rlawrap.discover.planning import make_plan
 from rlawrap.discover.stages import StageChoice

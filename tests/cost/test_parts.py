@@ -37,15 +37,16 @@ def test_the_hidden_state_belongs_to_the_stage_it_runs_in() -> None:
     ]
 
 
-def test_parameters_go_by_the_nearest_module_that_ran() -> None:
-    order = calls("stem.conv", "a.0")
-    parts = ["stem", "stage 0"]
-    owners = ["stem.conv", "a.0.scale", "aux.fc", ""]
-    assert assign_parameters(owners, order, parts) == {
-        "stem.conv": "stem",
-        "a.0.scale": "stage 0",
-        "aux.fc": "not run",
-        "": "not run",
+def test_parameters_go_by_where_they_are_read_or_what_holds_them_runs() -> None:
+    order = [*calls("stem.conv", "a.0"), Call("", Ops(), reads=("kernels.1",))]
+    parts = ["stem", "stage 0", "stage 1"]
+    owned = ["stem.conv.weight", "a.0.scale.x", "aux.fc.weight", "spare", "kernels.1"]
+    assert assign_parameters(owned, order, parts) == {
+        "stem.conv.weight": "stem",
+        "a.0.scale.x": "stage 0",
+        "aux.fc.weight": "not run",
+        "spare": "not run",
+        "kernels.1": "stage 1",
     }
 
 
