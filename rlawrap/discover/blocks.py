@@ -10,8 +10,9 @@ from typing import Any
 
 from torch import nn
 
-from rlawrap.discover.found import Found, calls_of, in_order
-from rlawrap.discover.places import inside, outermost
+from rlawrap.discover.found import Found, calls_of, in_order, joins_of_blocks
+from rlawrap.discover.places import outermost
+from rlawrap.discover.rules import decide
 from rlawrap.discover.survey import Survey
 from rlawrap.errors import PlanError
 
@@ -36,11 +37,13 @@ def chosen_paths(survey: Survey, choice: BlockChoice) -> list[str]:
 
 def chosen_blocks(survey: Survey, paths: list[str]) -> list[Found]:
     """The calls of the modules that a user chose, in the order they run."""
+    known = joins_of_blocks(survey, decide(survey))
+    frames = survey.flow.trace.leaf_frames
+    layers = {node for node, (path, _) in frames.items() if path in paths}
     found: list[Found] = []
     for path in paths:
         own = [join for join in survey.joins if join.owner == path]
-        below = [join for join in survey.joins if inside(join.owner, path)]
-        found += calls_of(survey, path, own or below)
+        found += calls_of(survey, path, known.get(path, own), layers)
     return in_order(survey, found)
 
 

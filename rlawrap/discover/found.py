@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 
 from torch import fx
@@ -11,7 +11,8 @@ from rlawrap.capture.trace import Frame
 from rlawrap.discover.candidates import Candidate, Kind
 from rlawrap.discover.claims import claimed
 from rlawrap.discover.joins import Join
-from rlawrap.discover.steps import extend_output
+from rlawrap.discover.plain import layer_nodes
+from rlawrap.discover.spine import residual_joins
 from rlawrap.discover.survey import Survey
 from rlawrap.discover.verdicts import Reason, Table
 from rlawrap.flow.references import tensors_of
@@ -34,18 +35,34 @@ class Found:
 
 def found_blocks(survey: Survey, table: Table) -> list[Found]:
     """The blocks of a table in the order they run, each with its joins."""
-    claims = claimed(survey, table)
+    joins = joins_of_blocks(survey, table)
     found: list[Found] = []
     for name in table.blocks:
         candidate = survey[name]
-        joins = claims.get(name, [])
-        if table.verdicts[name].reason not in (Reason.JOINS, Reason.PARTS_JOIN):
-            joins = [join for join in joins if not join.folds]  # no residual: one convolution
         if candidate.region is not None:
             found.append(_of_region(candidate))
         else:
-            found += calls_of(survey, name, joins)
+            found += calls_of(survey, name, joins[name])
     return in_order(survey, found)
+
+
+def joins_of_blocks(survey: Survey, table: Table) -> dict[str, list[Join]]:
+    """The joins of each block of a table by name, none for those that others make.
+
+    What is a block for its place or class alone and adds linear branches is one convolution and no
+    residual block, unless others of its class are.
+    """
+    claims = claimed(survey, table)
+    own = {n for n in table.blocks if table.verdicts[n].reason in (Reason.JOINS, Reason.PARTS_JOIN)}
+    classes = {survey[name].cls for name in own if not survey[name].evidence.container}
+    return {
+        name: [
+            join
+            for join in claims.get(name, [])
+            if not join.folds or name in own or survey[name].cls in classes
+        ]
+        for name in table.blocks
+    }
 
 
 def in_order(survey: Survey, found: list[Found]) -> list[Found]:
@@ -53,10 +70,13 @@ def in_order(survey: Survey, found: list[Found]) -> list[Found]:
     return sorted(found, key=lambda f: survey.flow.position[f.output])
 
 
-def calls_of(survey: Survey, path: str, joins: list[Join]) -> Iterator[Found]:
+def calls_of(
+    survey: Survey, path: str, joins: list[Join], apart: Container[fx.Node] = ()
+) -> Iterator[Found]:
     """One block for every call of a module that returns an image on the way to the output.
 
-    Each has those of the `joins` that its call made.
+    Each has those of the `joins` that its call made; without any, those that make it residual. A
+    convolution is a block with its norm and activation, up to the nodes that are to stand `apart`.
     """
     flow = survey.flow
     label = survey.class_of(path).__name__
@@ -68,12 +88,18 @@ def calls_of(survey: Survey, path: str, joins: list[Join]) -> Iterator[Found]:
         if output is not None:
             inner = set(nodes)
             made = tuple(join for join in joins if join.node in inner)
+            if not made:
+                made = residual_joins(flow, inner, output, survey.joins)
             yield Found(path, label, frame, tuple(nodes), output, made)
     for node, frame in flow.trace.leaf_frames.items():
-        if frame[0] == path and survey.result([node]) is not None:
-            layer = flow.ops.conv(node) is not None
-            output = extend_output(flow, node) if layer else node
-            yield Found(path, label, frame, (node,), output, whole=not layer)
+        if frame[0] != path or survey.result([node]) is None:
+            continue
+        if flow.ops.conv(node) is None:
+            yield Found(path, label, frame, (node,), node, whole=True)
+        else:
+            layer = tuple(layer_nodes(flow, node, apart))
+            name = f"{path}#{frame[1]}" if frame[1] else path
+            yield Found(name, label, None, layer, layer[-1])
 
 
 def _of_region(candidate: Candidate) -> Found:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 
 from torch import fx, nn
 
@@ -25,21 +25,24 @@ def layer_candidates(
     for node in flow.nodes:
         if node in taken or not flow.image_conv(node):
             continue
-        nodes = _layer(flow, node)
+        nodes = layer_nodes(flow, node)
         if any(flow.ops.activation(n) for n in nodes):
             taken.update(nodes)
             yield _candidate(flow, ran, modules, nodes, count)
             count += 1
 
 
-def _layer(flow: Flow, start: fx.Node) -> list[fx.Node]:
-    """A convolution and what follows it alone: norm, dropout, activation."""
+def layer_nodes(flow: Flow, start: fx.Node, apart: Container[fx.Node] = ()) -> list[fx.Node]:
+    """A convolution and what follows it alone: norm, dropout, activation.
+
+    A depthwise one has the dense one behind it, too. Nodes that are to stand `apart` end it.
+    """
     joined = not _depthwise(flow, start)
 
     def next_one(node: fx.Node) -> fx.Node | None:
         nonlocal joined
         user = only(node.users)
-        if user is None or user not in flow.data:
+        if user is None or user not in flow.data or user in apart:
             return None
         if flow.ops.norm(user) or flow.ops.elementwise(user):
             return user

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 
 from rlawrap.discover.claims import claimed
 from rlawrap.discover.places import inside, outermost, related
@@ -64,14 +64,19 @@ def likes_are_blocks(survey: Survey, table: Table) -> Votes:
         features ─ Inverted(+) ─ Inverted, stride 2 ─ Inverted(+)      one class
         blocks[0][0] Separable ─ blocks[1][0] Inverted(+)              one place, *.*
 
-    A place counts if two of its steps repeat, and what stands there needs a spatial kernel.
+    A place counts if two of its steps repeat, and what stands there needs a spatial kernel. One of
+    a block's class is a block, too, where it holds what is a part of others of this class:
+
+        Block [ conv, Fuse(+), (+) ] ─ Block, stride 2 [ conv, Fuse(+) ]
     """
     blocks = [survey[name] for name in table.blocks]
     modules = [c for c in blocks if c.region is None]
     classes = {c.cls for c in modules if not c.evidence.container}
     places = {c.evidence.place for c in modules if c.evidence.repeats >= 2}
-    taken = [c.path for c in blocks]
+    taken = {c.path: c.cls for c in blocks}
+    parts = _parts_of_classes(survey, table)
     votes: dict[str, Verdict] = {}
+    inner: dict[str, Verdict] = {}
     for name, c in survey.candidates.items() if modules else ():
         known = c.evidence
         if c.region is not None or known.container or not known.image:
@@ -82,9 +87,23 @@ def likes_are_blocks(survey: Survey, table: Table) -> Votes:
             reason = Reason.SAME_PLACE
         else:
             continue
-        if not related(c.path, taken):
+        held = [path for path in taken if inside(path, c.path)]
+        if held and reason is Reason.SAME_CLASS and c.path not in taken:
+            if {taken[path] for path in held} <= parts[c.cls]:
+                inner |= dict.fromkeys(held, Verdict(Reason.LIES_INSIDE, name))
+                votes[name] = Verdict(reason)
+        elif not related(c.path, taken):
             votes[name] = Verdict(reason)
-    return {name: votes[name] for name in outermost(votes)}
+    return {**{name: votes[name] for name in outermost(votes)}, **inner}
+
+
+def _parts_of_classes(survey: Survey, table: Table) -> dict[type, set[type]]:
+    """For each class of blocks the classes of owners of joins that lie in one of them."""
+    parts: dict[type, set[type]] = defaultdict(set)
+    for name, verdict in table.verdicts.items():
+        if verdict.reason is Reason.LIES_INSIDE and verdict.about in table.blocks:
+            parts[survey[verdict.about].cls].add(survey[name].cls)
+    return parts
 
 
 def sequences_are_left_out(survey: Survey, table: Table) -> Votes:

@@ -30,7 +30,7 @@ def step_regions(flow: Flow, path: str, joins: list[Join]) -> list[Region]:
     A step ends at a join that every path to the call's result passes, and starts at the last such
     point that both its operands come from.
     """
-    mine = {join.node: join for join in joins if flow.trace.owner(join.node)[1] == 0}
+    mine = {join.node: join for join in joins if join.frame[1] == 0}
     found: list[Region] = []
     last_end = -1
     for node in _passed(flow, path):

@@ -10,6 +10,7 @@ from torch import fx
 
 from rlawrap.capture.trace import name_of
 from rlawrap.discover.found import Found
+from rlawrap.discover.spine import shortcut_of
 from rlawrap.flow.conditions import conditions
 from rlawrap.flow.dataflow import Flow
 from rlawrap.flow.windows import Conv
@@ -40,7 +41,7 @@ def wire(flow: Flow, found: Found) -> Wired:
         branch = shortcut = None  # where the last join concatenates, y is the block's output
         if join.adds:
             a, b = join.operands
-            shortcut = _shortcut_of(flow, a, b, bits)
+            shortcut = shortcut_of(flow, a, b, bits)
             if shortcut is not None:
                 branch = a if shortcut is b else b
                 shortcuts[join.node] = shortcut
@@ -76,30 +77,6 @@ def _read_by(flow: Flow, entries: Iterable[fx.Node], inner: set[fx.Node]) -> set
     """What entries derive from by nodes of the block alone, the first ones outside included."""
     sources = [s for e in entries for s in flow.sources[e]]
     return set(search(sources, lambda n: flow.sources[n] if n in inner else ()))
-
-
-def _shortcut_of(flow: Flow, a: fx.Node, b: fx.Node, bits: int) -> fx.Node | None:
-    """The operand of an add that is the shortcut: no activation, or fewer convolutions."""
-    only_a = flow.members(flow.above[a] & bits & ~flow.above[b])
-    only_b = flow.members(flow.above[b] & bits & ~flow.above[a])
-
-    def acts(nodes: list[fx.Node]) -> bool:
-        return any(flow.ops.activation(n) or flow.ops.gate(n) for n in nodes)
-
-    def convs(nodes: list[fx.Node]) -> int:
-        return sum(flow.ops.conv(n) is not None for n in nodes)
-
-    if acts(only_a) != acts(only_b):
-        return b if acts(only_a) else a
-    if convs(only_b) <= 1 and convs(only_b) < convs(only_a):
-        return b
-    if convs(only_a) <= 1 and convs(only_a) < convs(only_b):
-        return a
-    if not only_a and only_b:
-        return a
-    if not only_b and only_a:
-        return b
-    return None
 
 
 def _entries(
