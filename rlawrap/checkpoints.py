@@ -196,9 +196,9 @@ def _open(path: Path, *, weights: bool) -> tuple[dict[str, Any], dict[str, Tenso
             state = {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
-            f"{path}: not a whole safetensors file ({error}). What else it may be: a run folder or "
-            f"a checkpoint of `rlawrap train`, which rlawrap.train.load_model({str(path)!r}) reads, "
-            "or an official checkpoint, which rlawrap.load_official(model, path) reads."
+            f"{path}: not a whole safetensors file ({error}). A run folder or a checkpoint of "
+            f"`rlawrap train` is read by rlawrap.train.load_model({str(path)!r}), an official "
+            "checkpoint by rlawrap.load_official(model, path)."
         ) from error
     if text is None:
         raise CheckpointError(
