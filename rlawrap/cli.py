@@ -33,6 +33,7 @@ from rlawrap.network_options import (
 ELSEWHERE = {
     "train": ("rlawrap.train.commands.train_command", "train_app"),
     "evaluate": ("rlawrap.train.commands.evaluate_command", "evaluate"),
+    "lr-find": ("rlawrap.train.commands.lr_find_command", "lr_find_app"),
     "predict": ("rlawrap.train.commands.predict_command", "predict_command"),
     "recipe": ("rlawrap.train.commands.train_command", "recipe_app"),
     "plot": ("rlawrap.train.commands.records_commands", "plot_command"),

@@ -87,6 +87,7 @@ def test_cost_names_a_command_that_works(
         (["recip"], "'recip': no such command. Did you mean recipe?"),
         (["train", "--k", "8"], "--model-arg k=8"),
         (["train", "--update=post"], "--model-arg update=post"),
+        (["train", "--dry-run", "--optimizer", "adamv"], "Nearest: adam"),
         (["train", "--dry-run", "--arch", "rla_resnet5"], "Nearest: rla_resnet50"),
     ],
 )

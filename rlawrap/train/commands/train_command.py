@@ -17,6 +17,7 @@ from rlawrap.train.commands.options import (
 from rlawrap.train.config.recipes import RECIPES, get_recipe
 from rlawrap.train.loop import engine
 from rlawrap.train.network.build import check_network
+from rlawrap.train.network.optimizers import choose_optimizer
 
 #: A group of options in --help.
 PROCESSES = "Processes"
@@ -65,6 +66,7 @@ def train(
     chosen = config_from_options({**options, "data": data}, recipe=recipe, base=config)
     if dry_run:
         check_network(chosen)
+        choose_optimizer(chosen)
         print(json.dumps(chosen.to_dict(), indent=1))
         return
     if nproc is not None or nnodes != "1" or rdzv_endpoint is not None:

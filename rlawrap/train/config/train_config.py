@@ -34,6 +34,7 @@ FREE_ON_RESUME = frozenset(
         "save_minutes",
         "keep",
         "tensorboard",
+        "profile",
         "progress",
         "allow_changed_data",
         "timeout",
@@ -204,6 +205,7 @@ class TrainConfig(Checked):
     workers: int = _run(2, "loader processes per training process; 0: none", ge=0)
     prefetch: int = _run(4, "batches that each loader process keeps ready", ge=1)
     tensorboard: bool = _run(False, "write TensorBoard events too")
+    profile: bool = _run(False, "trace a few steps with torch.profiler, into the run folder")
     progress: Literal["auto", "bar", "plain", "none"] = _run("auto", "how to show progress")
     allow_changed_data: bool = _run(False, "go on although the data changed since the checkpoint")
     timeout: float = _run(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from rlawrap.train.data.seeding import derive_seed
 from rlawrap.train.loop.judging import Judge, sentence
 from rlawrap.train.loop.log_file import LoggedDisplay
 from rlawrap.train.loop.opening_lines import opening_lines
+from rlawrap.train.loop.profiling import StepProfile
 from rlawrap.train.loop.progress import Clock, duration
 from rlawrap.train.loop.setup import ImagePair, set_up, warm_up
 from rlawrap.train.loop.state import Keeper, State, Sums
@@ -116,9 +118,10 @@ class Run:
         status: Status = "finished"
         self.keeper.settle(self.state, self.log.sync)
         try:
-            while self.position.epoch < self.config.epochs and not self._out_of_patience():
-                self._train_epoch()
-                self._end_epoch()
+            with self._profile() as self.after_step:
+                while self.position.epoch < self.config.epochs and not self._out_of_patience():
+                    self._train_epoch()
+                    self._end_epoch()
         except Stop:
             status = "stopped"
         message = self._last_words(status)
@@ -144,6 +147,16 @@ class Run:
         patience = self.config.patience
         return patience is not None and self.state.standing.stale >= patience
 
+    @contextmanager
+    def _profile(self) -> Iterator[Callable[[], None]]:
+        """What to call after each step, so that a profile is written if one was asked for."""
+        if not (self.config.profile and self.processes.first):
+            yield lambda: None
+            return
+        device = self.processes.device
+        with StepProfile(self.folder.profile, device, self.display.say) as profile:
+            yield profile.step
+
     # Training
 
     def _train_epoch(self) -> None:
@@ -157,6 +170,7 @@ class Run:
         self.display.begin(self._title(), position.step, self.steps)
         while position.step < self.steps:
             self.train_step(batches, clock)
+            self.after_step()
 
     def _title(self) -> str:
         return f"epoch {self.position.epoch + 1}/{self.config.epochs}"

@@ -88,15 +88,23 @@ def _timm_getter(name: str) -> Callable[[], Factory]:
     return get
 
 
+def choose_optimizer(config: TrainConfig) -> tuple[Factory, dict[str, Any]]:
+    """What builds the config's optimiser, and its arguments besides groups and rate.
+
+    Raises `ConfigError` for a name or an argument that there is not, with near names.
+    """
+    factory = find_optimizer(config.optimizer)
+    takes = set(inspect.signature(factory).parameters) - {"params", "kwargs", "self"}
+    return factory, {**_from_fields(config, takes), **_extra(config, takes)}
+
+
 def build_optimizer(groups: list[dict[str, Any]], config: TrainConfig) -> torch.optim.Optimizer:
     """The config's optimiser over groups that have a weight decay each.
 
     `momentum` and `nesterov` go to the optimisers that take them, `opt_args` to all.
-    Raises `ConfigError` for an argument that the optimiser does not take, with near names.
+    Raises `ConfigError` as `choose_optimizer` does, and for values that the optimiser refuses.
     """
-    factory = find_optimizer(config.optimizer)
-    takes = set(inspect.signature(factory).parameters) - {"params", "kwargs", "self"}
-    arguments = {**_from_fields(config, takes), **_extra(config, takes)}
+    factory, arguments = choose_optimizer(config)
     if factory is torch.optim.SGD:
         arguments.setdefault("foreach", True)
     try:

@@ -9,6 +9,7 @@ best.pt           the best checkpoint, and best.json: its name, epoch and figure
 confusion/        the confusion matrix of each epoch, counted from 1, as CSV: rows true, columns
                   predicted
 tensorboard/      events, if asked for
+profile/          a trace of a few steps and a table of their operations, if asked for
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ class RunFolder:
         self.best_checkpoint = self.path / BEST
         self.checkpoints = self.path / CHECKPOINTS
         self.confusion = self.path / "confusion"
+        self.profile = self.path / "profile"
         self.tensorboard = self.path / "tensorboard"
 
     def create(self) -> None:

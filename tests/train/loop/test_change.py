@@ -12,6 +12,7 @@ import pytest
 from rlawrap.errors import CheckpointError, ConfigError
 from rlawrap.train import TrainConfig, TrainResult, train
 from rlawrap.train.commands.options import config_from_options
+from rlawrap.train.loop.run import Run
 from rlawrap.train.store import checkpoint
 from rlawrap.train.store.run_folder import RunFolder
 from tests.train.toys import ToyImages, assert_same_run, metrics, toy_config, toy_models
@@ -27,6 +28,10 @@ def run(folder: Path, **changes: Any) -> TrainResult:
     return train(toy_config(folder, **changes), data=(ToyImages(40), ToyImages(10)))
 
 
+def interrupt(*arguments: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_more_epochs_are_as_if_there_had_been_so_many_from_the_start(tmp_path: Path) -> None:
     constant = {"schedule": "constant", "keep": 99}
     run(tmp_path / "whole", epochs=2, **constant)
@@ -34,18 +39,21 @@ def test_more_epochs_are_as_if_there_had_been_so_many_from_the_start(tmp_path: P
     with pytest.raises(ConfigError, match=r"epochs: 1 there, 2 now\n.*--change epochs="):
         run(tmp_path / "run", epochs=2, resume="auto", **constant)
     again = {"epochs": 2, "resume": "auto", "change": ("epochs",), **constant}
-    assert run(tmp_path / "run", **again).epoch == 2
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Run, "train_step", interrupt)
+        run(tmp_path / "run", **again)
+    # Ended before its first step, it is a run of two epochs already, and says so by itself.
+    assert run(tmp_path / "run", epochs=2, resume="auto", **constant).epoch == 2
+    assert run(tmp_path / "run", **again).status == "finished"
     lines = metrics(tmp_path / "run")
     (told,) = [line for line in lines if line["kind"] == "change"]
     assert told["changes"] == {"epochs": [1, 2]} and told["global_step"] == 5
     recorded = RunFolder(tmp_path / "run").config()
-    assert recorded is not None and (recorded.epochs, recorded.change) == (2, ("epochs",))
+    assert recorded is not None and recorded.epochs == 2
     file = tmp_path / "run" / "metrics.jsonl"
     kept = [line for line in file.read_text().splitlines(True) if '"change"' not in line]
     file.write_text("".join(kept))
     assert_same_run(tmp_path / "whole", tmp_path / "run")
-    # From now on the run is one of two epochs.
-    assert run(tmp_path / "run", epochs=2, resume="auto", **constant).status == "finished"
 
 
 def test_another_batch_and_decay_hold_from_where_the_run_is(tmp_path: Path) -> None:
