@@ -236,3 +236,30 @@ def test_convolutions_between_norms_of_the_networks_own_are_layers() -> None:
     assert plan.head == ("8",)
     with pytest.raises(rlawrap.PlanError, match="no blocks found"):
         rlawrap.inspect(nn.Sequential(*layers[2:], nn.AdaptiveAvgPool2d(1)))
+
+
+class Boxes(nn.Module):
+    """A detector's head: two corners from one map of distances, as sequences of pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.distances = nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        near, far = self.distances(x).flatten(2).chunk(2, 1)
+        near, far = near * 2, far * 3
+        return torch.cat([(near + far) / 2, far - near], 1)
+
+
+def test_a_sum_of_two_results_is_no_sequence_of_tokens() -> None:
+    class Unit(nn.Module):
+        def __init__(self, inputs: int) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(inputs, 8, 3, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.silu(self.conv(x))
+
+    plan = plan_of(nn.Sequential(Unit(3), Unit(8), Unit(8), Boxes()))
+    assert [b.path for b in plan.blocks] == ["0", "1", "2"]
+    assert plan.left_out == ()
