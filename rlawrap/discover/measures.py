@@ -69,6 +69,8 @@ def token_owners(flow: Flow, conv_paths: set[str]) -> set[str]:
         pair = flow.ops.add_operands(node) if node in flow.data else None
         if pair is None or not all(n in flow.data for n in pair) or not flow.alive(node):
             continue
+        if not flow.derives(*pair) and not flow.derives(*pair[::-1]):
+            continue  # a sum of two results, such as a corner of a box, is no residual
         a, b = (flow.shapes.of(n) for n in pair)
         if a is not None and a == b and len(a) == flow.rank - 1 >= 3:
             paths.add(flow.trace.owner(node)[0])

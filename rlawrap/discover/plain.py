@@ -12,6 +12,9 @@ from rlawrap.discover.places import class_of
 from rlawrap.flow.dataflow import Flow
 from rlawrap.walks import chain, only
 
+#: So many convolutions in a row are layers, though nothing that is known as an activation follows.
+FEW = 3
+
 
 def layer_candidates(
     flow: Flow, ran: Mapping[Frame, list[fx.Node]], modules: Mapping[str, nn.Module]
@@ -20,16 +23,22 @@ def layer_candidates(
 
     ─ conv ─ norm ─ relu ─  ─ depthwise ─ norm ─ relu ─ dense ─ norm ─ relu ─
     """
+    layers = list(_layers(flow))
+    acting = [layer for layer in layers if any(flow.ops.activation(n) for n in layer)]
+    if not acting and len(layers) >= FEW:  # its norms and activations are its own
+        acting = layers
+    for count, nodes in enumerate(acting):
+        yield _candidate(flow, ran, modules, nodes, count)
+
+
+def _layers(flow: Flow) -> Iterator[list[fx.Node]]:
     taken: set[fx.Node] = set()
-    count = 0
     for node in flow.nodes:
-        if node in taken or not flow.image_conv(node):
-            continue
-        nodes = layer_nodes(flow, node)
-        if any(flow.ops.activation(n) for n in nodes):
-            taken.update(nodes)
-            yield _candidate(flow, ran, modules, nodes, count)
-            count += 1
+        if node not in taken and flow.image_conv(node):
+            nodes = layer_nodes(flow, node)
+            if any(flow.ops.activation(n) for n in nodes):
+                taken.update(nodes)
+            yield nodes
 
 
 def layer_nodes(flow: Flow, start: fx.Node, apart: Container[fx.Node] = ()) -> list[fx.Node]:

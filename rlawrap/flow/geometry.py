@@ -112,7 +112,7 @@ def route(flow: Flow, source: fx.Node, goal: fx.Node) -> list[Step] | None:
     here, there = flow.resolution(source), flow.resolution(goal)
     path = _shortest(flow, source, goal)
     if path is not None:
-        steps = _along(flow, path)
+        steps = _along(flow, source, path)
         if steps is not None and _fits(steps, here, there):
             return steps
     guess = _by_stride(here, there)
@@ -142,13 +142,13 @@ def _shortest(flow: Flow, source: fx.Node, goal: fx.Node) -> list[fx.Node] | Non
     return None if back is None else back[-2::-1]
 
 
-def _along(flow: Flow, path: list[fx.Node]) -> list[Step] | None:
+def _along(flow: Flow, source: fx.Node, path: list[fx.Node]) -> list[Step] | None:
+    """What the nodes of a path do to sizes, each to what stands before it on the path."""
     steps: list[Step] = []
-    for node in path:
-        sources = [s for s in flow.sources[node] if flow.channel_axis(s) is not None]
-        if flow.channel_axis(node) is None or not sources:
+    for before, node in zip([source, *path], path, strict=False):
+        if flow.channel_axis(node) is None or flow.channel_axis(before) is None:
             return None
-        if flow.same_size(node, sources[0]):
+        if flow.same_size(node, before):
             continue
         made = steps_of(flow, node)
         if made is None:

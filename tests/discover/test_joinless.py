@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -205,3 +208,58 @@ def test_layers_whose_outputs_the_network_concatenates_are_blocks() -> None:
     assert [b.path for b in plan.blocks] == ["one.0", "one.1", "two.0", "two.1", "two.2"]
     assert [b.entries for b in plan.blocks[:2]] == [("one.0.conv",), ("one.1.conv",)]
     assert [len(stage.blocks) for stage in plan.stages] == [2, 3]
+
+
+class OwnNorm(nn.Module):
+    """A norm with a threshold for an activation, by operations that are known as neither."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1, width, 1, 1))
+        self.floor = nn.Parameter(torch.zeros(1, width, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x * torch.rsqrt(x.square().mean((2, 3), keepdim=True) + 1e-6) * self.scale
+        return torch.max(x, self.floor)
+
+
+def test_convolutions_between_norms_of_the_networks_own_are_layers() -> None:
+    widths = [3, 6, 6, 8]
+    layers = [
+        layer for a, b in pairwise(widths) for layer in (nn.Conv2d(a, b, 3, padding=1), OwnNorm(b))
+    ]
+    net = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+    plan = rlawrap.inspect(net)
+    assert [(b.path, b.entries, b.output) for b in plan.blocks] == [
+        (path, (path,), path) for path in ("0", "2", "4")
+    ]
+    assert plan.head == ("8",)
+    with pytest.raises(rlawrap.PlanError, match="no blocks found"):
+        rlawrap.inspect(nn.Sequential(*layers[2:], nn.AdaptiveAvgPool2d(1)))
+
+
+class Boxes(nn.Module):
+    """A detector's head: two corners from one map of distances, as sequences of pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.distances = nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        near, far = self.distances(x).flatten(2).chunk(2, 1)
+        near, far = near * 2, far * 3
+        return torch.cat([(near + far) / 2, far - near], 1)
+
+
+def test_a_sum_of_two_results_is_no_sequence_of_tokens() -> None:
+    class Unit(nn.Module):
+        def __init__(self, inputs: int) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(inputs, 8, 3, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.silu(self.conv(x))
+
+    plan = plan_of(nn.Sequential(Unit(3), Unit(8), Unit(8), Boxes()))
+    assert [b.path for b in plan.blocks] == ["0", "1", "2"]
+    assert plan.left_out == ()

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import rlawrap
-from rlawrap.flow.geometry import Crop, Pad, Pool, Step, pools_for, resize_to, steps_of
+from rlawrap.flow.geometry import Crop, Pad, Pool, Step, pools_for, resize_to, route, steps_of
 from rlawrap.flow.references import References
 from rlawrap.flow.traced import trace_model
 from rlawrap.flow.windows import Window
@@ -119,6 +119,29 @@ def test_what_an_operation_does_to_sizes(
     resize = resize_to(flow, node)
     assert resize is not None
     assert resize.axes == ((1, 2) if last else (2, 3))
+
+
+class Gated(nn.Module):
+    """A strided convolution of fixed padding, times a gate that stands first in the product."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pad, self.conv = nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(3, 6, 3, 2)
+        self.gate = nn.Conv2d(6, 6, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(self.pad(x))
+        return torch.sigmoid(self.gate(x.mean((2, 3), keepdim=True))) * x
+
+
+def test_a_gate_before_the_image_is_no_way_of_the_image() -> None:
+    flow = trace_model(Gated()).flow
+    refs = References(flow.trace)
+    steps = route(flow, refs.node(":input"), refs.node(":mul"))
+    assert steps == [
+        Pad(((0, 1), (0, 1))),
+        Pool(Window((3, 3), (2, 2), (0, 0), (1, 1))),
+    ]
 
 
 class Block(nn.Module):

@@ -10,7 +10,11 @@ from torch import Tensor, nn
 
 
 def call(model: nn.Module, example: Any) -> Any:
-    """The model's output for an example as `example_input=` takes it."""
+    """The model's output for an example as `example_input=` takes it.
+
+    Lists in it are made anew: some forwards write into theirs.
+    """
+    example = mapped(example, lambda tensor: tensor)
     if isinstance(example, dict):
         return model(**example)
     return model(*example) if isinstance(example, tuple) else model(example)
@@ -64,19 +68,22 @@ def in_precision(example: Any, dtype: torch.dtype) -> Any:
     return mapped(example, lambda t: t.to(dtype) if t.is_floating_point() else t)
 
 
-def runs(base: nn.Module, example: Any) -> bool:
-    """Whether the network takes an example, in both modes; its buffers stay as they were."""
+def runs(base: nn.Module, example: Any, modes: tuple[bool, ...] = (False, True)) -> bool:
+    """Whether the network takes an example, in these modes; its tensors stay as they were.
+
+    Some move their parameters by hand in training, such as the words of a code book.
+    """
     mode = base.training
-    state = {name: buffer.clone() for name, buffer in base.named_buffers()}
+    tensors = [t.detach() for t in (*base.parameters(), *base.buffers())]
+    state = [t.clone() for t in tensors]
     try:
         with torch.no_grad():
-            for training in (False, True):
+            for training in modes:
                 call(base.train(training), example)
     except Exception:  # whatever the network itself raises for what it cannot take
         return False
     finally:
         base.train(mode)
-        for name, buffer in base.named_buffers():
-            if name in state and state[name].shape == buffer.shape:
-                buffer.copy_(state[name])
+        for tensor, before in zip(tensors, state, strict=True):
+            tensor.copy_(before)
     return True

@@ -32,6 +32,8 @@ class Wild:
     family: Family | None = None
     #: Options of the second call, where the first is refused and its message names them.
     second: dict[str, Any] = field(default_factory=dict)
+    #: Whether it takes the example in training mode, where some ask for labels.
+    trains: bool = True
 
     @property
     def package(self) -> str:

@@ -38,11 +38,9 @@ def check(net: Wild) -> dict[str, Any]:
     torch.manual_seed(0)
     example = net.example()
     row["parameters"] = sum(p.numel() for p in base.parameters())
-    if not runs(base, example):
-        with torch.no_grad():
-            call(base.train(), example)
-        raise RuntimeError("runs in training mode alone")
-    base.eval()
+    with torch.no_grad():
+        for training in (True, False) if net.trains else (False,):
+            call(base.train(training), example)
     start = time.process_time()
     told: list[str] = []
     model, part = _accepted(net, base, example, row, told)
@@ -59,7 +57,7 @@ def check(net: Wild) -> dict[str, Any]:
     row["notes"] = [note for note in plan.notes if "refuses" not in note]
     row["not_entered"] = [f"{b.path}: {b.note}" for b in plan.blocks if not b.entries]
     _compare_blocks(net, base, part, [b.path for b in plan.blocks], plan.left_out, row)
-    row["checks"] = _checks(base, model, part, example)
+    row["checks"] = _checks(net, base, model, part, example)
     row["sound"] = all(v == "ok" or v.startswith(REFUSED) for v in row["checks"].values())
     return row
 
@@ -141,25 +139,30 @@ def _with_part(base: nn.Module, part: str, example: Any, told: list[str]) -> nn.
     return model
 
 
-def _checks(base: nn.Module, model: nn.Module, part: str, example: Any) -> dict[str, str]:
+def _checks(
+    net: Wild, base: nn.Module, model: nn.Module, part: str, example: Any
+) -> dict[str, str]:
+    modes = (False, True) if net.trains else (False,)
     verdicts: dict[str, str] = {}
     own, its = (m.get_submodule(part) if part else m for m in (base, model))
     verdicts["keys"] = same_keys(own, its)
     verdicts["eval"] = _same_output(base, model, example, training=False)
-    verdicts["train"] = _same_output(base, model, example, training=True)
-    if not part:
+    if net.trains:
+        verdicts["train"] = _same_output(base, model, example, training=True)
+    if net.trains and not part:
         verdicts["statistics"] = same_buffers(base, model)
     others = {"batch": one_more(example)}
     large = first_tensor(example)[0].numel() > LARGE
     for by in () if large else ((32,), (16,), (8,)):
-        if runs(base, larger := grown(example, *by)):
+        if runs(base, larger := grown(example, *by), modes):
             others["size"] = larger
             break
     others["odd size"] = grown(example, 13, 5)
     for what, other in others.items():
-        if runs(base, other):
+        if runs(base, other, modes):
             verdicts[what] = _same_output(base, model, other, training=False)
-    verdicts["gradients"] = _gradients(model, part, example)
+    if net.trains:
+        verdicts["gradients"] = _gradients(model, part, example)
     return verdicts
 
 

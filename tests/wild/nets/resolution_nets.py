@@ -37,7 +37,7 @@ NETS = (
     _span("Compact.SRVGG.SRVGGNetCompact", num_feat=8, num_conv=6),
     _span("DnCNN.network_dncnn.DnCNN", in_nc=3, out_nc=3, nc=8, nb=7),
     _span("DRUNet.network_unet.DRUNet", "ResBlock", in_nc=3, out_nc=3, nc=[8, 16, 24, 32], nb=2),
-    _span("FBCNN.FBCNN.FBCNN", nc=[8, 16, 24, 32], nb=2),
+    _span("FBCNN.FBCNN.FBCNN", "ResBlock", "QFAttention", nc=[8, 16, 24, 512], nb=2),
     _span("NAFNet.NAFNet_arch.NAFNet", "NAFBlock", width=8, middle_blk_num=1,
           enc_blk_nums=[1, 1], dec_blk_nums=[1, 1]),
     _span("SPAN.span.SPAN", "SPAB", num_in_ch=3, num_out_ch=3, feature_channels=8),
