@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def to_official(source: Path, target: Path) -> None:
     write_whole(target, lambda new: torch.save({"state_dict": state}, new))
 
 
-def _classes(state: dict[str, Any], source: Path) -> int:
+def _classes(state: Mapping[str, Any], source: Path) -> int:
     """Rows of the last matrix, which is the classifier's weight."""
     matrices = [v for v in state.values() if isinstance(v, Tensor) and v.dim() == 2]
     if not matrices:
