@@ -300,6 +300,22 @@ class TorchrunEnd:
     exitcode: int = 0
 
 
+def _keep_ignoring(context: Any) -> None:
+    """Have torchrun ignore what is ignored now (SIGHUP, by nohup), also in the processes it starts.
+
+    Before 2.10 it sets handlers of its own right before it starts them, whatever was there.
+    """
+    start = context._start
+    ignored = [n for n in signal.valid_signals() if signal.getsignal(n) is signal.SIG_IGN]
+
+    def start_ignoring(self: Any) -> None:
+        for number in ignored:
+            signal.signal(number, signal.SIG_IGN)
+        start(self)
+
+    context._start = start_ignoring
+
+
 def run_torchrun(arguments: Sequence[str], *, signals: Sequence[str], patience: int) -> TorchrunEnd:
     """Be torchrun's agent, in this process, and say nothing in its name.
 
@@ -312,7 +328,11 @@ def run_torchrun(arguments: Sequence[str], *, signals: Sequence[str], patience: 
     # The agent's own reports repeat what the processes have said, with tracebacks.
     os.environ.setdefault("LOGLEVEL", "CRITICAL")
     from torch.distributed import run as torchrun
-    from torch.distributed.elastic.multiprocessing.api import PContext, SignalException
+    from torch.distributed.elastic.multiprocessing.api import (
+        PContext,
+        SignalException,
+        SubprocessContext,
+    )
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.elastic.rendezvous import RendezvousError
 
@@ -326,6 +346,7 @@ def run_torchrun(arguments: Sequence[str], *, signals: Sequence[str], patience: 
     if "--signals-to-handle" not in known:  # since 2.10; torchrun handles some of them before
         for name in signals:
             signal.signal(getattr(signal, name), end)
+        _keep_ignoring(SubprocessContext)
     if "--shutdown-timeout" not in known:  # since 2.12; half a minute before
         PContext.close.__defaults__ = (None, patience)
     try:

@@ -12,6 +12,7 @@ import typer
 
 from rlawrap import _torch
 from rlawrap.errors import RLAError
+from rlawrap.streams import complain, steady
 from rlawrap.train.commands.launch import has_failed, note_failure
 from rlawrap.train.commands.train_command import train
 
@@ -42,12 +43,12 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _say(error: object, rank: str) -> None:
     prefix = "rlawrap train" if rank == "0" else f"rlawrap train (process {rank})"
-    print(f"{prefix}: {error}", file=sys.stderr, flush=True)
+    complain(f"{prefix}: {error}")
 
 
 def _leave(code: int) -> None:
     """End this process without waiting for others that may be gone."""
-    sys.stdout.flush()
+    steady(sys.stdout).flush()
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         os._exit(code)
     sys.exit(code)

@@ -7,7 +7,7 @@ import signal
 
 import torch
 
-from rlawrap.train.process.signals import die_with_parent
+from rlawrap.train.process.signals import die_with_parent, heeded_signals
 
 # How long a loader process outlives a SIGTERM. A scheduler sends the signal to every process of
 # a job, and the trainer still needs batches until its checkpoint is written.
@@ -31,6 +31,7 @@ def start_worker(worker_id: int) -> None:
     if os.getppid() != parent:
         os._exit(1)
     worker_init(worker_id)
-    # A scheduler's signals reach the loader processes too; the trainer decides.
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE_SECONDS))
+    # Signals of a scheduler or a terminal reach the loader processes too; the trainer decides.
+    for number in heeded_signals():
+        ends = number == signal.SIGTERM
+        signal.signal(number, (lambda *_: signal.alarm(GRACE_SECONDS)) if ends else signal.SIG_IGN)

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from rlawrap.errors import RLAError
+from rlawrap.errors import RLAError, TrainError
 from rlawrap.train.config.train_config import TrainConfig
 from rlawrap.train.loop.progress import open_display
 from rlawrap.train.loop.run import Run, Status
@@ -22,6 +22,10 @@ from rlawrap.train.process.processes import join_processes
 from rlawrap.train.process.signals import stop_on_signals
 from rlawrap.train.store.lock import hold_folder
 from rlawrap.train.store.run_folder import RunFolder
+
+INTERRUPTED = (
+    "ended by a second signal before a checkpoint was written; --resume auto goes on from the last"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +70,10 @@ def train(config: TrainConfig, *, data: ImagePair | None = None) -> TrainResult:
             except RLAError as error:
                 if not error.told_by_first:
                     run.note_failure(error)
+                raise
+            except KeyboardInterrupt:
+                if processes.first:
+                    run.note_failure(TrainError(INTERRUPTED))
                 raise
             except Exception as error:
                 # With several processes that is a lost one; what it said must not be replaced.
