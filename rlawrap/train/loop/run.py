@@ -153,7 +153,7 @@ class Run:
         """Take one optimiser step, and do what is due after it: log, save, stop."""
         config, position, step = self.config, self.position, self.global_step
         agreement = self.processes.start_agreement(
-            [int(bool(self.request)), int(self._time_to_save()), self.watch.known_bad_step() + 1]
+            [int(bool(self.request)), int(self._time_to_save()), *self.watch.known()]
         )
         # What a dropout draws depends on the step alone, not on what was drawn before.
         torch.manual_seed(derive_seed("step", config.seed, step, self.processes.rank))
@@ -167,9 +167,8 @@ class Run:
             last = batch.last
         position.step += 1
         self.display.advance()
-        stop, save, bad = agreement.wait()
-        if bad:
-            self.watch.bad_loss(bad - 1)
+        stop, save, *bad = agreement.wait()
+        self.watch.heed(bad)
         if position.step % config.log_every == 0 or position.step == self.steps:
             self._log_interval(clock)
         due = config.save_every and self.global_step % config.save_every == 0
