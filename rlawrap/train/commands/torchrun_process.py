@@ -27,7 +27,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         app(args=arguments, prog_name="python -m rlawrap.train")
     except RLAError as error:
-        note_failure(str(error))
+        if not error.restart_may_help:
+            note_failure(str(error))
         if not error.told_by_first:
             _say(error, rank)
         _leave(2)

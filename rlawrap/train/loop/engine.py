@@ -79,6 +79,11 @@ def train(config: TrainConfig, *, data: ImagePair | None = None) -> TrainResult:
                 # With several processes that is a lost one; what it said must not be replaced.
                 if processes.world == 1:
                     run.note_failure(error)
+                if isinstance(error, OSError):  # no open files, no memory, a disk that fails
+                    raise TrainError(
+                        f"the run cannot go on: {error}. --resume auto goes on from its last "
+                        "checkpoint."
+                    ) from error
                 raise
         return TrainResult(
             status=status,

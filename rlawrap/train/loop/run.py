@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, Literal
 
 import torch
 
-from rlawrap.errors import RLAError
+from rlawrap.errors import LoaderError, RLAError, TrainError
 from rlawrap.train.config.train_config import TrainConfig
 from rlawrap.train.data.seeding import derive_seed
 from rlawrap.train.loop.judging import Judge, sentence
@@ -161,7 +162,8 @@ class Run:
         last = False
         while not last:
             asked = time.perf_counter()
-            batch = next(batches)
+            with self._saving_when_loaders_fail():
+                batch = next(batches)
             clock.waiting(time.perf_counter() - asked)
             self.stepper.part(batch, step, lr)
             last = batch.last
@@ -186,6 +188,27 @@ class Run:
         if self.request and self.processes.world == 1 and self.stepper.between_steps:
             self._save()
             raise Stop
+
+    @contextmanager
+    def _saving_when_loaders_fail(self) -> Iterator[None]:
+        """Save before a `LoaderError` ends the run: it came between two steps, so nothing is lost.
+
+        What `_while_waiting` says of several processes and of half a step holds here as well.
+        """
+        try:
+            yield
+        except LoaderError as error:
+            if self.processes.world > 1 or not self.stepper.between_steps:
+                raise
+            self.equipment.close()  # what they hold of open files and memory may be what lacks
+            try:
+                self._save()
+            except TrainError as unsaved:
+                raise LoaderError(f"{error} The run is not saved: {unsaved}") from error
+            raise LoaderError(
+                f"{error} All that was done is saved in {self.keeper.newest}; go on with "
+                "--resume auto."
+            ) from error
 
     def _time_to_save(self) -> bool:
         minutes = self.config.save_minutes
@@ -246,7 +269,8 @@ class Run:
         if images < len(self.equipment.train_images):
             figures["skipped"] = len(self.equipment.train_images) - images
         began = time.perf_counter()
-        judged = self.judge.judge(self._title())
+        with self._saving_when_loaders_fail():
+            judged = self.judge.judge(self._title())
         figures.update(judged.figures)
         if not judged.finite:
             # Before anything is logged, saved or called the best.
