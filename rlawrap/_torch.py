@@ -240,6 +240,42 @@ def is_loader_timeout(error: RuntimeError) -> bool:
     return str(error).startswith("DataLoader timed out")
 
 
+def leave_deaths_to_next(loader: DataLoader[Any]) -> None:
+    """Have a DataLoader tell of a process that died when it is asked for a batch, not before.
+
+    A handler of SIGCHLD raises the error wherever the main thread is, be it in the middle of an
+    optimiser's step. It goes by PyTorch's list of processes, off which they are taken here; `next`
+    looks after them by itself after each timeout.
+    """
+    iterator: Any = loader._iterator
+    if getattr(iterator, "_worker_pids_set", False):
+        torch._C._remove_worker_pids(id(iterator))
+        iterator._worker_pids_set = False
+
+
+def loader_processes(loader: DataLoader[Any]) -> list[Any]:
+    """The processes of a DataLoader, as `multiprocessing` has them; `_workers` since 0.4."""
+    return list(getattr(loader._iterator, "_workers", ()))
+
+
+#: Words of errors that a DataLoader raises itself when its processes fail, or the way to them.
+_LOADER_FAILED = ("DataLoader worker (pid", "Too many open files", "ancdata", "shared memory")
+
+
+def is_loader_failure(error: BaseException) -> bool:
+    """Whether a DataLoader's processes failed, not the data set in them.
+
+    The data set's errors come with a text of their own. All others are plain errors of the system
+    (no descriptors, no memory, a broken connection), or RuntimeErrors that only their text tells.
+    """
+    text = str(error)
+    if "in DataLoader worker process" in text:
+        return False
+    if isinstance(error, (OSError, EOFError)):
+        return True
+    return isinstance(error, RuntimeError) and any(word in text for word in _LOADER_FAILED)
+
+
 def kill_loader_processes(loader: DataLoader[Any]) -> None:
     """End the processes of a DataLoader at once, also those that hang in a read.
 
@@ -247,13 +283,10 @@ def kill_loader_processes(loader: DataLoader[Any]) -> None:
     `_iterator` keeps them since 1.7. They are taken off PyTorch's list of processes first, or it
     raises an error wherever the main thread is, for one that died.
     """
-    iterator: Any = loader._iterator
-    loader._iterator = None
-    if getattr(iterator, "_worker_pids_set", False):
-        torch._C._remove_worker_pids(id(iterator))
-        iterator._worker_pids_set = False
-    for worker in getattr(iterator, "_workers", ()):
+    leave_deaths_to_next(loader)
+    for worker in loader_processes(loader):
         worker.kill()
+    loader._iterator = None
 
 
 # Processes that meet
@@ -311,6 +344,22 @@ class TorchrunEnd:
     exitcode: int = 0
 
 
+def _keep_ignoring(context: Any) -> None:
+    """Have torchrun ignore what is ignored now (SIGHUP, by nohup), also in the processes it starts.
+
+    Before 2.10 it sets handlers of its own right before it starts them, whatever was there.
+    """
+    start = context._start
+    ignored = [n for n in signal.valid_signals() if signal.getsignal(n) is signal.SIG_IGN]
+
+    def start_ignoring(self: Any) -> None:
+        for number in ignored:
+            signal.signal(number, signal.SIG_IGN)
+        start(self)
+
+    context._start = start_ignoring
+
+
 def run_torchrun(arguments: Sequence[str], *, signals: Sequence[str], patience: int) -> TorchrunEnd:
     """Be torchrun's agent, in this process, and say nothing in its name.
 
@@ -323,7 +372,11 @@ def run_torchrun(arguments: Sequence[str], *, signals: Sequence[str], patience: 
     # The agent's own reports repeat what the processes have said, with tracebacks.
     os.environ.setdefault("LOGLEVEL", "CRITICAL")
     from torch.distributed import run as torchrun
-    from torch.distributed.elastic.multiprocessing.api import PContext, SignalException
+    from torch.distributed.elastic.multiprocessing.api import (
+        PContext,
+        SignalException,
+        SubprocessContext,
+    )
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.elastic.rendezvous import RendezvousError
 
@@ -337,6 +390,7 @@ def run_torchrun(arguments: Sequence[str], *, signals: Sequence[str], patience: 
     if "--signals-to-handle" not in known:  # since 2.10; torchrun handles some of them before
         for name in signals:
             signal.signal(getattr(signal, name), end)
+        _keep_ignoring(SubprocessContext)
     if "--shutdown-timeout" not in known:  # since 2.12; half a minute before
         PContext.close.__defaults__ = (None, patience)
     try:

@@ -25,6 +25,7 @@ from rlawrap.files import put_in_place
 from rlawrap.identity import identify, rebuild
 from rlawrap.plan import Plan
 from rlawrap.splice import RLAModel, apply, unwrap
+from rlawrap.weights import fit_names
 
 VERSION = 1
 _HEADER = "rlawrap"
@@ -251,6 +252,7 @@ def build_described(
 def _fill(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
     """Load the weights, or list everything that does not fit and change nothing."""
     own = model.state_dict()
+    state = fit_names(state, own, path)
     problems = [f"missing in the file: {key}" for key in own if key not in state]
     problems += [f"not in the model: {key}" for key in state if key not in own]
     problems += [

@@ -27,6 +27,7 @@ from rlawrap.network_options import (
     parse_shape,
     rla_options,
 )
+from rlawrap.streams import complain
 
 # Commands of the trainer: name -> module and the function or Typer there. A new one is a function
 # in a module of `rlawrap.train.commands` and a line here.
@@ -92,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(args=None if arguments is None else list(arguments), prog_name="rlawrap")
     except RLAError as error:
-        print(f"rlawrap: {error}", file=sys.stderr)
+        complain(f"rlawrap: {error}")
         sys.exit(2)
 
 

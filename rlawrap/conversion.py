@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def _in_short(error: CheckpointError, arch: str) -> str:
     )
 
 
-def _classes(state: dict[str, Any], source: Path) -> int:
+def _classes(state: Mapping[str, Any], source: Path) -> int:
     """Rows of the last matrix, which is the classifier's weight."""
     matrices = [v for v in state.values() if isinstance(v, Tensor) and v.dim() == 2]
     if not matrices:

@@ -9,9 +9,11 @@ class RLAError(Exception):
     """Base of every error raised on purpose; its message says what was wrong and what to do.
 
     told_by_first: process 0 of a run has the same error and tells it, so nobody else need.
+    restart_may_help: torchrun may start the processes again, which go on from the last checkpoint.
     """
 
     told_by_first = False
+    restart_may_help = False
 
 
 class ConfigError(RLAError, ValueError):
@@ -36,6 +38,12 @@ class DataError(RLAError):
 
 class UnreadableError(DataError):
     """A file that the file system did not give: gone, forbidden, or on a disk that fails."""
+
+
+class LoaderError(DataError):
+    """The loader processes cannot be started, or one of them is gone or hangs."""
+
+    restart_may_help = True
 
 
 class TrainError(RLAError):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +12,7 @@ from torch import Tensor, nn
 
 from rlawrap.errors import CheckpointError
 from rlawrap.official.layout import Entry, official_layout
+from rlawrap.weights import fit_names, read_weights_file, state_dict_in
 
 Model = TypeVar("Model", bound=nn.Module)
 Source = str | os.PathLike[str] | Mapping[str, Any]
@@ -23,8 +22,8 @@ def load_official(model: Model, source: Source) -> Model:
     """Load weights of the official RLA-Net code into a preset, in place; returns the model.
 
     `source` is a file, a state dict or a training checkpoint (a dict with "state_dict"), with or
-    without `module.` before its keys. It goes by structure: any depth, width, k and number of
-    classes. Files are read with `weights_only=True`, so none can run code.
+    without `module.`, `_orig_mod.`, `model.` and the like before its keys. It goes by structure:
+    any depth, width, k and number of classes. No code in a file is run.
 
     Raises `CheckpointError` for a file that cannot be read so, and for one that does not fit: every
     missing, unexpected and misshapen tensor is listed, and the model is left as it was.
@@ -36,11 +35,11 @@ def load_official(model: Model, source: Source) -> Model:
     True
     """
     where = str(source) if isinstance(source, (str, os.PathLike)) else "the given state dict"
-    state = read_official(source)
     own = model.state_dict()
     pieces: dict[str, Tensor] = {}
     problems: list[str] = []
     entries = official_layout(model)
+    state = fit_names(read_official(source), [entry.key for entry in entries], where)
     for entry in entries:
         wanted = _shape(entry, own)
         value = state.get(entry.key)
@@ -86,45 +85,11 @@ def official_state_dict(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def read_official(source: Source) -> dict[str, Any]:
-    """The state dict in a file or a mapping, without `module.` before its keys."""
-    where = "the given checkpoint"
-    loaded: Any = source
+def read_official(source: Source) -> Mapping[str, Any]:
+    """The state dict in a file or a mapping, under the names that it has there."""
     if isinstance(source, (str, os.PathLike)):
-        where, loaded = str(source), _read(Path(source))
-    if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
-        loaded = loaded["state_dict"]
-    if not isinstance(loaded, Mapping) or not all(isinstance(key, str) for key in loaded):
-        raise CheckpointError(
-            f"{where}: expected a state dict, or a checkpoint with one under 'state_dict'; got "
-            f"{type(loaded).__name__}."
-        )
-    return {key.removeprefix("module."): value for key, value in loaded.items()}
-
-
-def _read(path: Path) -> Any:
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file.")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        # torch's own message advises to load the file without this protection.
-        found = re.search(r"GLOBAL (\S+)", str(error))
-        what = f"it names {found[1]}" if found else "its bytes are no pickle of tensors"
-        raise CheckpointError(
-            f"{path}: it is no checkpoint, or holds more than weights and might run code; it was "
-            f"not loaded ({what})."
-        ) from error
-    except Exception as error:
-        # Damaged bytes surface as whatever the unpickler trips over.
-        raise CheckpointError(
-            f"{path}: cannot be read, it is damaged or no checkpoint ({_first_line(error)})."
-        ) from error
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+        return state_dict_in(read_weights_file(Path(source)), str(source))
+    return state_dict_in(source, "the given checkpoint")
 
 
 def _shape(entry: Entry, own: Mapping[str, Tensor]) -> tuple[int, ...]:

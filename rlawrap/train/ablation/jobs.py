@@ -15,15 +15,15 @@ from typing import IO
 
 from rlawrap.errors import ConfigError, TrainError
 from rlawrap.train.ablation.grid import GridRun
-from rlawrap.train.process.signals import die_with_parent
+from rlawrap.train.process.signals import die_with_parent, handle_stop_signals
 
 
 def run_grid(runs: Sequence[GridRun], *, jobs: int = 1, output: Path) -> None:
     """Run what is not finished, `jobs` at once, each in a process of its own.
 
-    One at a time shows its progress; several write to `output`/logs. Ctrl-C and SIGTERM let the
-    runs save and stop. Raises `TrainError` at the end when runs failed or were stopped; the same
-    call again goes on with them.
+    One at a time shows its progress; several write to `output`/logs. Ctrl-C and other stop signals
+    let the runs save and stop. Raises `TrainError` at the end when runs failed or were stopped; the
+    same call again goes on with them.
     """
     if jobs < 1:
         raise ConfigError(f"--jobs {jobs}: at least one.")
@@ -33,7 +33,8 @@ def run_grid(runs: Sequence[GridRun], *, jobs: int = 1, output: Path) -> None:
     active: dict[subprocess.Popen[bytes], GridRun] = {}
     failed: list[GridRun] = []
     with ExitStack() as stack:
-        stopping = stack.enter_context(_Stopping(active))
+        stopping = _Stopping(active)
+        stack.enter_context(handle_stop_signals(stopping.stop))
         while (waiting and not stopping.asked) or active:
             while waiting and len(active) < jobs and not stopping.asked:
                 run = waiting.pop()
@@ -58,27 +59,17 @@ def run_grid(runs: Sequence[GridRun], *, jobs: int = 1, output: Path) -> None:
 
 
 class _Stopping:
-    """While entered, SIGINT and SIGTERM ask all active runs to save and stop."""
+    """Asks all active runs to save and stop, when a signal comes."""
 
     def __init__(self, active: dict[subprocess.Popen[bytes], GridRun]) -> None:
         self.active = active
         self.asked = False
-
-    def __enter__(self) -> _Stopping:
-        self.before = {
-            number: signal.signal(number, self.stop) for number in (signal.SIGINT, signal.SIGTERM)
-        }
-        return self
 
     def stop(self, number: int, frame: object) -> None:
         """The signal handler."""
         self.asked = True
         for process in self.active:
             process.terminate()
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
 
 
 def _start(run: GridRun, log: IO[bytes] | None, jobs: int) -> subprocess.Popen[bytes]:

@@ -15,6 +15,7 @@ from rlawrap.files import put_in_place
 from rlawrap.train.ablation.grid import GridRun, Variant
 from rlawrap.train.ablation.variant_costs import VariantCost, measured_costs
 from rlawrap.train.records.plot import plotting, save_figure
+from rlawrap.train.records.readable import name_entries
 from rlawrap.train.records.runs import RunRecord, read_run
 
 if TYPE_CHECKING:
@@ -147,6 +148,20 @@ def csv_text(
     return text.getvalue()
 
 
+def spaced(ks: Sequence[int]) -> list[int]:
+    """Those of the values of k, in order, that have room for a number on the axis.
+
+    >>> spaced([0, 4, 8, 16]), spaced([0, 1, 2, 64])
+    ([0, 4, 8, 16], [0, 64])
+    """
+    room = (ks[-1] - ks[0]) / 20
+    shown = list(ks[:1])
+    for k in ks[1:]:
+        if k - shown[-1] >= room and (k == ks[-1] or ks[-1] - k >= room):
+            shown.append(k)
+    return shown
+
+
 def draw_outcomes(outcomes: Sequence[Outcome], *, against: str) -> Figure:
     """Top-1 of the last epoch against "k" or "macs": means, deviations as bars, runs as dots."""
     from matplotlib.figure import Figure
@@ -154,7 +169,7 @@ def draw_outcomes(outcomes: Sequence[Outcome], *, against: str) -> Figure:
     figure = Figure(figsize=(6.5, 4.5), layout="constrained")
     axes = figure.subplots()
     plain = next((outcome for outcome in outcomes if not outcome.variant.k), None)
-    families = dict.fromkeys(o.variant.family for o in outcomes if o.variant.k)
+    families = {o.variant.family: _legend(o.variant) for o in outcomes if o.variant.k}
     for number, family in enumerate(families):
         members = [o for o in outcomes if o.variant.k and o.variant.family == family]
         if plain is not None:
@@ -165,7 +180,7 @@ def draw_outcomes(outcomes: Sequence[Outcome], *, against: str) -> Figure:
         bars = [statistics.stdev(o.last) if len(o.last) > 1 else 0.0 for o in members]
         axes.errorbar(
             xs, means, bars, color=color, marker="o", markersize=4, capsize=3, linewidth=1,
-            label=_legend(members[-1].variant),
+            label=str(number),
         )  # fmt: skip
         for x, outcome in zip(xs, members, strict=True):
             axes.plot([x] * len(outcome.last), outcome.last, "x", color=color, ms=4, alpha=0.5)
@@ -173,12 +188,15 @@ def draw_outcomes(outcomes: Sequence[Outcome], *, against: str) -> Figure:
                 axes.annotate(f"k={outcome.variant.k}", (x, statistics.fmean(outcome.last)),
                               xytext=(4, -10), textcoords="offset points", fontsize=7)  # fmt: skip
     if plain is not None and not families:
-        axes.plot([0] * len(plain.last), plain.last, "o")
+        x = 0 if against == "k" else plain.cost.macs / 1e6
+        axes.plot([x] * len(plain.last), plain.last, "o")
+    if against == "k":
+        axes.set_xticks(spaced(sorted({outcome.variant.k for outcome in outcomes})))
     axes.set_xlabel("k, channels of the hidden state" if against == "k" else "million MACs")
     axes.set_ylabel("top-1 %, last epoch")
     axes.grid(alpha=0.3)
     if families:
-        axes.legend(fontsize=8)
+        name_entries(axes.legend(fontsize=8), list(families.values()))
     return figure
 
 

@@ -11,6 +11,7 @@ import typer
 
 from rlawrap.cells import list_cells
 from rlawrap.network_options import parse_assignments
+from rlawrap.streams import steady_output
 from rlawrap.train.ablation.grid import check_grid, dry_run, make_grid
 from rlawrap.train.ablation.jobs import run_grid
 from rlawrap.train.ablation.outcomes import write_report
@@ -130,7 +131,8 @@ def ablate_command(
         print("\n".join(commands))
         print(f"{len(commands)} of {len(runs)} runs are not finished", file=sys.stderr)
         return
-    run_grid(runs, jobs=jobs, output=output)
-    written = write_report(runs, output)
-    print(f"\n{(output / 'results.md').read_text()}")
-    print("\n".join(map(str, written)))
+    with steady_output():
+        run_grid(runs, jobs=jobs, output=output)
+        written = write_report(runs, output)
+        print(f"\n{(output / 'results.md').read_text()}")
+        print("\n".join(map(str, written)))

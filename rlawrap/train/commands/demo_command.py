@@ -10,6 +10,7 @@ import torch
 import typer
 
 from rlawrap.errors import TrainError
+from rlawrap.streams import steady_output
 from rlawrap.train.config.train_config import TrainConfig
 from rlawrap.train.data import open_data
 from rlawrap.train.loop.engine import train
@@ -106,6 +107,12 @@ def demo_command(
     ] = None,
 ) -> None:
     """Train a plain ResNet-20 and its RLA form on the embedded images; minutes on a CPU."""
+    with steady_output():
+        run_demo(output, epochs, subset)
+
+
+def run_demo(output: Path, epochs: int, subset: int | None) -> None:
+    """Train both networks and show what came out. Raises `TrainError` when a run was stopped."""
     from rich.console import Console
 
     import rlawrap

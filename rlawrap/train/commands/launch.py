@@ -15,6 +15,7 @@ import torch
 from rlawrap import _torch
 from rlawrap.errors import ConfigError, TrainError
 from rlawrap.train.config.train_config import TrainConfig
+from rlawrap.train.process.signals import heeded_signals
 from rlawrap.train.store.resuming import prepare_folder
 from rlawrap.train.store.run_folder import RunFolder
 
@@ -44,14 +45,14 @@ class Launch:
 def launch(config: TrainConfig, how: Launch) -> int:
     """Run `python -m rlawrap.train` in many processes; returns the exit code for the shell.
 
-    SIGTERM, SIGUSR1 and Ctrl-C are passed on to the processes, which save and stop; then the
-    exit code is 0. Raises `ConfigError` for a launch that makes no sense.
+    Stop signals (SIGTERM, SIGHUP, Ctrl-C ...) are passed on to the processes, which save and stop;
+    then the exit code is 0. Those that are ignored here are ignored there. Raises `ConfigError` for
+    a launch that makes no sense.
     """
     if "RANK" in os.environ:
         raise ConfigError("--nproc within a process that torchrun started. Leave out --nproc.")
     arguments = torchrun_arguments(config, how)
-    names = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1")
-    handled = [name for name in names if hasattr(signal, name)]
+    handled = [number.name for number in heeded_signals()]
     folder = RunFolder(config.output)
     prepare_folder(folder, config, attempt=0)
     try:

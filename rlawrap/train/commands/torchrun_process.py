@@ -10,6 +10,7 @@ import sys
 
 from rlawrap import _torch
 from rlawrap.errors import RLAError
+from rlawrap.streams import complain, steady
 from rlawrap.train.commands.launch import has_failed, note_failure
 from rlawrap.train.commands.train_command import train_app
 
@@ -22,7 +23,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         train_app(args=arguments, prog_name="python -m rlawrap.train")
     except RLAError as error:
-        note_failure(str(error))
+        if not error.restart_may_help:
+            note_failure(str(error))
         if not error.told_by_first:
             _say(error, rank)
         _leave(2)
@@ -38,12 +40,12 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _say(error: object, rank: str) -> None:
     prefix = "rlawrap train" if rank == "0" else f"rlawrap train (process {rank})"
-    print(f"{prefix}: {error}", file=sys.stderr, flush=True)
+    complain(f"{prefix}: {error}")
 
 
 def _leave(code: int) -> None:
     """End this process without waiting for others that may be gone."""
-    sys.stdout.flush()
+    steady(sys.stdout).flush()
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         os._exit(code)
     sys.exit(code)

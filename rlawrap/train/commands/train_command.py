@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from rlawrap.streams import steady_output
 from rlawrap.train.commands.launch import Launch, launch
 from rlawrap.train.commands.options import (
     DataArgument,
@@ -77,8 +78,11 @@ def train(
             run_id=rdzv_id,
             max_restarts=max_restarts,
         )
-        raise typer.Exit(launch(chosen, how))
-    engine.train(chosen)
+        with steady_output():
+            code = launch(chosen, how)
+        raise typer.Exit(code)
+    with steady_output():
+        engine.train(chosen)
 
 
 @recipe_app.command("list")

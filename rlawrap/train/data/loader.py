@@ -11,13 +11,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from rlawrap import _torch
-from rlawrap.errors import DataError
+from rlawrap.errors import DataError, LoaderError
 from rlawrap.train.data.arranging import copy_and_index
 from rlawrap.train.data.dataset import SKIPPED
 from rlawrap.train.data.sampler import Part
 from rlawrap.train.data.seeding import derive_seed
 from rlawrap.train.data.transforms import mix_batch
-from rlawrap.train.data.workers import start_worker
+from rlawrap.train.data.workers import start_worker, why_gone
 
 # How long to wait for a batch before looking whether the run is to stop.
 POLL_SECONDS = 1.0
@@ -138,9 +138,10 @@ class _ErrorsAsItems(Dataset[Batch]):
 class PartLoader(DataLoader[Batch]):
     """A DataLoader that raises a loader process's `DataError` as it is.
 
-    A plain DataLoader raises an error whose message is the traceback in the loader process.
+    A plain DataLoader raises an error whose message is the traceback in the loader process. When
+    the processes themselves fail it is a `LoaderError`, which comes when a batch is asked for.
 
-    limit: seconds after which a batch that has not come is given up as a `DataError`; 0: never.
+    limit: seconds after which a batch that has not come is given up as a `LoaderError`; 0: never.
     while_waiting: called now and then while loader processes keep this one waiting; may raise.
     """
 
@@ -148,7 +149,7 @@ class PartLoader(DataLoader[Batch]):
     while_waiting: Callable[[], None] | None = None
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        batches = super().__iter__()
+        batches = self._begin()
         while True:
             try:
                 batch = self._next(batches)
@@ -158,19 +159,40 @@ class PartLoader(DataLoader[Batch]):
                 raise batch
             yield batch
 
+    def _begin(self) -> Iterator[Batch]:
+        try:
+            batches = super().__iter__()
+        except (OSError, RuntimeError) as error:
+            raise self._failed(error, "could not be started") from error
+        _torch.leave_deaths_to_next(self)
+        return batches
+
+    def _failed(self, error: Exception, how: str) -> Exception:
+        """The error for processes that failed, or the one that was raised if that is another."""
+        if not self.num_workers or not _torch.is_loader_failure(error):
+            return error
+        reason = why_gone(_torch.loader_processes(self)) or _torch.first_line(error)
+        return LoaderError(
+            f"the {self.num_workers} loader processes {how}: {reason}. Lower --workers (0: none) "
+            "and --prefetch, or raise the limit (ulimit -n for open files; memory, /dev/shm)."
+        )
+
     def _next(self, batches: Iterator[Batch]) -> Batch:
         asked = time.monotonic()
         while True:
             try:
                 return next(batches)
-            except RuntimeError as error:
+            except (OSError, EOFError, RuntimeError) as error:
                 # After its timeout, which is short here, a DataLoader can be asked again.
-                if not _torch.is_loader_timeout(error):
-                    raise
+                if not isinstance(error, RuntimeError) or not _torch.is_loader_timeout(error):
+                    failed = self._failed(error, "failed")
+                    if failed is error:
+                        raise
+                    raise failed from error
                 if self.while_waiting is not None:
                     self.while_waiting()
                 if self.limit and time.monotonic() - asked > self.limit:
-                    raise DataError(
+                    raise LoaderError(
                         f"no batch came from the loader processes within {self.limit:g} seconds. "
                         "They hang, or lack shared memory (/dev/shm). Try --workers 0 or a larger "
                         "--timeout."

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import multiprocessing.queues
 import os
 import signal
+import sys
+from collections.abc import Sequence
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 
 import torch
 
-from rlawrap.train.process.signals import die_with_parent
+from rlawrap.train.process.signals import die_with_parent, heeded_signals
 
 # How long a loader process outlives a SIGTERM. A scheduler sends the signal to every process of
 # a job, and the trainer still needs batches until its checkpoint is written.
 GRACE_SECONDS = 60
+
+#: Exit code of a loader process that can hand no batch over, for want of what the system gives.
+NO_RESOURCES = 71  # EX_OSERR of sysexits.h
 
 
 def worker_init(worker_id: int) -> None:
@@ -24,6 +32,39 @@ def worker_init(worker_id: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
+def _end_when_batches_are_stuck() -> None:
+    """End this loader process when its threads fail to hand a batch over.
+
+    Threads of `multiprocessing` do that, which print a traceback and go on without the batch, and
+    the trainer would wait for it in vain. `_on_queue_feeder_error` is there to be replaced.
+    """
+
+    def leave(*error: object) -> None:
+        os._exit(NO_RESOURCES)
+
+    multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(leave)  # type: ignore[attr-defined]
+    sys.excepthook = leave  # of the thread that serves the descriptors of shared memory
+
+
+def why_gone(processes: Sequence[BaseProcess], patience: float = 1.0) -> str:
+    """Why a loader process has ended; empty when none has.
+
+    patience: seconds in which one may end, whose connection broke before.
+    """
+    wait([process.sentinel for process in processes], timeout=patience)
+    for process in processes:
+        code = process.exitcode
+        if code == NO_RESOURCES:
+            return "one could not hand a batch over, for want of open files or shared memory"
+        if code is not None and code < 0:
+            name = signal.Signals(-code).name
+            hint = ", perhaps for want of memory" if name == "SIGKILL" else ""
+            return f"process {process.pid} was killed by {name}{hint}"
+        if code:
+            return f"process {process.pid} ended with exit code {code}"
+    return ""
+
+
 def start_worker(worker_id: int) -> None:
     """`worker_init`, and what the trainer asks of its own: to end with it, not with its job."""
     parent = os.getppid()
@@ -31,6 +72,8 @@ def start_worker(worker_id: int) -> None:
     if os.getppid() != parent:
         os._exit(1)
     worker_init(worker_id)
-    # A scheduler's signals reach the loader processes too; the trainer decides.
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE_SECONDS))
+    _end_when_batches_are_stuck()
+    # Signals of a scheduler or a terminal reach the loader processes too; the trainer decides.
+    for number in heeded_signals():
+        ends = number == signal.SIGTERM
+        signal.signal(number, (lambda *_: signal.alarm(GRACE_SECONDS)) if ends else signal.SIG_IGN)

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from rlawrap.errors import ConfigError, RLAError
+from rlawrap.errors import ConfigError, RLAError, TrainError
 from rlawrap.train.config.train_config import TrainConfig
 from rlawrap.train.data.given import GIVEN_DATA, GivenImages, class_names, read_item
 from rlawrap.train.loop.log_file import LoggedDisplay
@@ -29,6 +29,10 @@ from rlawrap.train.process.processes import join_processes
 from rlawrap.train.process.signals import stop_on_signals
 from rlawrap.train.store.lock import hold_folder
 from rlawrap.train.store.run_folder import RunFolder
+
+INTERRUPTED = (
+    "ended by a second signal before a checkpoint was written; --resume auto goes on from the last"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,10 +149,19 @@ def _train(config: TrainConfig, data: ImagePair | None, given: nn.Module | None)
                 if not error.told_by_first:
                     run.note_failure(error)
                 raise
+            except KeyboardInterrupt:
+                if processes.first:
+                    run.note_failure(TrainError(INTERRUPTED))
+                raise
             except Exception as error:
                 # With several processes that is a lost one; what it said must not be replaced.
                 if processes.world == 1:
                     run.note_failure(error)
+                if isinstance(error, OSError):  # no open files, no memory, a disk that fails
+                    raise TrainError(
+                        f"the run cannot go on: {error}. --resume auto goes on from its last "
+                        "checkpoint."
+                    ) from error
                 raise
         return TrainResult(
             status=status,

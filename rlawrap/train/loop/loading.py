@@ -14,6 +14,7 @@ from rlawrap.checkpoints import build_described
 from rlawrap.errors import CheckpointError, ConfigError, few
 from rlawrap.identity import CUSTOM
 from rlawrap.official import load_official
+from rlawrap.official.layout import official_layout
 from rlawrap.train.config.train_config import TrainConfig
 from rlawrap.train.data.given import GIVEN_DATA
 from rlawrap.train.data.loader import Images, PartDataset, make_loader
@@ -30,6 +31,7 @@ from rlawrap.train.network.build import (
 from rlawrap.train.network.origin import find_again
 from rlawrap.train.process.processes import Processes, choose_device
 from rlawrap.train.store import checkpoint
+from rlawrap.weights import count_known
 
 
 def load_checkpoint(path: str | Path) -> tuple[dict[str, Any], TrainConfig]:
@@ -109,7 +111,7 @@ def load_weights_of(path: str | Path, config: TrainConfig, num_classes: int) -> 
     with torch.random.fork_rng(devices=[]):
         model = build_model(config, num_classes)
     weights = read_weights(Path(path))
-    if set(weights) <= set(model.state_dict()):
+    if not _is_official(model, weights):
         kept = load_weights(model, Path(path))
         missing = [name for name in kept if not name.endswith("num_batches_tracked")]
         if missing:
@@ -121,6 +123,15 @@ def load_weights_of(path: str | Path, config: TrainConfig, num_classes: int) -> 
     else:
         load_official(model, weights)
     return model.eval()
+
+
+def _is_official(model: nn.Module, weights: Mapping[str, Any]) -> bool:
+    """Whether weights have the names of the official code rather than the network's own."""
+    try:
+        theirs = [entry.key for entry in official_layout(model)]
+    except CheckpointError:  # the official code has no such network
+        return False
+    return count_known(weights, theirs) > count_known(weights, model.state_dict())
 
 
 def evaluate(

@@ -11,6 +11,8 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from rlawrap.streams import steady
+
 
 class Display(Protocol):
     """What the trainer tells a display. Text may come at any time."""
@@ -49,11 +51,12 @@ class Plain(Silent):
     """A line per interval, for logs."""
 
     def __init__(self) -> None:
+        self.output = steady(sys.stdout)
         self.title = ""
         self.done = self.total = 0
 
     def say(self, text: str) -> None:
-        print(text, flush=True)
+        print(text, file=self.output, flush=True)
 
     def begin(self, title: str, done: int, total: int) -> None:
         self.title, self.done, self.total = title, done, total
@@ -74,7 +77,7 @@ class Bar:
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("{task.fields[text]}"),
-            console=Console(),
+            console=Console(file=steady(sys.stdout)),
         )
         self.task = self.progress.add_task("", text="", visible=False)
         self.progress.start()
@@ -97,7 +100,8 @@ class Bar:
         self.progress.update(self.task, visible=False)
 
     def stop(self) -> None:
-        """Leave the terminal as it was."""
+        """Leave the terminal as it was, without a bar that says nothing any more."""
+        self.end()
         self.progress.stop()
 
 
@@ -106,7 +110,7 @@ def open_display(kind: str, *, first: bool) -> Iterator[Display]:
     """The display of this process: `kind` is "auto", "bar", "plain" or "none"."""
     if kind == "none" or not first:
         yield Silent()
-    elif kind == "bar" or (kind == "auto" and sys.stdout.isatty()):
+    elif kind == "bar" or (kind == "auto" and steady(sys.stdout).isatty()):
         bar = Bar()
         try:
             yield bar

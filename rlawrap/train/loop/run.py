@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from rlawrap.errors import RLAError
+from rlawrap.errors import LoaderError, RLAError, TrainError
 from rlawrap.train.config.train_config import TrainConfig
 from rlawrap.train.data.seeding import derive_seed
 from rlawrap.train.loop.judging import Judge, sentence
@@ -179,7 +179,7 @@ class Run:
         """Take one optimiser step, and do what is due after it: log, save, stop."""
         config, position, step = self.config, self.position, self.global_step
         agreement = self.processes.start_agreement(
-            [int(bool(self.request)), int(self._time_to_save()), self.watch.known_bad_step() + 1]
+            [int(bool(self.request)), int(self._time_to_save()), *self.watch.known()]
         )
         # What a dropout draws depends on the step alone, not on what was drawn before.
         torch.manual_seed(derive_seed("step", config.seed, step, self.processes.rank))
@@ -187,15 +187,15 @@ class Run:
         last = False
         while not last:
             asked = time.perf_counter()
-            batch = next(batches)
+            with self._saving_when_loaders_fail():
+                batch = next(batches)
             clock.waiting(time.perf_counter() - asked)
             self.stepper.part(batch, step, lr)
             last = batch.last
         position.step += 1
         self.display.advance()
-        stop, save, bad = agreement.wait()
-        if bad:
-            self.watch.bad_loss(bad - 1)
+        stop, save, *bad = agreement.wait()
+        self.watch.heed(bad)
         if position.step % config.log_every == 0 or position.step == self.steps:
             self._log_interval(clock)
         due = config.save_every and self.global_step % config.save_every == 0
@@ -213,6 +213,27 @@ class Run:
         if self.request and self.processes.world == 1 and self.stepper.between_steps:
             self._save()
             raise Stop
+
+    @contextmanager
+    def _saving_when_loaders_fail(self) -> Iterator[None]:
+        """Save before a `LoaderError` ends the run: it came between two steps, so nothing is lost.
+
+        What `_while_waiting` says of several processes and of half a step holds here as well.
+        """
+        try:
+            yield
+        except LoaderError as error:
+            if self.processes.world > 1 or not self.stepper.between_steps:
+                raise
+            self.equipment.close()  # what they hold of open files and memory may be what lacks
+            try:
+                self._save()
+            except TrainError as unsaved:
+                raise LoaderError(f"{error} The run is not saved: {unsaved}") from error
+            raise LoaderError(
+                f"{error} All that was done is saved in {self.keeper.newest}; go on with "
+                "--resume auto."
+            ) from error
 
     def _time_to_save(self) -> bool:
         minutes = self.config.save_minutes
@@ -273,7 +294,8 @@ class Run:
         if images < self.equipment.sampler.slots:
             figures["skipped"] = self.equipment.sampler.slots - images
         began = time.perf_counter()
-        judged = self.judge.judge(self._title())
+        with self._saving_when_loaders_fail():
+            judged = self.judge.judge(self._title())
         figures.update(judged.figures)
         if not judged.finite:
             # Before anything is logged, saved or called the best.

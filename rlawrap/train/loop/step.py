@@ -52,11 +52,19 @@ class Stepper:
         self.average = Average(model, config.ema, every=config.ema_every) if config.ema else None
         self.amp_type = _AMP_TYPES.get(config.amp)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.amp == "fp16")
-        # Loss, correct answers, and the first step whose loss was not finite (-1: none).
+        # What can become NaN or infinite; norms of float16 would, without any of them being so.
+        self.trained = [
+            weight
+            for weight in model.parameters()
+            if weight.requires_grad and weight.dtype != torch.float16
+        ]
+        # Loss and correct answers; the first step whose loss was not finite (-1: none), and the
+        # first that left weights which are not.
         self.sums = torch.zeros(2, dtype=sum_type(device), device=device)
         self.count = 0
         self.between_steps = True
-        self.bad_step = torch.full((), -1, dtype=torch.int64, device=device)
+        self.bad_loss = torch.full((), -1, dtype=torch.int64, device=device)
+        self.bad_weights = self.bad_loss.clone()
 
     def part(self, batch: Batch, step: int, lr: float) -> None:
         """Forward and backward of one part of step number `step` of the run."""
@@ -118,6 +126,7 @@ class Stepper:
         # Gradients are dropped in the next step, not here: freed now, all memory of the step would
         # go back to the system, and have to be asked for again.
         self.between_steps = True
+        self._look_at_weights(step)
         if self.average is not None:
             self.average.update(self.model, step)
 
@@ -130,8 +139,16 @@ class Stepper:
         total = losses.sum()
         self.sums += torch.stack([total, correct.sum()])
         # With fp16, too: the scaler skips gradients that overflow, but this loss was never scaled.
-        bad = ~torch.isfinite(total) & (self.bad_step < 0)
-        self.bad_step = torch.where(bad, step, self.bad_step)
+        self.bad_loss = _first_bad(self.bad_loss, total, step)
+
+    @torch.no_grad()
+    def _look_at_weights(self, step: int) -> None:
+        """Note the step after which weights are not finite: its loss still was, the next is not.
+
+        Their norm is the cheapest to ask for; it is infinite for weights beyond 1e19, too.
+        """
+        total = nn.utils.get_total_norm(self.trained)
+        self.bad_weights = _first_bad(self.bad_weights, total, step)
 
     @torch.no_grad()
     def weights_are_finite(self) -> bool:
@@ -185,3 +202,8 @@ class Stepper:
         self.scaler.load_state_dict(state["scaler"])
         if self.average is not None:
             self.average.model.load_state_dict(state["ema"])
+
+
+def _first_bad(known: Tensor, value: Tensor, step: int) -> Tensor:
+    """The step, if the value is not finite and no step is known yet; the device is not asked."""
+    return torch.where(~torch.isfinite(value) & (known < 0), step, known)

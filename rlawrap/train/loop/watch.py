@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NoReturn
 
 from rlawrap.errors import DataError, TrainError
@@ -11,6 +12,8 @@ from rlawrap.train.loop.step import Stepper
 from rlawrap.train.process.processes import Processes
 from rlawrap.train.store import checkpoint
 
+#: More than all steps of a run.
+EARLIEST = 2**62
 #: So many steps in a row without a usable image, and a run stops within an epoch, too.
 HOPELESS_STEPS = 10
 
@@ -35,33 +38,49 @@ class Watch:
         self.keeper = keeper
         self.steps = steps
 
-    def known_bad_step(self) -> int:
-        """The first step whose loss was not finite, where asking costs nothing; or -1."""
-        return int(self.stepper.bad_step) if self.processes.device.type == "cpu" else -1
+    def known(self) -> list[int]:
+        """What `heed` takes, where asking costs nothing; nothing is bad elsewhere."""
+        return self._found() if self.processes.device.type == "cpu" else [0, 0]
+
+    def heed(self, found: Sequence[int]) -> None:
+        """Raise `TrainError` for a loss or weights that were not finite, of any process.
+
+        found: what all processes agreed on, of what each one found.
+        """
+        loss, weights = found
+        # A step whose loss is not finite spoils the weights as well.
+        if loss and loss >= weights:
+            step = EARLIEST - loss
+            self._not_finite("loss is not finite (NaN or infinite) at", step, step + 1)
+        if weights:
+            self._bad_weights(EARLIEST - weights)
 
     def losses(self) -> None:
-        """Raise `TrainError` when the loss of a step was not finite. All processes call it."""
-        (bad,) = self.processes.agree([int(self.stepper.bad_step) + 1])
-        if bad:
-            self.bad_loss(bad - 1)
+        """Raise `TrainError` when a loss or a weight was not finite. All processes call it."""
+        self.heed(self.processes.agree(self._found()))
 
     def losses_and_weights(self, taken: int) -> None:
-        """Raise `TrainError` when a loss was not finite or a weight is not, `taken` steps done."""
-        bad, bad_weight = self.processes.agree(
-            [int(self.stepper.bad_step) + 1, int(not self.stepper.weights_are_finite())]
+        """Raise it also for weights that no step was seen to spoil, `taken` steps done."""
+        *found, bad = self.processes.agree(
+            [*self._found(), int(not self.stepper.weights_are_finite())]
         )
+        self.heed(found)
         if bad:
-            self.bad_loss(bad - 1)
-        if bad_weight:
-            self._not_finite("weights are not finite (NaN or infinite) after", taken - 1, taken)
-
-    def bad_loss(self, step: int) -> NoReturn:
-        """Raise the error for a step whose loss was not finite."""
-        self._not_finite("loss is not finite (NaN or infinite) at", step, step + 1)
+            self._bad_weights(taken - 1)
 
     def bad_test_loss(self, taken: int) -> NoReturn:
         """Raise the error for a network that was judged after `taken` steps."""
         self._not_finite("test loss is not finite (NaN or infinite) after", taken - 1, taken)
+
+    def _found(self) -> list[int]:
+        """How early loss and weights went bad here, 0 if they did not; the most is the earliest."""
+        steps = (int(self.stepper.bad_loss), int(self.stepper.bad_weights))
+        return [0 if step < 0 else EARLIEST - step for step in steps]
+
+    def _bad_weights(self, step: int) -> NoReturn:
+        self._not_finite(
+            "weights are not finite (NaN, infinite or beyond 1e19) after", step, step + 1
+        )
 
     def images(self, usable: int, position: Position, *, steps: int | None = None) -> None:
         """Raise `DataError` when no image of the epoch, or of the last `steps`, could be used."""
@@ -74,12 +93,12 @@ class Watch:
         )
 
     def _not_finite(self, what: str, step: int, good_before: int) -> NoReturn:
-        """Checkpoints of fewer than `good_before` steps are good."""
+        """For people steps count from 1. Checkpoints of fewer than `good_before` steps are good."""
         own = checkpoint.saved(self.keeper.folder.checkpoints)
         good = [s.path for s in own if s.epoch * self.steps + s.step < good_before]
         newest = good[0] if good else None if own else self.keeper.newest
         raise TrainError(
-            f"the {what} step {step % self.steps} of epoch {step // self.steps + 1}. "
+            f"the {what} step {step % self.steps + 1} of epoch {step // self.steps + 1}. "
             + (f"The last good checkpoint is {newest}. " if newest else "No checkpoint is there. ")
             + "Try a smaller --lr, a warm-up or --clip."
         )

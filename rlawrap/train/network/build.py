@@ -5,7 +5,6 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +17,13 @@ from rlawrap.train.config.train_config import TrainConfig
 from rlawrap.train.data.seeding import derive_seed
 from rlawrap.train.network.origin import import_all
 from rlawrap.train.store import checkpoint
+from rlawrap.weights import (
+    fit_names,
+    only_tensors,
+    parse_weights,
+    read_weights_file,
+    state_dict_in,
+)
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NORMS = (_torch.NormBase, nn.GroupNorm, nn.LayerNorm)
@@ -153,12 +159,12 @@ def load_weights(model: nn.Module, path: Path) -> list[str]:
     """Fill a network from a checkpoint of it or of its base; returns what kept its initial value.
 
     Takes a run folder, a training checkpoint (its average, if it has one), a state dict or a
-    safetensors file, with or without "module." before the names. Only `rla.` parameters may be
-    missing, and the classifier may differ in its number of classes; anything else is listed in a
-    `CheckpointError`, and the network is left as it was.
+    safetensors file, with or without "module." and the like before the names (see `fit_names`).
+    Only `rla.` parameters may be missing, and the classifier may differ in its number of classes;
+    anything else is listed in a `CheckpointError`, and the network is left as it was.
     """
-    state = read_weights(path)
     own = model.state_dict()
+    state = fit_names(read_weights(path), own, path)
     unknown = [name for name in state if name not in own]
     missing = [name for name in own if name not in state and not is_added(name)]
     missing = [name for name in missing if not name.endswith("num_batches_tracked")]
@@ -200,7 +206,10 @@ def misfits(model: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The weights in a file or run folder, in whichever of the usual forms."""
+    """The weights in a file or run folder, in whichever of the usual forms, by their names there.
+
+    `fit_names` brings the names to those of a network.
+    """
     if path.is_dir():
         best = path / "best.pt"
         newest = [saved.path for saved in checkpoint.saved(path / "checkpoints")[:1]]
@@ -208,31 +217,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if not files:
             raise CheckpointError(f"{path}: no best.pt and no checkpoint in this folder.")
         path = files[0]
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file.")
-    state: dict[str, Any]
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            state = dict(load_file(path))
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{path}: not a safetensors file: {error}") from error
+    if path.suffix == ".safetensors" or not path.is_file():
+        loaded = read_weights_file(path)
     else:
-        state = checkpoint.parse(checkpoint.read_bytes(path), path)
-    for key in ("ema", "model", "state_dict"):
-        if isinstance(state.get(key), dict):
-            state = state[key]
-            break
-    weights = {
-        name.removeprefix("module."): value
-        for name, value in state.items()
-        if isinstance(value, Tensor)
-    }
-    if not weights:
-        raise CheckpointError(f"{path}: holds no weights.")
-    return weights
+        loaded = parse_weights(checkpoint.read_bytes(path), path)
+    return only_tensors(state_dict_in(loaded, path), path)
 
 
 def load_first_convolution(model: nn.Module, arch: str, source: str) -> str:
@@ -243,6 +232,7 @@ def load_first_convolution(model: nn.Module, arch: str, source: str) -> str:
     """
     name, parameter = first_weight(model)
     weights = _torchvision_weights(arch) if source == "default" else read_weights(Path(source))
+    weights = fit_names(weights, [*model.state_dict()], source)
     if name not in weights or weights[name].shape != parameter.shape:
         raise CheckpointError(f"{source}: has no {name} of shape {tuple(parameter.shape)}.")
     with torch.no_grad():

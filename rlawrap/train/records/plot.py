@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlawrap.errors import ConfigError, RLAError, TrainError
 from rlawrap.files import put_in_place
+from rlawrap.train.records.readable import cut_spikes, name_entries
 from rlawrap.train.records.runs import RunRecord, read_run
 
 if TYPE_CHECKING:
@@ -61,25 +62,21 @@ def draw_runs(records: Sequence[RunRecord], names: Sequence[str] | None = None) 
     """Four panels: loss, top-1, top-5 and learning rate over epochs.
 
     Test figures are solid, training figures thin and dashed, those of averaged weights dotted.
-    Before a run's first epoch has been judged the axis counts steps.
+    Before a run's first epoch has been judged the axis counts steps. Spikes of the loss are cut.
     """
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(10, 7.5), layout="constrained")
     loss, top1, top5, rate = figure.subplots(2, 2).flat
     in_epochs = all(record.evaluations for record in records)
-    for number, record in enumerate(records):
-        label = names[number] if names else record.name
-        color = f"C{number % 10}"
+    colors = [f"C{number % 10}" for number in range(len(records))]
+    for record, color in zip(records, colors, strict=True):
         scale = _steps_per_epoch(record) if in_epochs else {}
         train, judged = record.train, record.evaluations
         for axes, key in ((loss, "loss"), (top1, "top1")):
             _line(axes, train, key, scale, color=color, linestyle="--", linewidth=0.8, alpha=0.6)
         for axes, key in ((loss, "loss"), (top1, "top1"), (top5, "top5")):
-            marker = {"marker": "o", "markersize": 2.5}
-            named = {"label": label} if axes is loss else {}
-            _line(axes, judged, key, scale, color=color, **marker, **named)
+            _line(axes, judged, key, scale, color=color, marker="o", markersize=2.5)
             _line(axes, judged, f"ema_{key}", scale, color=color, linestyle=":")
         _line(rate, train or judged, "lr", scale, color=color)
     for axes, title in (
@@ -88,19 +85,46 @@ def draw_runs(records: Sequence[RunRecord], names: Sequence[str] | None = None) 
         (top5, "top-5 accuracy, %"),
         (rate, "learning rate"),
     ):
-        axes.set_title(title, fontsize=10)
-        axes.set_xlabel("epoch" if in_epochs else "step")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.grid(alpha=0.3)
-    top1.plot([], [], color="gray", label="test")
-    top1.plot([], [], color="gray", linestyle="--", linewidth=0.8, label="training")
-    if any(record.judged for record in records):
-        top1.plot([], [], color="gray", linestyle=":", label="test, averaged weights")
-    top1.legend(fontsize=8)
-    if loss.get_legend_handles_labels()[0]:
-        figure.legend(loc="outside lower center", ncols=min(4, len(records)), fontsize=9,
-                      handles=loss.get_legend_handles_labels()[0])  # fmt: skip
+        _finish_panel(axes, title, "epoch" if in_epochs else "step")
+    cut_spikes(loss)
+    averaged = any(record.judged for record in records)
+    _legends(figure, top1, colors, names or [record.name for record in records], averaged=averaged)
     return figure
+
+
+def _finish_panel(axes: Axes, title: str, unit: str) -> None:
+    """Title and axes; a panel without a figure yet says so, and none ends at its only point."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel(unit)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    if not axes.get_lines():
+        axes.text(0.5, 0.5, "not judged yet", transform=axes.transAxes, ha="center", color="gray")
+    elif axes.dataLim.xmax <= 1:
+        axes.set_xlim(0, 1.05)
+
+
+def _legends(
+    figure: Figure, axes: Axes, colors: Sequence[str], names: Sequence[str], *, averaged: bool
+) -> None:
+    """What the kinds of lines are, in one panel, and whose their colours are, below all."""
+    from matplotlib.lines import Line2D
+
+    kinds = {
+        "test": Line2D([], [], color="gray"),
+        "training": Line2D([], [], color="gray", linestyle="--", linewidth=0.8),
+    }
+    if averaged:
+        kinds["test, averaged weights"] = Line2D([], [], color="gray", linestyle=":")
+    axes.legend(handles=list(kinds.values()), labels=list(kinds), fontsize=8)
+    lines = [Line2D([], [], color=color, marker="o", markersize=2.5) for color in colors]
+    legend = figure.legend(
+        loc="outside lower center", ncols=min(4, len(names)), fontsize=9, handles=lines,
+        labels=[str(number) for number in range(len(names))],
+    )  # fmt: skip
+    name_entries(legend, names)
 
 
 def _steps_per_epoch(record: RunRecord) -> dict[int, float]:
@@ -118,6 +142,9 @@ def _line(
         for line in lines
         if key in line
     ]
+    if len(points) == 1:  # a line of one point cannot be seen
+        hollow = {"markerfacecolor": "none"} if style.get("linestyle") == "--" else {}
+        style |= {"marker": "o", "markersize": 5, **hollow}
     if points:
         axes.plot(*zip(*points, strict=True), **style)
 

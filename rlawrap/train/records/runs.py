@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlawrap.errors import TrainError
 from rlawrap.train.config.naming import network_of
+from rlawrap.train.store.lock import is_running
 from rlawrap.train.store.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -22,12 +23,15 @@ class RunRecord:
     """What a run folder says about a run.
 
     config: the `TrainConfig` as plain values. status: status.json, empty when missing.
+    state: "running", "stopped", "finished", "failed", or "killed": it says that it is running, but
+    no process is there any more; "unknown" without status.json.
     train, evaluations: the lines of metrics.jsonl of kind "train" and "eval", oldest first.
     """
 
     folder: RunFolder
     config: dict[str, Any]
     status: dict[str, Any]
+    state: str
     train: tuple[dict[str, Any], ...]
     evaluations: tuple[dict[str, Any], ...]
 
@@ -39,7 +43,7 @@ class RunRecord:
     @property
     def finished(self) -> bool:
         """Whether the run came to its end."""
-        return self.status.get("state") == "finished"
+        return self.state == "finished"
 
     @property
     def judged(self) -> str:
@@ -78,13 +82,25 @@ def read_run(path: str | os.PathLike[str]) -> RunRecord:
     if config is None:
         raise TrainError(f"{folder.config_file}: cannot be read, and the run has not begun.")
     lines = _read_lines(folder.metrics_file)
+    status, state = _status(folder)
     return RunRecord(
         folder=folder,
         config=config,
-        status=folder.status(),
+        status=status,
+        state=state,
         train=tuple(line for line in lines if line.get("kind") == "train"),
         evaluations=tuple(line for line in lines if line.get("kind") == "eval"),
     )
+
+
+def _status(folder: RunFolder) -> tuple[dict[str, Any], str]:
+    """status.json and the state: a run that was killed could not write that it is not running."""
+    status = folder.status()
+    if status.get("state") == "running" and is_running(folder) is False:
+        status = folder.status()  # it may have ended between the two questions
+        if status.get("state") == "running":
+            return status, "killed"
+    return status, str(status.get("state", "unknown"))
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
@@ -153,7 +169,7 @@ def runs_table(records: Sequence[RunRecord], below: Path) -> Table:
             network_of(record.config),
             str(record.config.get("data", "")),
             str(record.config.get("seed", "")),
-            str(record.status.get("state", "unknown")),
+            record.state,
             f"{len(record.evaluations)}/{record.config.get('epochs', '?')}",
             "-" if best is None else f"{best[key + 'top1']:.2f}",
             "-" if best is None else f"{best[key + 'top5']:.2f}",

@@ -21,10 +21,10 @@ from typing import IO, Any, BinaryIO, cast
 
 import torch
 
-from rlawrap import _torch
 from rlawrap.errors import CheckpointError, TrainError
 from rlawrap.files import put_in_place
 from rlawrap.train.store.json_files import read_json_if_whole
+from rlawrap.weights import parse_weights
 
 FORMAT = 1
 #: Names in a run folder.
@@ -222,13 +222,7 @@ def _check_records(content: bytearray, path: Path) -> None:
 
 def parse(content: bytes | bytearray, path: Path | str) -> dict[str, Any]:
     """The state in a checkpoint's bytes, on the CPU. Raises `CheckpointError`."""
-    try:
-        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises half a dozen kinds
-        raise CheckpointError(
-            f"{path}: not a checkpoint that can be loaded safely (weights_only): "
-            f"{_torch.first_line(error)}"
-        ) from error
+    state = parse_weights(content, path)
     if not isinstance(state, dict):
         raise CheckpointError(f"{path}: holds a {type(state).__name__}, not a checkpoint.")
     return state

@@ -17,6 +17,8 @@ from rlawrap.errors import TrainError
 from rlawrap.train.process.processes import Processes
 from rlawrap.train.store.run_folder import RunFolder
 
+#: The file in a run folder that the lock is on.
+LOCK = ".lock"
 #: Seconds that a process which is being killed, by torchrun for instance, has to go.
 PATIENCE = 10.0
 #: On another machine, which may be gone: file servers keep the locks of such for a minute or so.
@@ -57,7 +59,7 @@ def _locked(folder: RunFolder, say: Callable[[str], None], longest: float) -> It
         return
     parts = (folder.path, *folder.path.parents)
     missing = [path for path in parts if not path.exists()]
-    path = folder.path / ".lock"
+    path = folder.path / LOCK
     handle = _acquire(path, folder, say, longest)
     try:
         yield
@@ -118,12 +120,33 @@ def _acquire(
         time.sleep(0.1)
 
 
-def _lock(handle: int) -> bool:
+def is_running(folder: RunFolder) -> bool | None:
+    """Whether a process holds the lock of a run folder; None where that cannot be told.
+
+    It is asked for, shared with others who ask, for a moment: a run that starts just then waits.
+    """
+    if sys.platform == "win32":
+        return None
+    path = folder.path / LOCK
+    try:
+        # Without a lock to ask for, another file tells whether there are locks here at all.
+        handle = os.open(path if path.exists() else folder.config_file, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        return not _lock(handle, shared=True)
+    except OSError:
+        return None
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int, *, shared: bool = False) -> bool:
     """Take the lock, or return False when somebody has it. Raises `OSError` without locks."""
     import fcntl
 
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in (errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES):
             return False

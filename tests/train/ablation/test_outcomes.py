@@ -128,11 +128,14 @@ def test_plots_show_means_over_the_axis(grid: list[GridRun], against: str, xs: l
     assert list(means.get_xdata()) == xs
     assert list(means.get_ydata()) == [71, 73, 74]
     assert axes.get_legend().get_texts()[0].get_text() == "conv, source output"
+    if against == "k":
+        assert axes.get_xticks().tolist() == xs
 
 
 def test_plain_alone_can_be_drawn(grid: list[GridRun]) -> None:
-    axes = draw_outcomes(outcomes(grid)[:1], against="k").axes[0]
-    assert list(axes.get_lines()[0].get_ydata()) == [70, 72]
+    for against, x in (("k", 0), ("macs", 10)):
+        (line,) = draw_outcomes(outcomes(grid)[:1], against=against).axes[0].get_lines()
+        assert (list(line.get_xdata()), list(line.get_ydata())) == ([x, x], [70, 72])
 
 
 def test_cost_of_real_networks() -> None:

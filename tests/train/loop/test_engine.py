@@ -80,7 +80,9 @@ def test_a_loss_that_is_not_finite_stops_with_the_step_and_the_last_good_checkpo
     with pytest.raises(TrainError) as caught:
         train(config, data=(images, ToyImages(10)))
     position = engine_step_of(7, config.seed, epoch=1)
-    assert f"at step {position} of epoch 2" in str(caught.value)
+    assert f"the loss is not finite (NaN or infinite) at step {position + 1} of epoch 2" in str(
+        caught.value
+    )
     good = checkpoint.saved(tmp_path / "checkpoints")[0]
     assert str(good.path) in str(caught.value)
     assert (good.epoch, good.step) == (1, position)
@@ -103,7 +105,7 @@ def test_a_test_loss_that_is_not_finite_stops_before_anything_is_called_good(
     config = toy_config(tmp_path, save_every=1, keep=9, ema=0.0)
     with pytest.raises(TrainError, match="the test loss is not finite") as caught:
         train(config, data=data())
-    assert "after step 4 of epoch 2" in str(caught.value)
+    assert "after step 5 of epoch 2" in str(caught.value)
     # The newest one holds the weights that were judged.
     newest, good, *_ = checkpoint.saved(tmp_path / "checkpoints")
     assert (newest.epoch, newest.step, good.step) == (1, 5, 4)
@@ -122,7 +124,7 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
 
 def test_with_fp16_a_loss_that_is_not_finite_stops_too(tmp_path: Path) -> None:
     config = toy_config(tmp_path, amp="fp16", ema=0.0, model_kwargs={"scale": 1e38})
-    with pytest.raises(TrainError, match=r"loss is not finite.*step 0 of epoch 1"):
+    with pytest.raises(TrainError, match=r"loss is not finite.*step 1 of epoch 1"):
         train(config, data=data())
     assert checkpoint.saved(tmp_path / "checkpoints") == []
 

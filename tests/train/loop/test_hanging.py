@@ -15,6 +15,7 @@ from torch import Tensor
 
 from rlawrap.train import train
 from rlawrap.train.process import signals
+from rlawrap.train.store.run_folder import RunFolder
 from tests.train.toys import ToyImages, assert_same_run, toy_config, toy_models, wait_for
 
 
@@ -80,3 +81,5 @@ def test_a_second_signal_ends_a_read_without_loader_processes(
     signals_once_it_hangs(tmp_path, signal.SIGTERM, signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         train(toy_config(tmp_path), data=(hanging(tmp_path, 40, "toy"), ToyImages(10)))
+    status = RunFolder(tmp_path).status()
+    assert status["state"] == "failed" and "second signal" in status["message"]

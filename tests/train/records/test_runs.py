@@ -9,7 +9,11 @@ from rlawrap.errors import TrainError
 from rlawrap.train import TrainConfig, train
 from rlawrap.train.commands.records_commands import best_command, runs_command
 from rlawrap.train.data import open_data
+from rlawrap.train.process.processes import Processes
 from rlawrap.train.records.runs import find_runs, loading_line, read_run
+from rlawrap.train.store import lock
+from rlawrap.train.store.lock import hold_folder
+from rlawrap.train.store.run_folder import RunFolder
 from tests.train.made_up_runs import write_run
 
 
@@ -42,6 +46,25 @@ def test_a_run_that_is_going_on_may_be_read(tmp_path: Path) -> None:
     assert len(record.train) == 4 and len(record.evaluations) == 2 and not record.finished
     (path / "metrics.jsonl").unlink()
     assert read_run(path).best is None and read_run(path).images_per_s is None
+
+
+def test_a_run_is_running_only_while_a_process_holds_its_lock(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_run(tmp_path / "run", [50], state="running")
+    with hold_folder(RunFolder(path), Processes(), print, 1):
+        assert read_run(path).state == "running"
+    assert read_run(path).state == "killed"
+    (path / ".lock").touch()  # as SIGKILL leaves it
+    assert (read_run(path).state, read_run(path).status) == ("killed", {"state": "running"})
+    runs_command(tmp_path)
+    assert " killed " in capsys.readouterr().out
+
+    def no_locks(handle: int, *, shared: bool = False) -> bool:
+        raise OSError
+
+    monkeypatch.setattr(lock, "_lock", no_locks)
+    assert read_run(path).state == "running"  # nothing else is known
 
 
 def test_damaged_and_missing_folders(tmp_path: Path) -> None:

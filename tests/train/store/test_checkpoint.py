@@ -75,7 +75,7 @@ def test_a_full_disk_leaves_the_earlier_ones_alone(tmp_path: Path) -> None:
 def test_a_file_that_wants_more_than_tensors_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     torch.save({"model": torch.nn.Linear(1, 1)}, path)
-    with pytest.raises(CheckpointError, match="weights_only"):
+    with pytest.raises(CheckpointError, match=r"more than weights.*names torch\.nn.*Linear"):
         checkpoint.read(path)
 
 

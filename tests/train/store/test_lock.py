@@ -107,7 +107,7 @@ def test_a_forked_process_does_not_keep_the_lock(tmp_path: Path) -> None:
 def test_a_file_system_without_locks_is_told_and_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def refuse(handle: int) -> bool:
+    def refuse(handle: int, *, shared: bool = False) -> bool:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     train(toy_config(tmp_path / "whole"), data=DATA)
