@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,9 @@ rewritten by `rlawrap.apply(model, k=4)` and checked. `make wild` writes this pa
 
 - **At once**: the first call is accepted, and sound. Where a network takes something else than one
   image whose size can be guessed, that call gives `example_input=`; how many need it is told.
-- **In two calls**: the first call is refused, and the call that its message names is accepted and
-  sound: `model.part = rlawrap.apply(model.part)`, `blocks=` or `leaf_modules=`.
+- **In two calls**: the first call is refused, or its network refuses the example, and the call that
+  the message names is accepted and sound: `model.part = rlawrap.apply(model.part)`, `blocks=`,
+  `leaf_modules=`, or `example_input=` where the size was guessed.
 - **Sound**: base keys and shapes are a prefix of the new state dict; same outputs in eval mode
   (relative error below 1e-5), for a larger batch, a larger and an odd size too where the network
   takes them; same outputs in training mode for the same random state, and the same running
@@ -29,6 +31,11 @@ rewritten by `rlawrap.apply(model, k=4)` and checked. `make wild` writes this pa
 - **Blocks**: found / expected, which are the modules of the architecture's own block classes, as
   the lists in `tests/wild/nets` name them. *Exact* means the same module paths.
 """
+
+
+def _text(message: str) -> str:
+    """A message on one line, with files by their names within their packages."""
+    return re.sub(r"\S*/site-packages/", "", " ".join(message.split()))
 
 
 def state(row: Row) -> str:
@@ -69,7 +76,7 @@ def one_line(row: Row) -> str:
 
 def _table(groups: dict[str, list[Row]]) -> list[str]:
     lines = [
-        "| networks | at once | in two calls | refused | other output | exact | blocks |",
+        "| networks | at once | in two calls | refused | other output, error | exact | blocks |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, rows in groups.items():
@@ -103,14 +110,14 @@ def _failures(rows: list[Row]) -> list[str]:
         reasons = [row[key] for key in ("error", "refused", "refused_part") if key in row]
         reasons += [f"{k}: {v}" for k, v in _bad(row).items() if not v.startswith(REFUSED)]
         if reasons:
-            lines.append(f"- `{row['name']}`: {state(row)}: {' '.join('; '.join(reasons).split())}")
+            lines.append(f"- `{row['name']}`: {state(row)}: {_text('; '.join(reasons))}")
     return lines or ["None."]
 
 
 def _second(rows: list[Row]) -> list[str]:
     lines = [
-        f"- `{row['name']}`: {row.get('part') or 'the options of its list'}, after: "
-        f"{' '.join(row['refusals'][-1].split())}"
+        f"- `{row['name']}`: {row.get('part') or '`example_input=`'}, after: "
+        f"{_text(row['refusals'][-1])}"
         for row in rows
         if row.get("calls") == "second"
     ]

@@ -59,13 +59,13 @@ def test_the_page_tells_refusals_second_calls_and_other_outputs(tmp_path: Path) 
              "refusals": ["no blocks"], "checks": {"eval": "ok"}}  # fmt: skip
     wrong = {**sound, "name": "a/y", "calls": "model", "sound": False,
              "checks": {"eval": "relative error 1.0e+00"}}  # fmt: skip
-    refused = {"name": "b/z", "refused": "no blocks\nfound"}
+    refused = {"name": "b/z", "refused": "/home/me/site-packages/b/z.py:3\nno blocks"}
     assert [state(row) for row in (sound, wrong, refused)] == ["second call", "no", "refused"]
     assert [other_output(row) for row in (sound, wrong, refused)] == [False, True, False]
     write_report(tmp_path / "wild.md", [sound, wrong, refused], 4)
     page = (tmp_path / "wild.md").read_text()
     assert "3 networks of 4, of 2 packages" in page
     assert "| all | 0 / 3 (0.0%) | 1 / 3 (33.3%) | 1 | 1 | - | 4 |" in page
-    assert "- `b/z`: refused: no blocks found" in page
+    assert "- `b/z`: refused: b/z.py:3 no blocks" in page
     assert "- `a/x`: encoder, after: no blocks" in page
     assert "- `a/y`: no: eval: relative error 1.0e+00" in page
