@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import keyword
 from collections.abc import Sequence
+from typing import Any, TypeVar
 
 
 class RLAError(Exception):
     """Base of every error raised on purpose; its message says what was wrong and what to do.
 
     told_by_first: process 0 of a run has the same error and tells it, so nobody else need.
+    whole: the message without its advice, where a part of the network may do what the whole cannot.
     """
 
     told_by_first = False
+    whole: str | None = None
 
 
 class ConfigError(RLAError, ValueError):
@@ -46,6 +50,16 @@ class RLAWarning(UserWarning):
     """An option without effect on the given network, or what a rewritten network cannot do."""
 
 
+Kind = TypeVar("Kind", bound=RLAError)
+
+
+def for_whole(kind: type[Kind], text: str, otherwise: str = "") -> Kind:
+    """An error of a network as a whole, with what to do where no part of it can be rewritten."""
+    error = kind(f"{text} {otherwise}".rstrip())
+    error.whole = text
+    return error
+
+
 def few(names: Sequence[str], most: int = 8) -> str:
     """Names for a message, cut short when they are many.
 
@@ -55,10 +69,20 @@ def few(names: Sequence[str], most: int = 8) -> str:
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
-def spelled(path: str) -> str:
-    """How a module is reached from the model, for a message.
+def spelled(path: str, root: Any = None) -> str:
+    """How a module is reached from the model, as Python code; `root` is the model, where known.
 
     >>> spelled("body.0.conv")
     'model.body[0].conv'
     """
-    return "model" + "".join(f"[{a}]" if a.isdigit() else f".{a}" for a in path.split("."))
+    text, module = "model", root
+    for name in path.split("."):
+        indexed = name.isdigit() and (module is None or hasattr(module, "__getitem__"))
+        if indexed and not hasattr(module, "keys"):
+            text += f"[{name}]"
+        elif name.isidentifier() and not keyword.iskeyword(name):
+            text += f".{name}"
+        else:
+            text += f"[{name!r}]" if hasattr(module, "keys") else f"._modules[{name!r}]"
+        module = None if module is None else module._modules[name]
+    return text

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 
+from rlawrap.config import RLAConfig
 from rlawrap.design.design import Design
-from rlawrap.errors import ConfigError, RLAWarning
+from rlawrap.errors import RLAWarning
 
 
-def drop_unread(design: Design) -> None:
-    """Leave out every update of h that nothing reads: its weights would never get a gradient."""
+def drop_unread(design: Design) -> bool:
+    """Leave out every update of h that nothing reads: its weights would never get a gradient.
+
+    False if nothing reads any.
+    """
     needed = [False] * len(design.steps)
     if design.head:
         needed[-1] = True
@@ -19,12 +24,23 @@ def drop_unread(design: Design) -> None:
             needed[step.parent] = True
     for step, need in zip(design.steps, needed, strict=True):
         step.updates = need
-    if not any(needed):
-        raise ConfigError(
-            "nothing reads the hidden state: h enters no block that another precedes, and it does "
-            "not join a classifier. "
-            + ("; ".join((*design.notes, *design.unreached)) or "Change inject=, head= or blocks=.")
-        )
+    return any(needed)
+
+
+def nothing_reads(design: Design, helps: Callable[[RLAConfig], bool]) -> str:
+    """Why nothing reads h, and the options with which something would; `helps` tries some."""
+    config = design.config
+    told = ""
+    for options in ({"inject": "entry"}, {"head": "concat"}, {"inject": "entry", "head": "concat"}):
+        changed = {name: v for name, v in options.items() if getattr(config, name) != v}
+        if changed == options and helps(config.with_options(**options)):
+            told = f" Pass `{', '.join(f'{name}={v!r}' for name, v in options.items())}`."
+            break
+    why = "".join(f" {note}." for note in (*design.notes, *design.unreached))
+    return (
+        "nothing reads the hidden state: h enters no block that another precedes, and it does not "
+        f"join a classifier.{why}{told}"
+    )
 
 
 def warn_of_idle_options(design: Design) -> None:

@@ -10,9 +10,9 @@ from rlawrap.cells import CellSpec, get_cell
 from rlawrap.config import RLAConfig
 from rlawrap.design.design import BlockDesign, Design, Entry
 from rlawrap.design.entries import Network, entry_paths, head_entries
-from rlawrap.design.idle import drop_unread, warn_of_idle_options
+from rlawrap.design.idle import drop_unread, nothing_reads, warn_of_idle_options
 from rlawrap.design.trained import fit_training
-from rlawrap.errors import PlanError, RLAWarning
+from rlawrap.errors import ConfigError, PlanError, RLAWarning
 from rlawrap.flow.dataflow import Flow
 from rlawrap.flow.geometry import Step, resize_to, route
 from rlawrap.flow.references import References
@@ -22,23 +22,31 @@ from rlawrap.plan import Block, Plan
 
 def resolve(traced: Traced, plan: Plan, config: RLAConfig) -> Design:
     """Work out the rewrite. Raises `PlanError` for a plan that does not fit the network."""
+    design = _designed(traced, plan, config)
+    if not drop_unread(design):
+        helps = lambda other: drop_unread(_designed(traced, plan, other))  # noqa: E731
+        raise ConfigError(nothing_reads(design, helps))
+    warn_of_idle_options(design)
+    for text in (*traced.warnings, *_lost(design)):
+        warnings.warn(f"{text}.", RLAWarning, stacklevel=3)
+    return design
+
+
+def _designed(traced: Traced, plan: Plan, config: RLAConfig) -> Design:
+    """The design with every update of h, read or not."""
     network = Network.of(traced, config)
     dims = traced.flow.rank - 2
     cell = get_cell(config.cell)(
         CellSpec(config.k, dims, config.kernel, config.norm, config.update)
     )
     if not plan.blocks:
-        raise PlanError("the plan has no blocks; rlawrap.inspect(model) makes one that has.")
+        raise PlanError("the plan has no blocks; `rlawrap.inspect(model)` makes one that has.")
     design = Design(config, plan, dims, cell, [])
     stage_of = [s.index for s in plan.stages for _ in s.blocks]
     for i, block in enumerate(plan.blocks):
         design.steps.append(_step(design, network, i, block, stage_of[i]))
     _add_head(design, network)
     fit_training(design, traced)
-    drop_unread(design)
-    warn_of_idle_options(design)
-    for text in (*traced.warnings, *_lost(design)):
-        warnings.warn(f"{text}.", RLAWarning, stacklevel=3)
     return design
 
 

@@ -9,7 +9,7 @@ from torch import fx
 
 from rlawrap.capture.shapes import Shapes
 from rlawrap.capture.trace import Trace
-from rlawrap.errors import PlanError
+from rlawrap.errors import PlanError, for_whole
 from rlawrap.flow.operations import Ops
 from rlawrap.walks import ancestors, chain, dominators
 
@@ -121,7 +121,8 @@ class Flow:
         convs = self.bits(n for n in self.data if self.ops.conv(n) is not None)
         outputs = [n for n in returned(self.nodes[-1]) if n in self.data]
         if not outputs:
-            raise PlanError("the network returns no tensor that derives from its input.")
+            text = "the network returns no tensor that derives from its input."
+            raise for_whole(PlanError, text)
         # Of equals the first: an auxiliary output never has more convolutions than the main one.
         return max(outputs, key=lambda n: (self.above[n] & convs).bit_count())
 
