@@ -11,7 +11,7 @@ from rlawrap.capture.trace import Frame
 from rlawrap.discover.candidates import Candidate, Kind
 from rlawrap.discover.claims import claimed
 from rlawrap.discover.joins import Join
-from rlawrap.discover.steps import extend_output
+from rlawrap.discover.steps import extended
 from rlawrap.discover.survey import Survey
 from rlawrap.discover.verdicts import Reason, Table
 from rlawrap.flow.references import tensors_of
@@ -72,8 +72,8 @@ def calls_of(survey: Survey, path: str, joins: list[Join]) -> Iterator[Found]:
     for node, frame in flow.trace.leaf_frames.items():
         if frame[0] == path and survey.result([node]) is not None:
             layer = flow.ops.conv(node) is not None
-            output = extend_output(flow, node) if layer else node
-            yield Found(path, label, frame, (node,), output, whole=not layer)
+            nodes = extended(flow, node) if layer else [node]
+            yield Found(path, label, frame, tuple(nodes), nodes[-1], whole=not layer)
 
 
 def _of_region(candidate: Candidate) -> Found:

@@ -13,12 +13,17 @@ from rlawrap.walks import chain, only
 
 def extend_output(flow: Flow, join: fx.Node) -> fx.Node:
     """`x = relu(x + y)`: a block ends behind the activation that alone reads the join."""
+    return extended(flow, join)[-1]
+
+
+def extended(flow: Flow, join: fx.Node) -> list[fx.Node]:
+    """A node, and the activations behind it, each of which alone reads what is before it."""
 
     def next_one(node: fx.Node) -> fx.Node | None:
         user = only(node.users)
         return user if user in flow.data and flow.ops.elementwise(user) else None
 
-    return chain(join, next_one)[-1]
+    return chain(join, next_one)
 
 
 def step_regions(flow: Flow, path: str, joins: list[Join]) -> list[Region]:
