@@ -204,7 +204,7 @@ def _open(path: Path, *, weights: bool) -> tuple[dict[str, Any], dict[str, Tenso
     if text is None:
         raise CheckpointError(
             f"{path}: a safetensors file, but not one that rlawrap.save wrote. Build the model and "
-            "read it with safetensors.torch.load_file."
+            "read it with `safetensors.torch.load_file(path)`."
         )
     try:
         header = json.loads(text)

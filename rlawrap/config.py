@@ -72,7 +72,7 @@ class RLAConfig:
             value = getattr(self, field.name)
             if allowed and value not in allowed:
                 near = difflib.get_close_matches(str(value), allowed, n=1)
-                hint = f" Did you mean {near[0]!r}?" if near else ""
+                hint = f" Did you mean `{field.name}={near[0]!r}`?" if near else ""
                 raise ConfigError(
                     f"RLAConfig({field.name}={value!r}): choose one of {', '.join(allowed)}.{hint}"
                 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import keyword
 from collections.abc import Sequence
+from typing import Any, TypeVar
 
 
 class RLAError(Exception):
@@ -10,10 +12,12 @@ class RLAError(Exception):
 
     told_by_first: process 0 of a run has the same error and tells it, so nobody else need.
     restart_may_help: torchrun may start the processes again, which go on from the last checkpoint.
+    whole: the message without its advice, where a part of the network may do what the whole cannot.
     """
 
     told_by_first = False
     restart_may_help = False
+    whole: str | None = None
 
 
 class ConfigError(RLAError, ValueError):
@@ -54,6 +58,16 @@ class RLAWarning(UserWarning):
     """An option without effect on the given network, or what a rewritten network cannot do."""
 
 
+Kind = TypeVar("Kind", bound=RLAError)
+
+
+def for_whole(kind: type[Kind], text: str, otherwise: str = "") -> Kind:
+    """An error of a network as a whole, with what to do where no part of it can be rewritten."""
+    error = kind(f"{text} {otherwise}".rstrip())
+    error.whole = text
+    return error
+
+
 def few(names: Sequence[str], most: int = 8) -> str:
     """Names for a message, cut short when they are many.
 
@@ -63,10 +77,20 @@ def few(names: Sequence[str], most: int = 8) -> str:
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
-def spelled(path: str) -> str:
-    """How a module is reached from the model, for a message.
+def spelled(path: str, root: Any = None) -> str:
+    """How a module is reached from the model, as Python code; `root` is the model, where known.
 
     >>> spelled("body.0.conv")
     'model.body[0].conv'
     """
-    return "model" + "".join(f"[{a}]" if a.isdigit() else f".{a}" for a in path.split("."))
+    text, module = "model", root
+    for name in path.split("."):
+        indexed = name.isdigit() and (module is None or hasattr(module, "__getitem__"))
+        if indexed and not hasattr(module, "keys"):
+            text += f"[{name}]"
+        elif name.isidentifier() and not keyword.iskeyword(name):
+            text += f".{name}"
+        else:
+            text += f"[{name!r}]" if hasattr(module, "keys") else f"._modules[{name!r}]"
+        module = None if module is None else module._modules[name]
+    return text

@@ -112,8 +112,8 @@ def rebuild(identity: Mapping[str, Any]) -> nn.Module:
 
         return timm.create_model(str(name), **kwargs)
     raise CheckpointError(
-        f"a network of source {source!r} cannot be built from its name; pass base= with the "
-        "network itself."
+        f"a network of source {source!r} cannot be built from its name; pass `base=model`, "
+        "the network itself."
     )
 
 

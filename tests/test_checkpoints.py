@@ -119,7 +119,7 @@ def test_fresh_process(tmp_path: Path) -> None:
 def test_custom_base_is_asked_for_and_left_alone(tmp_path: Path) -> None:
     model = randomised(rlawrap.apply(Mine(), k=4))
     path = save(model, tmp_path / "model.safetensors")
-    with pytest.raises(CheckpointError, match="pass base="):
+    with pytest.raises(CheckpointError, match="pass `base=model`"):
         load(path)
     base = Mine()
     before = {key: value.clone() for key, value in base.state_dict().items()}

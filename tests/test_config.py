@@ -31,7 +31,7 @@ def test_frozen_and_keyword_only() -> None:
         ({"k": 2.5}, "k must be a whole number"),
         ({"k": True}, "k must be a whole number"),
         ({"kernel": 2}, "must be odd"),
-        ({"source": "outptu"}, "Did you mean 'output'"),
+        ({"source": "outptu"}, "Did you mean `source='output'`"),
         ({"update": "before"}, "choose one of pre, split, post"),
         ({"norm": "spectral"}, "choose one of batch, group"),
         ({"cell": 3}, "name of a registered cell"),

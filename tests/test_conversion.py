@@ -70,7 +70,7 @@ def test_bad_files(official: Path, tmp_path: Path, capsys: pytest.CaptureFixture
         ([str(tmp_path / "none.pth"), str(target), "--arch", "rla_resnet50"], "no such file"),
         ([str(official), str(target)], "Give --arch"),
         ([str(official), str(target), "--arch", "rla_resnet_50"], "no such model"),
-        ([str(plain), str(target)], "pass base="),
+        ([str(plain), str(target)], "pass `base=model`"),
         ([str(plain), str(target), "--arch", "rla_resnet50"], "knows its network"),
     ):
         assert run("convert", *arguments) == 2

@@ -111,5 +111,5 @@ def test_custom_networks() -> None:
     block = torchvision.models.resnet.BasicBlock
     assert identify(Mine(block, [2, 2, 2, 2])) == {"source": "custom"}
     assert identify(nn.Identity()) == {"source": "custom"}
-    with pytest.raises(CheckpointError, match="pass base="):
+    with pytest.raises(CheckpointError, match="pass `base=model`"):
         rebuild({"source": "custom"})

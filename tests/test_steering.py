@@ -173,3 +173,40 @@ def _found(net: nn.Module) -> tuple[Block, ...]:
         return rlawrap.inspect(net).blocks
     except rlawrap.PlanError:
         return ()
+
+
+def test_layers_chosen_as_blocks_are_entered_and_end_behind_their_activation() -> None:
+    layers = [(nn.Conv2d(a, 8, 3, padding=1), nn.ReLU()) for a in (3, 8, 8)]
+    net = nn.Sequential(*(layer for group in layers for layer in group)).eval()
+    plan = rlawrap.inspect(net, blocks=nn.Conv2d)
+    assert [(b.path, b.entries, b.output) for b in plan.blocks] == [
+        (str(i), (str(i),), str(i + 1)) for i in (0, 2, 4)
+    ]
+    model = rlawrap.apply(net, k=4, blocks=nn.Conv2d)
+    x = torch.randn(2, 3, 12, 12)
+    torch.testing.assert_close(model(x), net(x))
+
+
+class PadsBehind(nn.Module):
+    """The convolution that makes the logits is padded by a call before it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 3), Residual(8))
+        self.last = nn.Conv2d(8, 2, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(nn.functional.pad(self.body(x), (1, 2, 1, 1)))
+
+
+def test_h_joins_a_classifier_behind_a_padding() -> None:
+    net = PadsBehind().eval()
+    model = rlawrap.apply(net, k=4).eval()
+    assert model.plan.head == ("last",)
+    assert len(model.rla.head.join) == 1
+    x = torch.randn(2, 3, 12, 12)
+    torch.testing.assert_close(model(x), net(x))
+    torch.nn.init.ones_(model.rla.head.join["0"][-1].weight)
+    with torch.no_grad():
+        changed = model(x) - net(x)
+    assert changed[:, :, 5, 5].abs().min() > 0

@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 
 from rlawrap._torch import ASSERT, pytree
 from rlawrap.capture.shadow import Shadow
-from rlawrap.errors import PlanError, spelled
+from rlawrap.errors import PlanError, few, for_whole
 
 Shape = tuple[int, ...]
 _KINDS = pyinspect.Parameter
@@ -67,7 +67,8 @@ def make_arguments(
     if example is None:
         if not parameters or shape is None:
             raise PlanError(
-                "the network takes no input that could be an image; pass example_input=."
+                f"the forward of {type(shadow.root).__name__} takes no input, so that no image "
+                "goes through the network."
             )
         args = (torch.empty(shape, device="meta", dtype=shadow.dtype),)
     else:
@@ -79,12 +80,15 @@ def make_arguments(
             args = tuple(moved) if isinstance(moved, (tuple, list)) else (moved,)
     if args and parameters and parameters[0].kind is _KINDS.KEYWORD_ONLY:
         args, kwargs = (), dict(zip(names, args, strict=False))
-    given = _bound(parameters, args, kwargs)
+    given = _bound(parameters, args, kwargs, example is not None)
     return Arguments(args, kwargs, given, parameters)
 
 
 def _bound(
-    parameters: tuple[pyinspect.Parameter, ...], args: tuple[Any, ...], kwargs: dict[str, Any]
+    parameters: tuple[pyinspect.Parameter, ...],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    exemplified: bool,
 ) -> dict[str, Any]:
     names = [p.name for p in parameters]
     ordered = (_KINDS.POSITIONAL_ONLY, _KINDS.POSITIONAL_OR_KEYWORD)
@@ -107,7 +111,15 @@ def _bound(
         and p.name not in bound.arguments
     ]
     if missing:
-        raise PlanError(f"the input {missing[0]!r} has no value; pass example_input=")
+        if exemplified:
+            raise PlanError(
+                f"example_input= has no value for the input {missing[0]!r}; the network takes "
+                f"{names}."
+            )
+        raise PlanError(
+            f"the input {missing[0]!r} has no value; pass `example_input=x`, where x is a tuple, "
+            f"or a dict by name, of {few(missing if len(missing) > 1 else names)}."
+        )
     return dict(bound.arguments)
 
 
@@ -131,19 +143,15 @@ class _Resizing:
         return torch.empty(size, dtype=tensor.dtype, device="meta")
 
 
-def image_of(example: Any, part: str = "") -> Tensor:
-    """The tensor of an example input that is taken for the image.
-
-    Raises `PlanError`, which names the part of the network that computes the features, if known.
-    """
+def image_of(example: Any) -> Tensor:
+    """The tensor of an example input that is taken for the image. Raises `PlanError` if none is."""
     leaves = pytree.tree_leaves(example)
     tensors = [t for t in leaves if isinstance(t, Tensor) and t.dim() >= 3]
     if not tensors:
-        behind = spelled(part or "backbone")
-        raise PlanError(
-            "example_input= holds no tensor of (batch, channels, length) or more dimensions. Where "
-            "the network adds the channels itself, rewrite the part behind that alone, like "
-            f"{behind} = rlawrap.apply({behind})."
+        raise for_whole(
+            PlanError,
+            "example_input= holds no tensor of (batch, channels, length) or more dimensions, which "
+            "could be an image.",
         )
     return tensors[0]
 

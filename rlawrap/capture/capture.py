@@ -9,7 +9,6 @@ from typing import Any
 
 from torch import fx, nn
 
-from rlawrap._torch import ConvNd
 from rlawrap.capture.arguments import image_of, make_arguments
 from rlawrap.capture.compare import confirm, pin, second_axis_escapes
 from rlawrap.capture.leaves import Leaves, as_leaves
@@ -27,7 +26,7 @@ from rlawrap.capture.shapes import (
 )
 from rlawrap.capture.trace import CannotFollow, Trace
 from rlawrap.capture.unify import unify
-from rlawrap.errors import PlanError, TraceError, spelled
+from rlawrap.errors import PlanError, TraceError, for_whole
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def capture(
             found = recording.captured(unfollowed)
         except CannotFollow as reason:
             if not reason.path or reason.path in unfollowed:
-                raise _refusal(reason, shadow.root) from reason
+                raise _refusal(reason, shadow.root, whole=reason.path in unfollowed) from reason
             unfollowed[reason.path] = reason
             continue
         # What forward keeps from call to call may show only at the second size.
@@ -134,7 +133,7 @@ class _Recording:
         """Recorded at the size of the example, or at the first that the network takes."""
         root = self.shadow.root
         if self.example is not None:
-            tries = [tuple(image_of(self.example, _largest_part(root)).shape)]
+            tries = [tuple(image_of(self.example).shape)]
         else:
             tries = candidate_inputs(root)
         failure = ""
@@ -162,9 +161,12 @@ class _Recording:
             folded = folded or found
         if folded is not None:
             return folded
+        if self.example is not None:
+            raise PlanError(f"{type(root).__name__} does not run on example_input=; {failure}.")
         raise PlanError(
-            f"{type(root).__name__} runs at none of the sizes tried; {failure}. "
-            "Pass example_input= with a tensor (or a tuple, or a dict by name) that it accepts."
+            f"{type(root).__name__} runs at none of the sizes tried; {failure}. Pass "
+            "`example_input=x`, where x is a tensor (or a tuple, or a dict by name) that it "
+            "accepts."
         )
 
     def fixed_axes(self, trace: Trace, shape: Shape) -> list[int]:
@@ -230,41 +232,19 @@ def _fixed_notes(fixed: list[int], shape: Shape) -> list[str]:
 
 def _told(problem: ForwardFailed, root: nn.Module) -> str:
     lines = str(problem.error).splitlines()
-    message = lines[0] if lines else type(problem.error).__name__
+    message = lines[0].rstrip(".") if lines else type(problem.error).__name__
     mode = "in training mode, " if problem.training else ""
     return f"{mode}{described(problem.path, root)}: {message}"
 
 
-def _refusal(reason: CannotFollow, root: nn.Module) -> TraceError:
-    """Name the module and the line where recording stopped, and what to call next."""
+def _refusal(reason: CannotFollow, root: nn.Module, *, whole: bool) -> TraceError:
+    """Name the module and the line where recording stopped; `whole`: though it was kept whole."""
     where = described(reason.path, root)
-    part = _largest_part(root)
-    if reason.path:
-        advice = f"keep it whole with leaf_modules=[{reason.path!r}]"
-    elif part:
-        advice = (
-            f"rewrite the part that computes the features alone: {spelled(part)} = "
-            f"rlawrap.apply({spelled(part)})"
-        )
-    else:
-        advice = "move that part into a module of its own, which is then kept whole"
-    return TraceError(f"{where}{place_of(reason)} {reason.what}: {advice}.")
-
-
-def _largest_part(root: nn.Module) -> str:
-    """The child of a network, seen through containers, that holds the most convolutions."""
-
-    def convolutions(module: nn.Module) -> int:
-        return sum(isinstance(m, ConvNd) for m in module.modules())
-
-    path, module = "", root
-    while path == "" or isinstance(module, (nn.ModuleList, nn.ModuleDict)):
-        children = list(module.named_children())
-        name, module = max(children, key=lambda c: convolutions(c[1]), default=("", root))
-        if convolutions(module) < 2:
-            return ""
-        path = f"{path}.{name}".lstrip(".")
-    return path
+    text = f"{where}{place_of(reason)} {reason.what}."
+    otherwise = (
+        "" if whole else "Move that part into a module of its own, which is then kept whole."
+    )
+    return for_whole(TraceError, text, otherwise)
 
 
 def _check_paths(model: nn.Module, leaves: tuple[type | str, ...]) -> None:

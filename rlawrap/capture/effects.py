@@ -136,6 +136,37 @@ class Attributes:
         return _outside(plain, whole), _outside(others, whole)
 
 
+class Settings:
+    """What the modules that are kept whole hold, to tell whether others changed it.
+
+    A graph calls such a module as it is; what the code around it wrote into it would be lost.
+    """
+
+    def __init__(self, root: nn.Module) -> None:
+        self._kept = {id(module): _held(module) for module in root.modules()}
+
+    def changed(self, whole: nn.Module, at: str) -> str | None:
+        """What was given another value in the module at a path, or below it, in words."""
+        for path, module in whole.named_modules():
+            kept, now = self._kept.get(id(module), {}), _held(module)
+            for name in {**kept, **now}:
+                if not _same(kept.get(name, _MISSING), now.get(name, _MISSING)):
+                    what = f"{path}.{name}".lstrip(".")
+                    return f"gives {what!r} of its module {at!r} another value"
+        return None
+
+    def keep(self, whole: nn.Module) -> None:
+        """Take what a module has changed itself."""
+        for module in whole.modules():
+            self._kept[id(module)] = _held(module)
+
+
+def _held(module: nn.Module) -> dict[str, Any]:
+    """Parameters, buffers and modules, and plain attributes."""
+    space = {k: v for k, v in vars(module).items() if k != "training" and not k.startswith("_")}
+    return {**space, **module._parameters, **module._buffers, **module._modules}
+
+
 def _outside(found: list[tuple[str, str]], whole: Collection[str]) -> list[tuple[str, str]]:
     return [(p, n) for p, n in found if not any(p == w or p.startswith(f"{w}.") for w in whole)]
 

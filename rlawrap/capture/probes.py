@@ -12,8 +12,8 @@ from rlawrap.errors import PlanError
 Shape = tuple[int, ...]
 
 
-def first_input_channels(model: nn.Module) -> tuple[int, int]:
-    """(channels, spatial dimensions) that the first convolution of a network reads.
+def kernel_read_first(model: nn.Module) -> tuple[int, int] | None:
+    """(channels, spatial dimensions) that the first convolution of a network reads, if it has one.
 
     Without convolution modules, the first parameter of a kernel's shape is taken for its weight.
     """
@@ -23,21 +23,26 @@ def first_input_channels(model: nn.Module) -> tuple[int, int]:
     for parameter in model.parameters():
         if 3 <= parameter.dim() <= 5:
             return parameter.shape[1], parameter.dim() - 2
-    raise PlanError(
-        f"{type(model).__name__} holds no convolution: no such module, and no parameter of a "
-        "kernel's shape. Pass example_input= if its forward makes its kernels otherwise."
-    )
+    return None
 
 
 def candidate_inputs(model: nn.Module, first: nn.Module | None = None) -> list[Shape]:
     """Input shapes to try in turn: the network's own first, then sizes in common use.
 
     `first` is the convolution that runs first, where that is known.
+    Raises `PlanError` for a network of which nothing tells how many channels an image has.
     """
     config = getattr(model, "default_cfg", None) or getattr(model, "pretrained_cfg", None)
     own = config.get("input_size") if isinstance(config, Mapping) else None
     shapes: list[Shape] = [(2, *map(int, own))] if own else []
-    channels, dims = first_input_channels(model if first is None else first)
+    reads = kernel_read_first(model if first is None else first)
+    if reads is None:
+        raise PlanError(
+            f"{type(model).__name__} holds no convolution: no such module, and no parameter of a "
+            "kernel's shape. If its forward makes its kernels otherwise, pass `example_input=x`, "
+            "where x is an image."
+        )
+    channels, dims = reads
     if first is not None:
         shapes = []
     return list(dict.fromkeys([*shapes, *((2, channels, *sides) for sides in common_sides(dims))]))

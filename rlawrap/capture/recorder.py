@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 
 from rlawrap._torch import ASSERT, VALUE_ERRORS, ConvNd, asks_for_value, last_node, without_modes
 from rlawrap.capture.answers import Answers
-from rlawrap.capture.effects import Modes, random_states
+from rlawrap.capture.effects import Modes, Settings, random_states
 from rlawrap.capture.leaves import Leaves
 from rlawrap.capture.meta import OnMeta, attribute_name
 from rlawrap.capture.nodes import Nodes, bare, holds_tensor
@@ -104,8 +104,9 @@ class Recorder(OnMeta):
         return reason
 
     def begin(self) -> None:
-        """From here on count what forward switches."""
+        """From here on count what forward switches, and tell what it changes."""
         self.modes = Modes()
+        self.settings = Settings(self.shadow.root)
 
     def function(self, target: Callable[..., Any], args: Any) -> fx.Node:
         """A node that calls a function on nodes."""
@@ -261,6 +262,9 @@ class Recorder(OnMeta):
 
     def _leaf(self, module: nn.Module, frame: Frame, args: Any, kwargs: Any) -> Any:
         self._check_modes()
+        changed = self.settings.changed(module, frame[0])
+        if changed is not None:
+            raise self.lost(f"{changed}{_NO_GRAPH}")
         if self.first_convolution is None and isinstance(module, ConvNd):
             self.first_convolution = module
         given = self.nodes.arg(args), self.nodes.arg(kwargs)
@@ -270,6 +274,7 @@ class Recorder(OnMeta):
         except Exception:
             self.failed = self.failed or frame[0]
             raise
+        self.settings.keep(module)
         node = self.graph.call_module(frame[0], *given)
         self.leaf_frames[node] = frame
         return self._finish(node, out, before)

@@ -159,5 +159,5 @@ def place_of(error: BaseException) -> str:
     outside = [f for f in frames if "/torch/" not in f.filename and "rlawrap" not in f.filename]
     if not outside:
         return ""
-    line = f" (`{outside[-1].line}`)" if outside[-1].line else ""
+    line = f" ({outside[-1].line})" if outside[-1].line else ""
     return f" at {outside[-1].filename}:{outside[-1].lineno}{line}"

@@ -7,21 +7,45 @@ from typing import Any
 import torch
 from torch import nn
 
-from rlawrap.errors import PlanError
+from rlawrap.errors import PlanError, spelled
+
+#: By the class of what is no bare network: how one comes to the network inside, if one does.
+_WRAPPERS = {
+    "DataParallel": "{}.module",
+    "DistributedDataParallel": "{}.module",
+    "OptimizedModule": "{}._orig_mod",
+    "FullyShardedDataParallel": "",
+    "FSDPModule": "",
+}
+
+
+def _wrapper(cls: type) -> bool:
+    """Whether a class is one of wrappers, or of rewritten networks."""
+    ours = cls.__module__.startswith("rlawrap.splice.")
+    return cls.__name__ in (("Backbone", "RLAModel") if ours else _WRAPPERS)
+
+
+def _told(cls: type, place: str) -> str:
+    """What a wrapper is and what to do with it; `place` is that of a module inside the model."""
+    name, inside = cls.__name__, place or "model"
+    if name == "Backbone":
+        return "is a backbone cut from a model that has a hidden state; it has it, too."
+    if name == "RLAModel":
+        bare = f"rlawrap.unwrap({inside})"
+        told = "is a RLAModel; it already has a hidden state. Without it the network is"
+        return f"{told} `{place} = {bare}`." if place else f"{told} `model = {bare}`."
+    if not _WRAPPERS[name]:
+        return f"is a {name}; apply before sharding."
+    inner = _WRAPPERS[name].format(inside)
+    if place:
+        return f"is a {name}; put what it wraps in its place, `{place} = {inner}`."
+    return f"is a {name}; rewrite what it wraps, `rlawrap.apply({inner})`, and wrap the result."
 
 
 def refuse_wrapped(model: Any, call: str) -> None:
     """Raise `PlanError` for what is no bare network: DDP, compiled, scripted, not a module."""
     if not isinstance(model, nn.Module):
         raise PlanError(f"{call}: expected a torch.nn.Module, got {type(model).__name__}.")
-    wrappers = {
-        "DataParallel": "pass model.module and wrap the result in DataParallel again",
-        "DistributedDataParallel": "pass model.module and wrap the result in DDP again",
-        "FullyShardedDataParallel": "apply before sharding",
-        "FSDPModule": "apply before sharding",
-        "OptimizedModule": "pass the module inside (model._orig_mod) and compile the result",
-        "RLAModel": "it already has a hidden state; rlawrap.unwrap(model) gives the base back",
-    }
     for path, module in model.named_modules():
         what = f"its module {path!r}" if path else "the model"
         if isinstance(module, torch.jit.ScriptModule):
@@ -31,10 +55,9 @@ def refuse_wrapped(model: Any, call: str) -> None:
                 f"{' in its place' if path else ''}."
             )
         for cls in type(module).__mro__:
-            if cls.__name__ in wrappers:
-                advice = wrappers[cls.__name__]
-                advice = advice.replace("model.", f"model.{path}.") if path else advice
-                raise PlanError(f"{call}: {what} is a {cls.__name__}; {advice}.")
+            if _wrapper(cls):
+                place = spelled(path, model) if path else ""
+                raise PlanError(f"{call}: {what} {_told(cls, place)}")
     if "forward" in vars(model):
         raise PlanError(
             f"{call}: this {type(model).__name__} has a forward that was set on the instance "

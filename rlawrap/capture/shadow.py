@@ -77,7 +77,9 @@ def make_shadow(model: nn.Module) -> Shadow:
     tensors.update(model.named_buffers(remove_duplicate=False))
     for name, tensor in tensors.items():
         if torch.nn.parameter.is_lazy(tensor):
-            raise PlanError(f"{name!r} is lazy and has no shape yet; run the model once first.")
+            raise PlanError(
+                f"{name!r} is lazy and has no shape yet; run the model once first, `model(x)`."
+            )
         if id(tensor) not in memo:
             memo[id(tensor)] = _twin(tensor)
     for module in model.modules():

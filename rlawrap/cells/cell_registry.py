@@ -39,7 +39,7 @@ def get_cell(name: str) -> type[Cell]:
     """The class of a registered cell. Raises `ConfigError` with the names that exist."""
     if name not in _CELLS:
         near = difflib.get_close_matches(name, _CELLS, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = f" Did you mean `cell={near[0]!r}`?" if near else ""
         raise ConfigError(
             f"cell={name!r}: no such cell; there are {', '.join(list_cells())}.{hint}"
         )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rlawrap._torch import pytree
 from rlawrap.capture.arguments import Arguments, image_of, make_arguments, parameters_of
-from rlawrap.capture.probes import Shape, first_input_channels
+from rlawrap.capture.probes import Shape, kernel_read_first
 from rlawrap.capture.shadow import Shadow
 from rlawrap.errors import ConfigError, PlanError
 
@@ -113,7 +113,7 @@ def asked_for(
 
 def input_shape(model: nn.Module, size: Size = None, in_channels: int | None = None) -> Shape:
     """(1, channels, *sides) for a network, from its first convolution and the size asked for."""
-    read = first_reads(model)
+    read = kernel_read_first(model)
     if read is None and (in_channels is None or size is None or isinstance(size, int)):
         raise InputError(
             f"cost: {type(model).__name__} holds no convolution module and no parameter of a "
@@ -132,14 +132,6 @@ def input_shape(model: nn.Module, size: Size = None, in_channels: int | None = N
         assert read is not None
         in_channels = read[0]
     return (1, in_channels, *sides)
-
-
-def first_reads(model: nn.Module) -> tuple[int, int] | None:
-    """Channels and spatial axes that the first convolution reads, if there is one."""
-    try:
-        return first_input_channels(model)
-    except PlanError:
-        return None
 
 
 def _sides(size: int | Sequence[int], axes: int) -> tuple[int, ...]:

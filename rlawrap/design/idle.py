@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 
+from rlawrap.config import RLAConfig
 from rlawrap.design.design import Design
-from rlawrap.errors import ConfigError, RLAWarning
+from rlawrap.errors import RLAWarning
 
 UNTAUGHT = "it reads a detached value, and that h would learn from nothing else"
 
 
-def drop_unread(design: Design) -> None:
+def drop_unread(design: Design) -> bool:
     """Leave out every update of h that nothing reads: its weights would never get a gradient.
 
     Nor would they from readers of a detached value: what these alone would read is left out, too.
+    False if nothing reads any.
     """
     needed = [False] * len(design.steps)
     for head in design.head:
@@ -32,12 +35,23 @@ def drop_unread(design: Design) -> None:
     for head in [head for head in design.head if not needed[head.after]]:
         design.head.remove(head)
         design.notes.append(f"head: h does not join {head.target}: {UNTAUGHT}")
-    if not any(needed):
-        raise ConfigError(
-            "nothing reads the hidden state: h enters no block that another precedes, and it does "
-            "not join a classifier. "
-            + ("; ".join((*design.notes, *design.unreached)) or "Change inject=, head= or blocks=.")
-        )
+    return any(needed)
+
+
+def nothing_reads(design: Design, helps: Callable[[RLAConfig], bool]) -> str:
+    """Why nothing reads h, and the options with which something would; `helps` tries some."""
+    config = design.config
+    told = ""
+    for options in ({"inject": "entry"}, {"head": "concat"}, {"inject": "entry", "head": "concat"}):
+        changed = {name: v for name, v in options.items() if getattr(config, name) != v}
+        if changed == options and helps(config.with_options(**options)):
+            told = f" Pass `{', '.join(f'{name}={v!r}' for name, v in options.items())}`."
+            break
+    why = "".join(f" {note}." for note in (*design.notes, *design.unreached))
+    return (
+        "nothing reads the hidden state: h enters no block that another precedes, and it does not "
+        f"join a classifier.{why}{told}"
+    )
 
 
 def warn_of_idle_options(design: Design) -> None:

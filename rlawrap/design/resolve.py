@@ -11,7 +11,7 @@ from rlawrap.config import HEAD_WORDS, RLAConfig
 from rlawrap.design.design import BlockDesign, Design, Entry
 from rlawrap.design.entries import Network, entry_paths
 from rlawrap.design.heads import head_entries
-from rlawrap.design.idle import drop_unread, warn_of_idle_options
+from rlawrap.design.idle import drop_unread, nothing_reads, warn_of_idle_options
 from rlawrap.design.living import drop_dead
 from rlawrap.design.trained import fit_training
 from rlawrap.errors import ConfigError, PlanError, RLAWarning
@@ -24,13 +24,25 @@ from rlawrap.plan import Block, Plan
 
 def resolve(traced: Traced, plan: Plan, config: RLAConfig) -> Design:
     """Work out the rewrite. Raises `PlanError` for a plan that does not fit the network."""
+    design = _designed(traced, plan, config)
+    if not drop_unread(design):
+        helps = lambda other: drop_unread(_designed(traced, plan, other))  # noqa: E731
+        raise ConfigError(nothing_reads(design, helps))
+    warn_of_idle_options(design)
+    for text in (*traced.warnings, *_lost(design)):
+        warnings.warn(f"{text}.", RLAWarning, stacklevel=3)
+    return design
+
+
+def _designed(traced: Traced, plan: Plan, config: RLAConfig) -> Design:
+    """The design with every update of h, read or not."""
     network = Network.of(traced, config)
     dims = traced.flow.rank - 2
     cell = get_cell(config.cell)(
         CellSpec(config.k, dims, config.kernel, config.norm, config.update)
     )
     if not plan.blocks:
-        raise PlanError("the plan has no blocks; rlawrap.inspect(model) makes one that has.")
+        raise PlanError("the plan has no blocks; `rlawrap.inspect(model)` makes one that has.")
     design = Design(config, plan, dims, cell, [])
     stage_of = [s.index for s in plan.stages for _ in s.blocks]
     for i, block in enumerate(plan.blocks):
@@ -38,10 +50,6 @@ def resolve(traced: Traced, plan: Plan, config: RLAConfig) -> Design:
     _add_head(design, network)
     fit_training(design, traced)
     drop_dead(design, traced)
-    drop_unread(design)
-    warn_of_idle_options(design)
-    for text in (*traced.warnings, *_lost(design)):
-        warnings.warn(f"{text}.", RLAWarning, stacklevel=3)
     return design
 
 

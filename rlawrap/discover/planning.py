@@ -5,16 +5,17 @@ from __future__ import annotations
 import warnings
 
 from rlawrap.discover.blocks import BlockChoice, chosen_blocks, chosen_paths
-from rlawrap.discover.describe import describe, find_heads
+from rlawrap.discover.chain import Chain
+from rlawrap.discover.describe import describe
 from rlawrap.discover.explain import explanation
 from rlawrap.discover.found import found_blocks
-from rlawrap.discover.refusals import nothing_found
+from rlawrap.discover.refusals import nothing_chosen, nothing_found, nothing_reads
 from rlawrap.discover.rules import decide
-from rlawrap.discover.stages import StageChoice, group, link
+from rlawrap.discover.stages import StageChoice, group
 from rlawrap.discover.survey import Survey
 from rlawrap.discover.verdicts import Reason, Table, Verdict
-from rlawrap.discover.wiring import Wired, wire
-from rlawrap.errors import PlanError, RLAWarning, few
+from rlawrap.discover.wiring import Wired
+from rlawrap.errors import PlanError, RLAWarning
 from rlawrap.flow.dataflow import Flow
 from rlawrap.flow.references import References
 from rlawrap.flow.traced import Traced
@@ -48,30 +49,26 @@ def make_plan(
     if explain:
         print(explanation(survey, table))
     if not found and blocks is not None:
-        raise PlanError(
-            f"blocks={blocks!r} names modules of {type(flow.trace.root).__name__} of which none "
-            "returns an image on the way to the output."
-        )
+        raise PlanError(nothing_chosen(survey, blocks))
     if not found:
         raise PlanError(" ".join((nothing_found(survey, table), *(f"{w}." for w in traced.whole))))
-    wired = [wire(flow, f) for f in found]
+    chain = Chain.of(flow, found)
+    if with_h and not chain.read:
+        raise PlanError(nothing_reads(survey, chain, blocks))
+    wired, parents = chain.wired, chain.parents
     refs = References(flow.trace)
-    parents = link(flow, wired)
     described = [describe(flow, refs, w, parents[i]) for i, w in enumerate(wired)]
     built = tuple(
         Stage(index=s, blocks=tuple(described[i] for i in indices))
         for s, indices in enumerate(group(flow, wired, stages))
     )
-    heads = find_heads(flow, wired)
-    if with_h:
-        _check_read(wired, parents, bool(heads))
     if with_h and len(wired) == 1 and blocks is None:
         _warn_of_one_block(flow, wired[0])
     return Plan(
         model=type(flow.trace.root).__name__,
         input_shape=flow.shapes.inputs[0],
         stages=built,
-        head=tuple(refs.name(n) for n in heads),
+        head=tuple(refs.name(n) for n in chain.head),
         left_out=left_out(survey, table),
         notes=tuple(dict.fromkeys(traced.notes)),
     )
@@ -82,18 +79,6 @@ def left_out(survey: Survey, table: Table) -> tuple[tuple[str, str], ...]:
     order = {name: i for i, name in enumerate(survey.candidates)}
     names = sorted(table.told, key=lambda name: order.get(name, len(order)))
     return tuple((name, str(table.verdicts[name])) for name in names)
-
-
-def _check_read(wired: list[Wired], parents: list[int | None], head: bool) -> None:
-    """Raises `PlanError` for blocks of which none reads h, where no classifier does either."""
-    if head or any(w.entries and p is not None for w, p in zip(wired, parents, strict=True)):
-        return
-    paths = few([w.found.path or "(network)" for w in wired])
-    raise PlanError(
-        f"nothing reads h: the blocks are {paths}; h enters none that another precedes, and no "
-        "classifier follows. Choose more blocks with blocks= (a class, paths or a glob), or write "
-        "a Plan with a head and pass plan=; inspect(model, explain=True) shows all candidates."
-    )
 
 
 def _warn_of_one_block(flow: Flow, block: Wired) -> None:

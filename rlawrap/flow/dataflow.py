@@ -9,7 +9,7 @@ from torch import fx
 
 from rlawrap.capture.shapes import Shapes
 from rlawrap.capture.trace import Trace
-from rlawrap.errors import PlanError
+from rlawrap.errors import PlanError, for_whole
 from rlawrap.flow.operations import Ops
 from rlawrap.walks import ancestors, chain, dominators
 
@@ -149,7 +149,8 @@ class Flow:
     def _find_outputs(self) -> list[fx.Node]:
         outputs = [n for n in dict.fromkeys(returned(self.nodes[-1])) if n in self.data]
         if not outputs:
-            raise PlanError("the network returns no tensor that derives from its input.")
+            text = "the network returns no tensor that derives from its input."
+            raise for_whole(PlanError, text)
         return outputs
 
     def _find_main_output(self) -> fx.Node:

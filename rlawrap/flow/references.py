@@ -86,7 +86,7 @@ class References:
                 when = " on images of this size in training mode"
             raise PlanError(
                 f"the plan names {reference!r}, which {type(self.trace.root).__name__} does not "
-                f"compute{when}.{hint} print(rlawrap.inspect(model)) shows the references of a "
+                f"compute{when}.{hint} `print(rlawrap.inspect(model))` shows the references of a "
                 "network."
             ) from None
 

@@ -17,9 +17,15 @@ from rlawrap.splice.model import RLAModel
 def checked(model: Any, call: str) -> RLAModel:
     """`model`, if it is a whole rewritten network. Raises `PlanError` if not."""
     if not isinstance(model, RLAModel):
+        inside = [
+            n for n in ("module", "_orig_mod") if isinstance(getattr(model, n, None), RLAModel)
+        ]
+        told = "".join(
+            f" Pass the module inside, `rlawrap.{call.replace('model', f'model.{name}')}`."
+            for name in inside
+        )
         raise PlanError(
-            f"{call}: expected a model made by rlawrap.apply, got {type(model).__name__}. "
-            "Of a DDP or compiled model pass the module inside."
+            f"{call}: expected a model made by rlawrap.apply, got {type(model).__name__}.{told}"
         )
     if model.rla.splice.maps is not None:
         raise PlanError(f"{call}: the model is a backbone; pass the model it was cut from.")

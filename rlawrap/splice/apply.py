@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -16,10 +16,11 @@ from rlawrap.design.design import Design
 from rlawrap.design.heads import named_heads, with_named_heads
 from rlawrap.design.resolve import resolve
 from rlawrap.discover.blocks import BlockChoice
+from rlawrap.discover.parts import trace_whole
 from rlawrap.discover.planning import make_plan
 from rlawrap.discover.stages import StageChoice
 from rlawrap.errors import ConfigError, PlanError
-from rlawrap.flow.traced import Traced, trace_model
+from rlawrap.flow.traced import Traced
 from rlawrap.plan import Plan
 from rlawrap.splice.classes import dress
 from rlawrap.splice.hidden import Hidden
@@ -59,22 +60,17 @@ def apply(
     >>> torch.equal(base(x), model(x))
     True
     """
-    if config is not None and not isinstance(config, RLAConfig):
-        raise ConfigError(
-            f"apply: config= takes an RLAConfig, got {type(config).__name__}; "
-            "RLAConfig.from_dict reads a dict, rlawrap.variant a name."
-        )
-    if plan is not None and not isinstance(plan, Plan):
-        raise PlanError(
-            f"apply: plan= takes a Plan, got {type(plan).__name__}; Plan.from_dict reads a dict."
-        )
+    _check_types(config, plan)
     settled = (config or RLAConfig()).with_options(**options)
     if k is not None:
         settled = settled.with_options(k=k)
     if plan is not None and (blocks is not None or stages is not None):
-        raise ConfigError("apply: give plan= or blocks=/stages=, not both.")
+        raise ConfigError(
+            "apply: give plan= or blocks=/stages=, not both: `plan=None`, or "
+            "`blocks=None, stages=None`."
+        )
     leaves = as_leaves(leaf_modules)
-    traced = trace_model(
+    traced = trace_whole(
         model, leaf_modules=leaves, example_input=example_input, call="apply(model)"
     )
     if plan is None:
@@ -84,6 +80,22 @@ def apply(
     design = resolve(traced, plan, settled)
     with torch.random.fork_rng(devices=[]):
         return _rewrite(model, traced, design, Settings(leaves, example_input, plan.head, named))
+
+
+def _check_types(config: Any, plan: Any) -> None:
+    """Raises `ConfigError` and `PlanError` for what is no configuration and no plan."""
+    if config is not None and not isinstance(config, RLAConfig):
+        told = ""
+        if isinstance(config, str):
+            told = "; of an official variant, `config=rlawrap.variant(config)`"
+        elif isinstance(config, Mapping):
+            versioned = "version" in config
+            code = "RLAConfig.from_dict(config)" if versioned else "RLAConfig(**config)"
+            told = f"; of a dict, `config=rlawrap.{code}`"
+        raise ConfigError(f"apply: config= takes an RLAConfig, got {type(config).__name__}{told}.")
+    if plan is not None and not isinstance(plan, Plan):
+        told = "; of a dict, `plan=rlawrap.Plan.from_dict(plan)`" * isinstance(plan, Mapping)
+        raise PlanError(f"apply: plan= takes a Plan, got {type(plan).__name__}{told}.")
 
 
 def _rewrite(model: nn.Module, traced: Traced, design: Design, settings: Settings) -> RLAModel:

@@ -10,9 +10,9 @@ from torch import nn
 
 from rlawrap.design.living import unreached
 from rlawrap.discover.blocks import BlockChoice
+from rlawrap.discover.parts import trace_whole
 from rlawrap.discover.planning import make_plan
 from rlawrap.discover.stages import StageChoice
-from rlawrap.flow.traced import trace_model
 from rlawrap.plan import Plan
 
 
@@ -39,7 +39,7 @@ def inspect(
     >>> [len(stage.blocks) for stage in plan.stages], plan.blocks[0].entries
     ([2, 2, 2, 2], ('layer1.0.conv1',))
     """
-    traced = trace_model(model, leaf_modules=leaf_modules, example_input=example_input)
+    traced = trace_whole(model, leaf_modules=leaf_modules, example_input=example_input)
     plan = make_plan(traced, blocks=blocks, stages=stages, explain=explain)
     notes = dict.fromkeys((*plan.notes, *unreached(traced, plan)))
     return replace(plan, notes=tuple(notes))

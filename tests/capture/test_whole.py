@@ -335,3 +335,32 @@ def test_hooks_that_collect_what_a_network_returns_are_part_of_it() -> None:
     model = applied(base)
     check(base, model, images())
     assert len(model(torch.randn(2, 3, 16, 16))) == 4
+
+
+class Shifts(nn.Module):
+    """Writes into its layers before it calls them: a buffer of one, a setting of the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.drop = nn.BatchNorm2d(3), nn.Dropout(0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.norm.running_mean = self.norm.running_mean * 0 + x.shape[2]
+        self.norm.eps = 0.5
+        return self.drop(self.norm(x))
+
+
+def test_what_writes_into_the_layers_it_calls_is_kept_whole() -> None:
+    class Shifted(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.shifts = Shifts()
+
+        def before(self, x: Tensor) -> Tensor:
+            return self.shifts(x)
+
+    base = Shifted().eval()
+    model = applied(base)
+    for x in images([(2, 16, 16), (1, 24, 24)]):
+        torch.testing.assert_close(model.eval()(x), base(x), rtol=1e-4, atol=1e-5)
+    assert "kept whole: shifts, it gives 'eps' of its module 'shifts.norm'" in str(model.plan)

@@ -22,7 +22,7 @@ def draw(k: int = 3) -> tuple[Tensor, Tensor, Tensor]:
 
 def test_registered_cells() -> None:
     assert {"conv", "dwconv", "convlstm", "convgru"} <= set(list_cells())
-    with pytest.raises(rlawrap.ConfigError, match="Did you mean 'convgru'"):
+    with pytest.raises(rlawrap.ConfigError, match="Did you mean `cell='convgru'`"):
         get_cell("convgro")
 
 

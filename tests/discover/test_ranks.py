@@ -122,7 +122,7 @@ def test_a_message_names_the_part_that_has_blocks_and_the_call_works() -> None:
     with pytest.raises(rlawrap.PlanError) as refusal:
         rlawrap.inspect(net, example_input=IMAGES)
     message = str(refusal.value)
-    assert message.endswith("model.net[1] = rlawrap.apply(model.net[1]).")
+    assert message.endswith("`model.net[1] = rlawrap.apply(model.net[1])`.")
     assert "Never: what it adds and concatenates are no images of 4 axes and several" in message
     model = net
     model.net[1] = rlawrap.apply(model.net[1])
@@ -144,7 +144,7 @@ def test_a_waveform_is_refused_with_the_path_of_the_body() -> None:
             return self.body(self.stem(image)).mean((2, 3))
 
     net = LogMel()
-    with pytest.raises(rlawrap.PlanError, match=r"model\.body = rlawrap\.apply\(model\.body\)\."):
+    with pytest.raises(rlawrap.PlanError, match=r"model\.body = rlawrap\.apply\(model\.body\)`\."):
         rlawrap.inspect(net, example_input=torch.randn(2, 1024))
     net.body = rlawrap.apply(net.body)
     assert [b.path for b in net.body.plan.blocks] == ["0", "1", "2"]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from tests.fuzz.functional import FunctionalNetwork
 from tests.fuzz.network import IMAGE_CHANNELS, SIGNATURES
+from tests.fuzz.refused import WRAPPERS
 from tests.fuzz.spec import NetSpec
 
 
@@ -22,6 +23,8 @@ def build(spec: NetSpec) -> nn.Module:
             net = SIGNATURES[spec.arguments](spec)
         randomise(net)
     net = net.to(getattr(torch, spec.dtype))
+    if spec.refused in WRAPPERS:
+        net = WRAPPERS[spec.refused](net)
     net.train(spec.training)
     if spec.frozen:
         for parameter in list(net.parameters())[:2]:
@@ -69,6 +72,8 @@ def inputs_of(
         return {"images": [image, noise(batch, IMAGE_CHANNELS, *size)]}
     if spec.arguments == "condition":
         return {"x": image, "condition": noise(batch, 4)}
+    if spec.arguments == "guide":
+        return {"x": image, "guide": noise(batch, IMAGE_CHANNELS, *size)}
     if spec.arguments == "mask":
         return {"x": image, "mask": (noise(batch, 1, *size) > 0).to(dtype)}
     return {"x": image}

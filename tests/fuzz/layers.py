@@ -11,6 +11,7 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
+from tests.fuzz.paddings import padded
 from tests.fuzz.spec import LayerSpec
 
 
@@ -31,6 +32,9 @@ def conv(
 ) -> nn.Module:
     """A convolution that keeps the size (at stride 1) unless told its padding."""
     kernels = (kernel,) * spec.dims if isinstance(kernel, int) else tuple(kernel)
+    apart = padding is None and spec.padding != "own" and max(kernels) > 1
+    if apart:
+        padding = 0
     if padding is None:
         padding = tuple(dilation * (n - 1) // 2 for n in kernels)
     cls = per_dim(("Conv1d", "Conv2d", "Conv3d"), spec.dims)
@@ -38,7 +42,8 @@ def conv(
         inputs, outputs, kernels, stride=stride, dilation=dilation, groups=groups,
         padding=padding, bias=spec.bias, padding_mode=spec.padding_mode,
     )  # fmt: skip
-    return NORMED[spec.weight_norm](layer)
+    layer = NORMED[spec.weight_norm](layer)
+    return padded(spec, layer, kernels, stride, dilation) if apart else layer
 
 
 def _hook_norm(layer: nn.Module) -> nn.Module:

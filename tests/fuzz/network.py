@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.fuzz import layers as L
-from tests.fuzz.spec import LayerSpec, NetSpec
-from tests.fuzz.stages import build_stage
+from tests.fuzz.conditioning import ConditionedStage
+from tests.fuzz.decoders import Decoder
+from tests.fuzz.spec import NetSpec
+from tests.fuzz.stages import Steps, build_stage
 
 CLASSES = 5
 IMAGE_CHANNELS = 3
@@ -59,27 +60,6 @@ def build_stem(spec: NetSpec, channels: int) -> nn.Sequential:
     if spec.stem == "ceil":
         parts.append(pool(3, 2, ceil_mode=True))
     return nn.Sequential(*parts)
-
-
-class Decoder(nn.Module):
-    """A U-Net's way up: resize, concatenate the skip, convolve twice."""
-
-    def __init__(self, spec: LayerSpec, channels: list[int]) -> None:
-        super().__init__()
-        steps = list(zip(channels[::-1], channels[-2::-1], strict=False))
-        self.steps = nn.ModuleList(
-            nn.Sequential(
-                L.conv(spec, low + skip, skip, 3), L.norm(spec, skip), L.act(spec),
-                L.conv(spec, skip, skip, 3), L.act(spec),
-            )
-            for low, skip in steps
-        )  # fmt: skip
-
-    def forward(self, features: list[Tensor]) -> Tensor:
-        x = features[-1]
-        for step, skip in zip(self.steps, features[-2::-1], strict=True):
-            x = step(torch.cat([F.interpolate(x, size=skip.shape[2:]), skip], 1))
-        return x
 
 
 class Head(nn.Module):
@@ -143,14 +123,17 @@ class Network(nn.Module):
         self.answer = spec.output
         self.stem = build_stem(spec, channels)
         widths = []
+        guides = IMAGE_CHANNELS if spec.arguments == "guide" else 0
         self.stage_names = []
         for i, stage in enumerate(spec.stages):
-            module, channels = build_stage(spec.layers, stage, channels)
+            module, channels = build_stage(spec.layers, stage, channels, guides)
             self.add_module(f"stage{i}", module)
             self.stage_names.append(f"stage{i}")
             widths.append(channels)
-        self.decoder = Decoder(spec.layers, widths) if spec.decoder and len(widths) > 1 else None
-        if self.decoder is not None:
+        self.decoder = None
+        if spec.decoder != "none" and len(widths) > 1:
+            strides = [stage.stride for stage in spec.stages[1:]]
+            self.decoder = Decoder(spec.layers, spec.decoder, spec.skips, widths, strides)
             channels = widths[0]
         if spec.output == "auxiliary":
             self.auxiliary = nn.Linear(widths[0], CLASSES)
@@ -170,15 +153,22 @@ class Network(nn.Module):
         with torch.no_grad():
             was = self.training
             self.eval()
-            x = self.features(self.stem(torch.zeros(1, IMAGE_CHANNELS, *spec.size)))[-1]
+            image = torch.zeros(1, IMAGE_CHANNELS, *spec.size)
+            x = self.features(self.stem(image), image)[-1]
             self.train(was)
         return x[0, 0].numel()
 
-    def features(self, x: Tensor) -> list[Tensor]:
+    def features(self, x: Tensor, guide: Tensor | None = None) -> list[Tensor]:
         found = []
         for name in self.stage_names:
             stage = getattr(self, name)
-            if isinstance(stage, nn.ModuleList):
+            if isinstance(stage, ConditionedStage):
+                x = stage(x, guide)
+            elif isinstance(stage, Steps):
+                x = stage.first(x)
+                for step in stage.members:
+                    x = torch.relu(L.join(stage.how, x, step(x)))
+            elif isinstance(stage, nn.ModuleList):
                 for block in stage:
                     x = block(x)
             else:
@@ -188,8 +178,8 @@ class Network(nn.Module):
             found.append(self.decoder(found))
         return found
 
-    def answers(self, x: Tensor) -> Any:
-        features = self.features(self.stem(x))
+    def answers(self, x: Tensor, guide: Tensor | None = None) -> Any:
+        features = self.features(self.stem(x), guide)
         if self.answer == "stages":
             return OrderedDict((str(i), f) for i, f in enumerate(features))
         logits = self.head(features[-1])
@@ -246,6 +236,13 @@ class OfCondition(Network):
         return self.answers(x)
 
 
+class OfGuide(Network):
+    """A second image, which conditions the stages that take one."""
+
+    def forward(self, x: Tensor, guide: Tensor) -> Any:
+        return self.answers(x + 0.1 * guide.mean(), guide)
+
+
 class OfAsking(Network):
     """Asks what its input is; nothing but a tensor is left as it is."""
 
@@ -296,4 +293,5 @@ SIGNATURES: Mapping[str, type[Network]] = {
     "image": OfImage, "optional": OfOptional, "mask": OfOptional, "flag": OfFlag,
     "keyword": OfKeyword, "extra": OfExtra, "condition": OfCondition, "asking": OfAsking,
     "domain": OfDomain, "listed": OfList, "decorated": OfDecorated,
+    "guide": OfGuide,
 }  # fmt: skip

@@ -21,6 +21,8 @@ class LayerSpec:
     bias: bool = False
     weight_norm: str = "none"  # none, parametrized, hook, spectral
     padding_mode: str = "zeros"
+    #: Where a convolution's padding stands: own, or what comes before it (paddings.PADDINGS).
+    padding: str = "own"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +32,9 @@ class StageSpec:
     kind: str = "basic"
     #: sequential; loop: a ModuleList in the network's forward; module: a loop in a stage's own;
     #: joining: a Sequential subclass whose forward adds; inline: residual steps over lists of
-    #: layers; gathering: a list of features, concatenated; shared: one block called again.
+    #: layers; gathering: a list of features, concatenated; shared: one block called again; halved:
+    #: again, on half the size; steps: Sequentials whose results the network's forward adds; units:
+    #: plain Sequentials; layers: layers in a list.
     style: str = "sequential"
     depth: int = 2
     channels: int = 8
@@ -54,7 +58,8 @@ class NetSpec:
     functional: bool = False
     size: tuple[int, ...] = (32, 32)
     stem: str = "conv"  # conv, stride, pool, ceil, patch, valid
-    decoder: bool = False  # a U-Net's way up, with the stages' outputs as skips
+    decoder: str = "none"  # a U-Net's way up, by how it enlarges (decoders.ENLARGING)
+    skips: str = "cat"  # what it does with the stages' outputs: cat, add, none
     head: str = "pool"
     output: str = "tensor"
     arguments: str = "image"
@@ -64,6 +69,8 @@ class NetSpec:
     hooked: bool = False
     alias: bool = False
     give_example: bool = False
+    #: Why `apply` refuses it: none, value, drawn, untold, parallel, linear.
+    refused: str = "none"
     seed: int = 0
 
 

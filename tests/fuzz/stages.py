@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.fuzz import layers as L
 from tests.fuzz.blocks import KINDS
+from tests.fuzz.conditioning import CONDITIONED, ConditionedStage
 from tests.fuzz.spec import LayerSpec, StageSpec
 
 
@@ -108,9 +110,56 @@ class SharedStage(nn.Module):
         return x
 
 
-def build_stage(spec: LayerSpec, stage: StageSpec, inputs: int) -> tuple[nn.Module, int]:
-    """The stage and the channels that it returns."""
+class HalvedStage(SharedStage):
+    """One block called again on half the size, and added to what it made of the whole."""
+
+    def __init__(self, first: nn.Module, block: nn.Module, times: int, dims: int) -> None:
+        super().__init__(first, block, times)
+        self.pool = L.per_dim(("AvgPool1d", "AvgPool2d", "AvgPool3d"), dims)(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.block(self.first(x))
+        for _ in range(self.times):
+            x = x + F.interpolate(self.block(self.pool(x)), size=x.shape[2:])
+        return x
+
+
+class Steps(nn.Module):
+    """Sequentials whose results the network's own forward adds to what went into them."""
+
+    def __init__(self, spec: LayerSpec, stage: StageSpec, inputs: int) -> None:
+        super().__init__()
+        c = stage.channels
+        self.how, self.first = spec.join, transition(spec, stage, inputs)
+        self.members = nn.ModuleList(double(spec, stage, c, c) for _ in range(stage.depth))
+
+
+def double(spec: LayerSpec, stage: StageSpec, inputs: int, outputs: int) -> nn.Sequential:
+    """Two units in one Sequential, with no class of their own."""
+    return nn.Sequential(*unit(spec, stage, inputs, outputs), *unit(spec, stage, outputs, outputs))
+
+
+def sequentials(spec: LayerSpec, stage: StageSpec, inputs: int) -> list[nn.Module]:
+    """Plain Sequentials one after the other; the first is the transition."""
     c = stage.channels
+    return [transition(spec, stage, inputs), *(double(spec, stage, c, c)
+            for _ in range(stage.depth))]  # fmt: skip
+
+
+def build_stage(
+    spec: LayerSpec, stage: StageSpec, inputs: int, guides: int = 0
+) -> tuple[nn.Module, int]:
+    """The stage and the channels that it returns; `guides` is how many a second image has."""
+    c = stage.channels
+    if stage.kind in CONDITIONED:
+        return ConditionedStage(spec, stage, inputs, guides), c
+    if stage.style == "steps":
+        return Steps(spec, stage, inputs), c
+    if stage.style == "units":
+        return nn.ModuleList(sequentials(spec, stage, inputs)), c
+    if stage.style == "layers":
+        layers = [layer for part in sequentials(spec, stage, inputs) for layer in part]
+        return nn.ModuleList(layers), c
     if stage.style == "joining":
         body = JoiningSequential(*(unit(spec, stage, c, c) for _ in range(stage.depth)))
         return nn.Sequential(transition(spec, stage, inputs), body), c
@@ -120,9 +169,12 @@ def build_stage(spec: LayerSpec, stage: StageSpec, inputs: int) -> tuple[nn.Modu
         members = [unit(spec, stage, c + 4 * i, 4) for i in range(stage.depth)]
         body = GatheringStage(members)
         return nn.Sequential(transition(spec, stage, inputs), body), c + 4 * stage.depth
-    if stage.style == "shared" and stage.kind != "dense":
+    if stage.style in ("shared", "halved") and stage.kind != "dense":
         block = KINDS[stage.kind](spec, stage, c, 1)
-        return SharedStage(transition(spec, stage, inputs), block, stage.depth), c
+        first = transition(spec, stage, inputs)
+        if stage.style == "halved":
+            return HalvedStage(first, block, stage.depth, spec.dims), c
+        return SharedStage(first, block, stage.depth), c
     members = blocks(spec, stage, inputs)
     outputs = members[-1].out_channels
     if stage.style == "loop":

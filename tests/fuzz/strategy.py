@@ -6,14 +6,22 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
+from tests.fuzz.decoders import ENLARGING, SKIPS
+from tests.fuzz.paddings import PADDINGS
+from tests.fuzz.refused import REFUSED
 from tests.fuzz.spec import Case, LayerSpec, NetSpec, StageSpec
 
+CONDITIONED = ("film", "spade", "conditional_norm", "gated")
 JOINING_KINDS = (
     "basic", "bottleneck", "inverted", "preact", "convnext", "inception", "shuffle", "dense",
     "rep", "mixer", "highway", "asymmetric", "cropped", "split", "partial", "asking",
+    *CONDITIONED,
 )  # fmt: skip
 KINDS = (*JOINING_KINDS, "plain", "separable")
-STYLES = ("sequential", "loop", "module", "joining", "inline", "gathering", "shared")
+STYLES = (
+    "sequential", "loop", "module", "joining", "inline", "gathering", "shared", "halved", "steps",
+    "units", "layers",
+)  # fmt: skip
 HEADS = (
     "pool", "mean", "flatten", "view", "convolutional", "features", "normed", "mobile", "mlp",
     "maximum", "none", "dropout",
@@ -22,7 +30,7 @@ DROPS = ("none", "dropout", "functional", "path", "noise", "stochastic_depth")
 OUTPUTS = ("tensor", "tuple", "dict", "list", "named", "auxiliary", "stages", "class")
 ARGUMENTS = (
     "image", "optional", "flag", "mask", "keyword", "extra", "condition", "asking", "domain",
-    "listed", "decorated",
+    "listed", "decorated", "guide",
 )  # fmt: skip
 
 
@@ -46,7 +54,10 @@ def layer_specs(draw: st.DrawFn) -> LayerSpec:
         join=draw(st.sampled_from(("plus", "iadd", "torch_add", "add_", "dropped", "assigned"))),
         bias=draw(st.booleans()),
         weight_norm=draw(first_often(("none", "none", "none", "parametrized", "hook", "spectral"))),
-        padding_mode=draw(st.sampled_from(("zeros", "zeros", "zeros", "circular", "replicate"))),
+        padding_mode=draw(
+            st.sampled_from(("zeros", "zeros", "zeros", "circular", "replicate", "reflect"))
+        ),
+        padding=draw(st.sampled_from(("own",) * 7 + PADDINGS)),
     )
 
 
@@ -91,7 +102,8 @@ def net_specs(draw: st.DrawFn) -> NetSpec:
         functional=draw(rarely()),
         size=draw(sizes(layers.dims)),
         stem=draw(st.sampled_from(("conv", "stride", "pool", "ceil", "patch", "valid"))),
-        decoder=draw(rarely()),
+        decoder=draw(st.sampled_from(("none",) * 12 + ENLARGING)),
+        skips=draw(st.sampled_from(SKIPS)),
         head=draw(first_often(HEADS)),
         output=draw(first_often(OUTPUTS)),
         arguments=draw(first_often(ARGUMENTS)),
@@ -101,6 +113,7 @@ def net_specs(draw: st.DrawFn) -> NetSpec:
         hooked=draw(rarely()),
         alias=draw(rarely()),
         give_example=draw(rarely()),
+        refused=draw(st.sampled_from(("none",) * 45 + REFUSED)),
         seed=draw(st.integers(0, 99)),
     )
 

@@ -49,9 +49,10 @@ class Tally:
 
     @property
     def share_refused(self) -> float:
-        """Of the networks that work at all, the share that `apply` refused."""
+        """Of the networks that work at all, the share that `apply` refused, whatever was done."""
         works = self.total - self.counts["invalid"]
-        return (works - self.counts["rewritten"] - self.counts["failed"]) / max(1, works)
+        others = sum(self.counts[kind] for kind in ("rewritten", "advised", "hopeless", "failed"))
+        return (works - others) / max(1, works)
 
     def check(self, case: Case, *, go_on: bool = False) -> None:
         """Check one case and count it; a failure is raised unless told to go on."""

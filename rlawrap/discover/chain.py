@@ -1,0 +1,34 @@
+"""Found blocks as a chain: each wired, with the one whose h it reads, and the head behind them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import fx
+
+from rlawrap.discover.describe import find_heads
+from rlawrap.discover.found import Found
+from rlawrap.discover.stages import link
+from rlawrap.discover.wiring import Wired, wire
+from rlawrap.flow.dataflow import Flow
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The blocks in the order they run; `parents` are indices of those whose h they read."""
+
+    wired: list[Wired]
+    parents: list[int | None]
+    head: list[fx.Node]
+
+    @classmethod
+    def of(cls, flow: Flow, found: list[Found]) -> Chain:
+        """The chain of some blocks, one at least."""
+        wired = [wire(flow, f) for f in found]
+        return cls(wired, link(flow, wired), find_heads(flow, wired))
+
+    @property
+    def read(self) -> bool:
+        """Whether anything reads h: a block that another precedes, or a classifier."""
+        pairs = zip(self.wired, self.parents, strict=True)
+        return bool(self.head) or any(w.entries and p is not None for w, p in pairs)
