@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from rlawrap.capture.arguments import parameters_of
-from rlawrap.capture.probes import Shape, common_sides
+from rlawrap.capture.probes import Shape, common_sides, kernel_read_first
 from rlawrap.capture.shadow import Shadow
 from rlawrap.cost.count import Call, DoesNotRun, count_calls, shadow_of
-from rlawrap.cost.inputs import Example, InputError, Size, asked_for, first_reads
+from rlawrap.cost.inputs import Example, InputError, Size, asked_for
 from rlawrap.errors import RLAError
 from rlawrap.splice import RLAModel
 
@@ -81,7 +81,7 @@ def advised(model: nn.Module, spelled: str, error: InputError) -> InputError:
 def _tries(model: nn.Module, reads: tuple[int, int] | None) -> Iterator[_Try]:
     """What the network runs on, as far as that is known without a counter."""
     shadow = shadow_of(model)
-    channels, axes = reads or first_reads(model) or (0, 0)
+    channels, axes = reads or kernel_read_first(model) or (0, 0)
     required = [p for p in parameters_of(shadow.root) if p.default is p.empty and p.kind in _PLAIN]
     if len(required) > 1:
         for values in _several(len(required), channels, axes):
