@@ -53,8 +53,7 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
             inside = sorted(p for p in path.rglob("*") if ending_of(p.name) in endings)
             if not inside:
                 raise DataError(
-                    f"{path}: no images in it or below; they end in "
-                    f"{', '.join(sorted(endings))}."
+                    f"{path}: no images in it or below; they end in {', '.join(sorted(endings))}."
                 )
             found += inside
         elif path.exists():
@@ -76,8 +75,8 @@ def predict(
 ) -> Iterator[Prediction]:
     """What the best network of a run, or a checkpoint, takes image files for, one by one.
 
-    They are turned upright, resized, cut and normalised as the test images of the run were. Folders stand for the
-    images in and below them. bad_image: told of a broken image, which is then left out; None
+    They are turned upright, resized, cut and normalised as the test images of the run were.
+    Folders stand for the images in and below them. bad_image: told of a broken image, which is then left out; None
     raises its `DataError`. Raises `CheckpointError` for what is no run.
     """
     files = find_images(map(Path, images))
