@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import keyword
+import re
 from collections.abc import Sequence
 from typing import Any, TypeVar
+
+# A byte of a file's name that is no UTF-8 is one such character in it (PEP 383).
+_BYTES = re.compile("[\udc80-\udcff]")
 
 
 class RLAError(Exception):
@@ -94,3 +98,12 @@ def spelled(path: str, root: Any = None) -> str:
             text += f"[{name!r}]" if hasattr(module, "keys") else f"._modules[{name!r}]"
         module = None if module is None else module._modules[name]
     return text
+
+
+def printable(text: str) -> str:
+    r"""A text with those bytes of file names that are no UTF-8 as Python writes them.
+
+    >>> printable("caf\udce9")
+    'caf\\xe9'
+    """
+    return _BYTES.sub(lambda byte: f"\\x{ord(byte[0]) - 0xDC00:02x}", text)

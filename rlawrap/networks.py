@@ -254,7 +254,7 @@ def _pretrained_arguments(found: NamedNetwork, arguments: Mapping[str, Any]) -> 
         return {"pretrained": True}
     raise ConfigError(
         f"{found.text}: --pretrained is for networks whose weights can be fetched: torchvision's, "
-        "timm's, and functions with a parameter `pretrained` or `weights`. For a file of weights "
+        "timm's, and functions with a parameter pretrained or weights. For a file of weights "
         "use --finetune FILE."
     )
 

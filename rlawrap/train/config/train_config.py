@@ -118,6 +118,9 @@ class TrainConfig(Checked):
     image_size: int | None = _data(None, "side of the images; default: that of the data set", ge=1)
     subset: int | None = _data(None, "train on this many images only, for a trial", ge=1)
     on_bad_image: Literal["fatal", "skip"] = _data("fatal", "a damaged image: stop, or go on")
+    exif_orientation: bool = _data(
+        True, "turn photographs upright as their EXIF data says; torchvision does not"
+    )
     augment: AugmentConfig | None = None
 
     # The budget
@@ -271,6 +274,9 @@ class TrainConfig(Checked):
     def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
         """The inverse of `to_dict`. Raises `ConfigError` for unknown fields or a newer version."""
         values = dict(values)
+        if "version" in values:
+            # What was written before there was this field, was trained without it.
+            values.setdefault("exif_orientation", False)
         version = values.pop("version", VERSION)
         if version != VERSION:
             raise ConfigError(f"training config of version {version}; this is version {VERSION}.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +34,8 @@ from rlawrap.train.network.origin import find_again
 from rlawrap.train.process.processes import Processes, choose_device
 from rlawrap.train.store import checkpoint
 from rlawrap.weights import count_known
+
+log = logging.getLogger(__name__)
 
 
 def load_checkpoint(path: str | Path) -> tuple[dict[str, Any], TrainConfig]:
@@ -145,8 +149,9 @@ def evaluate(
     image_size: int | None = None,
     data: str | None = None,
     data_root: str | None = None,
-    split: str = "test",
+    split: str | None = None,
     images: Images | None = None,
+    exif_orientation: bool | None = None,
     batch_size: int = 128,
     workers: int = 2,
     device: str = "auto",
@@ -157,6 +162,8 @@ def evaluate(
     arch: the network that plain weights in `path` are of, built with `model_kwargs`, `imports` and
     `rla`; then `data` or `images` says what to judge it by. For a run: what makes its network now.
     model: the network of a run that was given one. images: a data set, instead of one by name.
+    split: "test" or "train"; None is the test split, and all of a folder that has no splits, unless
+    it is the one that the run was trained on. exif_orientation: None is as the run was trained.
 
     Raises `CheckpointError` and `DataError`, the former also when the classes are not those of the
     training.
@@ -166,12 +173,17 @@ def evaluate(
             raise ConfigError(
                 "--model-arg and --rla go with --arch, for weights that are no run's."
             )
-        given = {"data": data, "data_root": data_root, "image_size": image_size}
+        given = {
+            "data": data,
+            "data_root": data_root,
+            "image_size": image_size,
+            "exif_orientation": exif_orientation,
+        }
         changes = {name: value for name, value in given.items() if value not in (None, "")}
-        state, config = load_checkpoint(path)
+        state, trained = load_checkpoint(path)
         model = load_model(path, average=average, arch=arch, model=model)
         images = _images_of_run(
-            path, state, config.replace(**changes), split, images, input_channels(model)
+            path, state, trained.replace(**changes), split, images, input_channels(model)
         )
     else:
         if images is None and data is None:
@@ -184,8 +196,11 @@ def evaluate(
             data=data or "builtin",
             data_root=data_root,
             image_size=image_size,
+            exif_orientation=exif_orientation is not False,
         )
         model, images = _open_weights(path, config, split, images)
+    for remark in getattr(images, "remarks", ()):
+        log.warning("note: %s", remark)
     processes = Processes(device=choose_device(device, 0))
     model.to(processes.device)
     classes = len(images.classes)
@@ -217,16 +232,19 @@ def _images_of_run(
     path: str | Path,
     state: Mapping[str, Any],
     config: TrainConfig,
-    split: str,
+    split: str | None,
     images: Images | None,
     channels: int,
 ) -> Images:
-    """Images to judge a run's network by, of the classes that it knows."""
+    """Images to judge a run's network by, of the classes that it knows; `config` names them."""
     if images is None and config.data == GIVEN_DATA:
         raise ConfigError(
             f"{path}: its images were given to train(). Name data to judge it by, or pass images=."
         )
-    images = images or open_images(config.replace(subset=None), split, channels)
+    if images is None:
+        # Of the folder that it was trained on, only what was held out tells how good it is.
+        whole = split is None and not _same_place(config, TrainConfig.from_dict(state["config"]))
+        images = open_images(config.replace(subset=None), split or "test", channels, whole=whole)
     if list(images.classes) != state["classes"]:
         raise CheckpointError(
             f"{path}: trained on {len(state['classes'])} classes ({few(state['classes'], 5)}), "
@@ -235,13 +253,20 @@ def _images_of_run(
     return images
 
 
+def _same_place(one: TrainConfig, other: TrainConfig) -> bool:
+    """Whether two configurations name the same data."""
+    places = [os.path.join(c.data_root or "", c.data) for c in (one, other)]
+    return one.data == other.data or os.path.realpath(places[0]) == os.path.realpath(places[1])
+
+
 def _open_weights(
-    path: str | Path, config: TrainConfig, split: str, images: Images | None
+    path: str | Path, config: TrainConfig, split: str | None, images: Images | None
 ) -> tuple[nn.Module, Images]:
     """The network of the config with the weights in a file, and images as it takes them."""
-    given = images or open_images(config, split)
+    whole, split = split is None, split or "test"
+    given = images or open_images(config, split, whole=whole)
     model = load_weights_of(path, config, len(given.classes))
     channels = input_channels(model)
     if images is None and channels != given.in_channels:
-        given = open_images(config, split, channels)
+        given = open_images(config, split, channels, whole=whole)
     return model, given

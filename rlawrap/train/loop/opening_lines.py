@@ -16,24 +16,29 @@ SHOWN_CLASSES = 5
 
 
 def opening_lines(config: TrainConfig, equipment: Equipment, processes: Processes) -> list[str]:
-    """Three lines for whoever starts a run, to see at once that it is the one meant."""
+    """Some lines for whoever starts a run, to see at once that it is the one meant."""
+    train, test = equipment.train_images, equipment.test_images
     return [
-        data_line(config.data, equipment.train_images, equipment.test_images),
+        data_line(config.data, train, test),
+        *notes(train, test),
         f"network: {network_of(config.to_dict())}, {parameters_text(equipment.model)}",
         f"steps: {steps_text(config, equipment)}, on {device_text(processes)}",
     ]
 
 
 def data_line(name: str, train: Images, test: Images) -> str:
-    """Images of each split, the classes, and which files were passed over."""
+    """Images of each split, and the classes."""
     classes = few(train.classes, SHOWN_CLASSES)
-    line = (
+    return (
         f"data: {name}, {len(train):,} training and {len(test):,} test images, "
         f"{len(train.classes):,} classes: {classes}"
     )
-    # A data set may say in words which files it found and does not read.
-    ignored = dict.fromkeys(str(getattr(images, "ignored", "")) for images in (train, test))
-    return "; ".join([line, *filter(None, ignored)])
+
+
+def notes(*several: Images) -> list[str]:
+    """What a data set remarks of itself, such as files that it passed over; each is told once."""
+    remarks = (remark for images in several for remark in getattr(images, "remarks", ()))
+    return [f"note: {remark}" for remark in dict.fromkeys(remarks)]
 
 
 def parameters_text(model: nn.Module) -> str:

@@ -6,6 +6,7 @@ import csv
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
@@ -17,7 +18,8 @@ from rlawrap.errors import CheckpointError, DataError, UnreadableError
 from rlawrap.train.config.augment import AugmentConfig
 from rlawrap.train.config.train_config import TrainConfig
 from rlawrap.train.data.dataset import Preparation
-from rlawrap.train.data.decode import EXTENSIONS, decode, unreadable
+from rlawrap.train.data.decode import decode, unreadable
+from rlawrap.train.data.endings import ending_of, readable_endings
 from rlawrap.train.data.transforms import eval_transform
 from rlawrap.train.loop.loading import load_checkpoint, load_model
 from rlawrap.train.loop.outputs import heads
@@ -45,13 +47,13 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
     Raises `DataError` for a path that is not there, or a folder without images.
     """
     found: list[Path] = []
+    endings = readable_endings()
     for path in paths:
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS)
+            inside = sorted(p for p in path.rglob("*") if ending_of(p.name) in endings)
             if not inside:
                 raise DataError(
-                    f"{path}: no images in it or below; they end in "
-                    f"{', '.join(sorted(EXTENSIONS))}."
+                    f"{path}: no images in it or below; they end in {', '.join(sorted(endings))}."
                 )
             found += inside
         elif path.exists():
@@ -73,8 +75,8 @@ def predict(
 ) -> Iterator[Prediction]:
     """What the best network of a run, or a checkpoint, takes image files for, one by one.
 
-    They are resized, cut and normalised as the test images of the run were. Folders stand for the
-    images in and below them. bad_image: told of a broken image, which is then left out; None
+    They are turned upright, resized, cut and normalised as the test images of the run were.
+    Folders stand for the images in and below them. bad_image: told of a broken image, which is then left out; None
     raises its `DataError`. Raises `CheckpointError` for what is no run.
     """
     files = find_images(map(Path, images))
@@ -83,7 +85,8 @@ def predict(
     preparation = _preparation(state, config, model, str(run))
     place = choose_device(device, 0)
     model.to(place)
-    prepared = _prepared(files, preparation, bad_image)
+    read = partial(decode, channels=preparation.channels, exif_orientation=config.exif_orientation)
+    prepared = _prepared(files, read, preparation, bad_image)
     while batch := list(islice(prepared, batch_size)):
         with torch.no_grad():
             logits = heads(model(torch.stack([image for _, image in batch]).to(place)))[0]
@@ -115,7 +118,10 @@ def _preparation(
 
 
 def _prepared(
-    files: Iterable[Path], how: Preparation, bad_image: Callable[[DataError], None] | None
+    files: Iterable[Path],
+    read: Callable[..., Tensor],
+    how: Preparation,
+    bad_image: Callable[[DataError], None] | None,
 ) -> Iterator[tuple[Path, Tensor]]:
     transform = eval_transform(
         AugmentConfig(resize=how.resize), how.size, mean=how.mean, std=how.std
@@ -126,7 +132,7 @@ def _prepared(
         except OSError as error:
             raise unreadable(str(file), error) from error
         try:
-            image = decode(content, how.channels, str(file))
+            image = read(content, name=str(file))
         except UnreadableError:
             raise
         except DataError as error:

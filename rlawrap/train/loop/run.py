@@ -240,12 +240,12 @@ class Run:
         return minutes is not None and time.monotonic() - self.last_save > 60 * minutes
 
     def _save(self, *, best: bool = False) -> None:
-        self.watch.losses_and_weights(self.global_step)
+        self.watch.steps_and_weights(self.global_step)
         self.keeper.save(self.state, metrics_size=self.log.sync, best=best)
         self.last_save = time.monotonic()
 
     def _log_interval(self, clock: Clock) -> None:
-        self.watch.losses()
+        self.watch.steps_taken()
         sums = self.state.sums
         sums.take(self.stepper)
         loss, top1, images = self._means(sums.interval)

@@ -15,9 +15,16 @@ from torch.utils.data import Sampler
 from rlawrap.errors import ConfigError
 from rlawrap.train.config.augment import AugmentConfig
 from rlawrap.train.config.train_config import TrainConfig
+from rlawrap.train.data.fitness import check_fitness
 from rlawrap.train.data.loader import Images, PartDataset, PartLoader, make_loader
 from rlawrap.train.data.opening import open_data
-from rlawrap.train.data.sampler import EvalSampler, Part, TrainSampler, share
+from rlawrap.train.data.sampler import (
+    MIN_ROWS,
+    EvalSampler,
+    Part,
+    TrainSampler,
+    largest_part,
+)
 from rlawrap.train.loop.outputs import check_outputs
 from rlawrap.train.loop.step import Stepper
 from rlawrap.train.network.build import (
@@ -67,9 +74,14 @@ class Equipment:
         keep_frozen_norms(self.model)
 
 
-def open_images(config: TrainConfig, split: str, channels: int | None = None) -> Images:
-    """One split of the configured data; `subset` applies to the training images."""
-    options: dict[str, Any] = {"split": split}
+def open_images(
+    config: TrainConfig, split: str, channels: int | None = None, *, whole: bool = False
+) -> Images:
+    """One split of the configured data; `subset` applies to the training images.
+
+    whole: all of a folder that has no splits.
+    """
+    options: dict[str, Any] = {"split": split, "whole": whole}
     if split == "train":
         options["subset"] = config.subset
     return open_data(
@@ -79,6 +91,7 @@ def open_images(config: TrainConfig, split: str, channels: int | None = None) ->
         augment=config.augment,
         in_channels=channels,
         on_bad_image=config.on_bad_image,
+        exif_orientation=config.exif_orientation,
         **options,
     )
 
@@ -86,6 +99,7 @@ def open_images(config: TrainConfig, split: str, channels: int | None = None) ->
 def open_model_and_images(config: TrainConfig, *, fill: bool = True) -> tuple[nn.Module, ImagePair]:
     """The network and the images it takes; the channels of the images follow the network's."""
     train_images = open_images(config, "train")
+    check_fitness(train_images, config.batch_size)
     model = build_model(config, len(train_images.classes), fill=fill)
     channels = input_channels(model)
     if channels != train_images.in_channels:
@@ -112,6 +126,8 @@ def set_up(
     given: the network, where the caller has it; `data` is there then.
     fill: take the weights that a fresh run starts from; not for one that a checkpoint fills.
     """
+    if data is not None:
+        check_fitness(data[0], config.batch_size)
     if data is None:
         model, data = open_model_and_images(config, fill=fill)
     elif given is not None:
@@ -213,8 +229,7 @@ def _make_loader(
 
 def part_rows(config: TrainConfig, processes: Processes) -> int:
     """Images that a process sees at once in a full batch."""
-    own = share(config.batch_size, processes.world, 0)[1]
-    return share(own, config.accumulate, 0)[1]
+    return largest_part(config.batch_size, world=processes.world, accumulate=config.accumulate)
 
 
 def move_model(model: nn.Module, config: TrainConfig, device: torch.device) -> nn.Module:
@@ -234,7 +249,7 @@ def warm_up(equipment: Equipment, config: TrainConfig, processes: Processes) -> 
     if processes.world == 1:
         return
     image, _ = equipment.train_images.load(0, seed=config.seed, epoch=0)
-    images = image.new_zeros(max(2, part_rows(config, processes)), *image.shape)
+    images = image.new_zeros(max(MIN_ROWS, part_rows(config, processes)), *image.shape)
     targets = torch.zeros(len(images), dtype=torch.int64, device=processes.device)
     equipment.train_mode()
     settle(

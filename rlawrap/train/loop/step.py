@@ -14,6 +14,7 @@ from rlawrap.errors import CheckpointError, ConfigError
 from rlawrap.train.config.train_config import TrainConfig
 from rlawrap.train.data.loader import Batch
 from rlawrap.train.loop.outputs import heads
+from rlawrap.train.loop.sanity import Sanity
 from rlawrap.train.network.ema import Average
 from rlawrap.train.network.optim import set_lr
 from rlawrap.train.process.processes import sum_type
@@ -52,19 +53,13 @@ class Stepper:
         self.average = Average(model, config.ema, every=config.ema_every) if config.ema else None
         self.amp_type = _AMP_TYPES.get(config.amp)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.amp == "fp16")
-        # What can become NaN or infinite; norms of float16 would, without any of them being so.
-        self.trained = [
-            weight
-            for weight in model.parameters()
-            if weight.requires_grad and weight.dtype != torch.float16
-        ]
-        # Loss and correct answers; the first step whose loss was not finite (-1: none), and the
-        # first that left weights which are not.
+        # Loss and correct answers; the first step whose loss was not finite (-1: none). `sanity`
+        # has the first whose gradient or weights were of no use.
         self.sums = torch.zeros(2, dtype=sum_type(device), device=device)
         self.count = 0
         self.between_steps = True
         self.bad_loss = torch.full((), -1, dtype=torch.int64, device=device)
-        self.bad_weights = self.bad_loss.clone()
+        self.sanity = Sanity(model, device)
 
     def part(self, batch: Batch, step: int, lr: float) -> None:
         """Forward and backward of one part of step number `step` of the run."""
@@ -118,15 +113,16 @@ class Stepper:
 
     def _update(self, step: int, lr: float) -> None:
         set_lr(self.optimizer, lr)
+        self.scaler.unscale_(self.optimizer)
+        gradient = self.sanity.before()
         if self.config.clip is not None:
-            self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        self.sanity.after(step, gradient)
         # Gradients are dropped in the next step, not here: freed now, all memory of the step would
         # go back to the system, and have to be asked for again.
         self.between_steps = True
-        self._look_at_weights(step)
         if self.average is not None:
             self.average.update(self.model, step)
 
@@ -139,16 +135,8 @@ class Stepper:
         total = losses.sum()
         self.sums += torch.stack([total, correct.sum()])
         # With fp16, too: the scaler skips gradients that overflow, but this loss was never scaled.
-        self.bad_loss = _first_bad(self.bad_loss, total, step)
-
-    @torch.no_grad()
-    def _look_at_weights(self, step: int) -> None:
-        """Note the step after which weights are not finite: its loss still was, the next is not.
-
-        Their norm is the cheapest to ask for; it is infinite for weights beyond 1e19, too.
-        """
-        total = nn.utils.get_total_norm(self.trained)
-        self.bad_weights = _first_bad(self.bad_weights, total, step)
+        first = ~torch.isfinite(total) & (self.bad_loss < 0)
+        self.bad_loss = torch.where(first, step, self.bad_loss)
 
     @torch.no_grad()
     def weights_are_finite(self) -> bool:
@@ -200,10 +188,6 @@ class Stepper:
             for group, values in zip(self.optimizer.param_groups, own, strict=True):
                 group.update(values)
         self.scaler.load_state_dict(state["scaler"])
+        self.sanity.forget()
         if self.average is not None:
             self.average.model.load_state_dict(state["ema"])
-
-
-def _first_bad(known: Tensor, value: Tensor, step: int) -> Tensor:
-    """The step, if the value is not finite and no step is known yet; the device is not asked."""
-    return torch.where(~torch.isfinite(value) & (known < 0), step, known)

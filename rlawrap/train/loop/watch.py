@@ -43,44 +43,40 @@ class Watch:
         return self._found() if self.processes.device.type == "cpu" else [0, 0]
 
     def heed(self, found: Sequence[int]) -> None:
-        """Raise `TrainError` for a loss or weights that were not finite, of any process.
+        """Raise `TrainError` for a step whose loss, gradient or weights were of no use.
 
         found: what all processes agreed on, of what each one found.
         """
-        loss, weights = found
+        loss, absurd = found
         # A step whose loss is not finite spoils the weights as well.
-        if loss and loss >= weights:
+        if loss and loss >= absurd:
             step = EARLIEST - loss
-            self._not_finite("loss is not finite (NaN or infinite) at", step, step + 1)
-        if weights:
-            self._bad_weights(EARLIEST - weights)
+            self._stop("loss is not finite (NaN or infinite) at", step, step + 1)
+        if absurd:
+            step = EARLIEST - absurd
+            self._stop(self.stepper.sanity.words(step), step, step + 1)
 
-    def losses(self) -> None:
-        """Raise `TrainError` when a loss or a weight was not finite. All processes call it."""
+    def steps_taken(self) -> None:
+        """Raise `TrainError` when a step was bad. All processes call it."""
         self.heed(self.processes.agree(self._found()))
 
-    def losses_and_weights(self, taken: int) -> None:
+    def steps_and_weights(self, taken: int) -> None:
         """Raise it also for weights that no step was seen to spoil, `taken` steps done."""
         *found, bad = self.processes.agree(
             [*self._found(), int(not self.stepper.weights_are_finite())]
         )
         self.heed(found)
         if bad:
-            self._bad_weights(taken - 1)
+            self._stop("weights are not finite (NaN or infinite) after", taken - 1, taken)
 
     def bad_test_loss(self, taken: int) -> NoReturn:
         """Raise the error for a network that was judged after `taken` steps."""
-        self._not_finite("test loss is not finite (NaN or infinite) after", taken - 1, taken)
+        self._stop("test loss is not finite (NaN or infinite) after", taken - 1, taken)
 
     def _found(self) -> list[int]:
-        """How early loss and weights went bad here, 0 if they did not; the most is the earliest."""
-        steps = (int(self.stepper.bad_loss), int(self.stepper.bad_weights))
+        """How early a loss and a step went bad here, 0 if none did; the most is the earliest."""
+        steps = (int(self.stepper.bad_loss), int(self.stepper.sanity.bad_step))
         return [0 if step < 0 else EARLIEST - step for step in steps]
-
-    def _bad_weights(self, step: int) -> NoReturn:
-        self._not_finite(
-            "weights are not finite (NaN, infinite or beyond 1e19) after", step, step + 1
-        )
 
     def images(self, usable: int, position: Position, *, steps: int | None = None) -> None:
         """Raise `DataError` when no image of the epoch, or of the last `steps`, could be used."""
@@ -92,7 +88,7 @@ class Watch:
             "--on-bad-image fatal names the first one."
         )
 
-    def _not_finite(self, what: str, step: int, good_before: int) -> NoReturn:
+    def _stop(self, what: str, step: int, good_before: int) -> NoReturn:
         """For people steps count from 1. Checkpoints of fewer than `good_before` steps are good."""
         own = checkpoint.saved(self.keeper.folder.checkpoints)
         good = [s.path for s in own if s.epoch * self.steps + s.step < good_before]
@@ -100,5 +96,6 @@ class Watch:
         raise TrainError(
             f"the {what} step {step % self.steps + 1} of epoch {step // self.steps + 1}. "
             + (f"The last good checkpoint is {newest}. " if newest else "No checkpoint is there. ")
-            + "Try a smaller --lr, a warm-up or --clip."
+            + "Try a smaller --lr, a warm-up or --clip, and look for batches of images that are "
+            "all alike."
         )

@@ -8,7 +8,7 @@ import pytest
 from rlawrap.errors import DataError
 from rlawrap.train import train
 from rlawrap.train.loop.log_file import LoggedDisplay
-from rlawrap.train.loop.opening_lines import data_line
+from rlawrap.train.loop.opening_lines import notes
 from rlawrap.train.loop.progress import Silent
 from tests.train.toys import ToyImages, toy_config, toy_models
 
@@ -40,9 +40,9 @@ def test_a_run_says_what_it_found_and_its_log_keeps_all(
 def test_files_passed_over_are_told_once() -> None:
     train_images, test_images = ToyImages(40), ToyImages(10)
     for images in (train_images, test_images):
-        images.ignored = "3 files ignored (.txt)"  # type: ignore[attr-defined]
-    line = data_line("pictures", train_images, test_images)
-    assert line.endswith("a, b, c, d; 3 files ignored (.txt)")
+        images.remarks = ("3 files ignored (.txt)",)  # type: ignore[attr-defined]
+    assert notes(train_images, test_images) == ["note: 3 files ignored (.txt)"]
+    assert notes(ToyImages(40), ToyImages(10)) == []
 
 
 def test_a_log_that_cannot_be_written_ends_nothing(tmp_path: Path) -> None:

@@ -68,8 +68,10 @@ def test_the_earliest_step_of_all_processes_is_told(tmp_path: Path) -> None:
     keeper = cast(Keeper, SimpleNamespace(folder=RunFolder(tmp_path), newest=None))
     watch = Watch(config, Others(), stepper, keeper, steps=5)
     stepper.bad_loss.fill_(3)  # here the next loss told it
-    with pytest.raises(TrainError, match=r"weights are not finite .* after step 3 of epoch 1"):
-        watch.losses()
+    with pytest.raises(
+        TrainError, match=r"weights are not finite or absurd.* after step 3 of epoch 1"
+    ):
+        watch.steps_taken()
     stepper.bad_loss.fill_(1)
     with pytest.raises(TrainError, match=r"loss is not finite .* at step 2 of epoch 1"):
-        watch.losses()
+        watch.steps_taken()
