@@ -63,8 +63,8 @@ INPUTS = [
 BLOCKS = [
     Row("one layer", lambda: plain(3, 4), (), "no activation follows its convolutions"),
     Row("layers", lambda: plain(3, 4, 4), ("blocks=['0', '1']",), "adds and concatenates nothing"),
-    Row("many layers", lambda: nn.Sequential(*plain(3, *[4] * 9), nn.ReLU()), ("blocks=lambda path, module: "
-        "type(module).__name__ == 'Conv2d'",), x=IMAGE),
+    Row("many layers", lambda: nn.Sequential(*plain(3, *[4] * 9), nn.ReLU()),
+        ("blocks=lambda path, module: type(module).__name__ == 'Conv2d'",), x=IMAGE),
     Row("tokens", Tokens, (), "work on sequences of tokens, not on images"),
     Row("a part of pixels", lambda: OfOne(only_one), (PART,), "no convolution of images", x=IMAGE),
     Row("returns nothing", lambda: OfOne(lambda n, x: [n.body(x)][1:]), (PART,),

@@ -30,7 +30,8 @@ def write_step(
     if not kinds or len(after) != cell.states:
         raise ConfigError(
             f"the cell {type(cell).__name__}: step returns a tuple of its {cell.states} state "
-            f"tensors, got {type(after).__name__}. Return (h,), or set the attribute states of the class."
+            f"tensors, got {type(after).__name__}. Return (h,), or set the class's "
+            "attribute states."
         )
     return tuple(h.node for h in after)  # type: ignore[attr-defined]
 

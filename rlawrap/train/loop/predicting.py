@@ -76,8 +76,8 @@ def predict(
     """What the best network of a run, or a checkpoint, takes image files for, one by one.
 
     They are turned upright, resized, cut and normalised as the test images of the run were.
-    Folders stand for the images in and below them. bad_image: told of a broken image, which is then left out; None
-    raises its `DataError`. Raises `CheckpointError` for what is no run.
+    Folders stand for the images in and below them. bad_image: told of a broken image, which is then
+    left out; None raises its `DataError`. Raises `CheckpointError` for what is no run.
     """
     files = find_images(map(Path, images))
     state, config = load_checkpoint(run)
