@@ -51,8 +51,10 @@ def why_gone(processes: Sequence[BaseProcess], patience: float = 1.0) -> str:
 
     patience: seconds in which one may end, whose connection broke before.
     """
-    wait([process.sentinel for process in processes], timeout=patience)
+    ending = wait([process.sentinel for process in processes], timeout=patience)
     for process in processes:
+        if process.sentinel in ending:
+            process.join(patience)  # files close, the sentinel's too, before there is an exit code
         code = process.exitcode
         if code == NO_RESOURCES:
             return "one could not hand a batch over, for want of open files or shared memory"
