@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+
+# A byte of a file's name that is no UTF-8 is one such character in it (PEP 383).
+_BYTES = re.compile("[\udc80-\udcff]")
 
 
 class RLAError(Exception):
@@ -62,3 +66,12 @@ def spelled(path: str) -> str:
     'model.body[0].conv'
     """
     return "model" + "".join(f"[{a}]" if a.isdigit() else f".{a}" for a in path.split("."))
+
+
+def printable(text: str) -> str:
+    r"""A text with those bytes of file names that are no UTF-8 as Python writes them.
+
+    >>> printable("caf\udce9")
+    'caf\\xe9'
+    """
+    return _BYTES.sub(lambda byte: f"\\x{ord(byte[0]) - 0xDC00:02x}", text)

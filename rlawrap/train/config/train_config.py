@@ -83,6 +83,9 @@ class TrainConfig:
     image_size: int | None = option(None, "side of the images; default: that of the data set")
     subset: int | None = option(None, "train on this many images only, for a trial")
     on_bad_image: Literal["fatal", "skip"] = option("fatal", "a damaged image: stop, or go on")
+    exif_orientation: bool = option(
+        True, "turn photographs upright as their EXIF data says; torchvision does not"
+    )
     augment: AugmentConfig | None = None
 
     # The budget
@@ -157,6 +160,9 @@ class TrainConfig:
     def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
         """The inverse of `to_dict`. Raises `ConfigError` for unknown fields or a newer version."""
         values = dict(values)
+        if "version" in values:
+            # What was written before there was this field, was trained without it.
+            values.setdefault("exif_orientation", False)
         version = values.pop("version", VERSION)
         if version != VERSION:
             raise ConfigError(f"training config of version {version}; this is version {VERSION}.")

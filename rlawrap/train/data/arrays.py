@@ -51,6 +51,7 @@ class ArraySource:
         self.mean = mean
         self.std = std
         self.description = description
+        self.remarks: tuple[str, ...] = ()
 
     def read(self, index: int) -> Tensor:
         return self.images[index]

@@ -36,6 +36,7 @@ class Source(Protocol):
     std: tuple[float, ...]
     labels: NDArray[np.int64]
     description: str
+    remarks: tuple[str, ...]
 
     def read(self, index: int) -> Tensor: ...
 
@@ -51,7 +52,8 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
     `load` is a function of (seed, epoch, index), so that any process may load any sample at any
     time and get the same bits; torch's global generator is left as it was.
 
-    `description` says in a line where the images come from; `labels` holds all labels.
+    `description` says in a line where the images come from, `remarks` what was left out of them;
+    `labels` holds all labels.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
         self.indices = indices
         self.labels = source.labels if indices is None else source.labels[indices]
         self.description = source.description
+        self.remarks = source.remarks
         mean = _per_channel("mean", self.augment.mean or source.mean, self.in_channels)
         std = _per_channel("std", self.augment.std or source.std, self.in_channels)
         build = train_transform if split == "train" else eval_transform

@@ -27,7 +27,7 @@ from rlawrap.train.data.download import cache_folder
 
 log = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 # A folder changed this recently may change again within its file system's clock tick, unseen.
 SETTLED_NS = 2_000_000_000
 HOLDOUT = 0.1
@@ -47,7 +47,8 @@ class SampleIndex:
 
     names: bytes of all names, one after the other; ends: where each name ends. labels: class
     numbers. sizes: bytes of each image. places: (shard, offset) for tar shards, else empty.
-    watched: what must not have changed for the index to hold.
+    watched: what must not have changed for the index to hold. remarks: what a user should know of
+    the data, such as files that were left out, a sentence each.
     """
 
     classes: tuple[str, ...]
@@ -57,6 +58,7 @@ class SampleIndex:
     sizes: NDArray[np.int64]
     places: NDArray[np.int64]
     watched: tuple[Watched, ...]
+    remarks: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -68,6 +70,7 @@ class SampleIndex:
         sizes: list[int],
         watched: Iterable[Watched],
         places: list[tuple[int, int]] | None = None,
+        remarks: Iterable[str] = (),
     ) -> SampleIndex:
         """An index from plain lists."""
         encoded = [os.fsencode(name) for name in names]
@@ -79,6 +82,7 @@ class SampleIndex:
             sizes=np.asarray(sizes, np.int64),
             places=np.asarray(places or [], np.int64).reshape(-1, 2),
             watched=tuple(watched),
+            remarks=tuple(remarks),
         )
 
     def __len__(self) -> int:
@@ -110,7 +114,7 @@ def load_or_build(key: str, build: Callable[[], SampleIndex]) -> SampleIndex:
     A cache that cannot be read or written is no error: the index is built. Raises `DataError` when
     the data cannot be read.
     """
-    name = hashlib.blake2b(key.encode(), digest_size=12).hexdigest()
+    name = hashlib.blake2b(os.fsencode(key), digest_size=12).hexdigest()
     path = cache_folder() / "index" / f"{name}.npz"
     cached = _read(path)
     if cached is not None and _holds(cached.watched):
@@ -147,6 +151,7 @@ def _read(path: Path) -> SampleIndex | None:
                 sizes=stored["sizes"],
                 places=stored["places"],
                 watched=tuple(Watched(path=path, stamp=stamp) for path, stamp in pairs),
+                remarks=tuple(stored["remarks"].tolist()),
             )
     except FileNotFoundError:
         return None
@@ -172,6 +177,7 @@ def _write(path: Path, index: SampleIndex) -> None:
                 places=index.places,
                 paths=np.array([item.path for item in index.watched], np.str_),
                 stamps=np.array([item.stamp for item in index.watched], np.str_),
+                remarks=np.array(index.remarks, np.str_),
             )
         put_in_place(Path(temporary), path)
     except (OSError, UnicodeError) as error:

@@ -48,6 +48,8 @@ def open_data(
     in_channels: int | None = None,
     subset: int | None = None,
     on_bad_image: OnBadImage = "fatal",
+    exif_orientation: bool = True,
+    whole: bool = False,
 ) -> ImageDataset:
     """Open one split of a data set.
 
@@ -59,6 +61,9 @@ def open_data(
     in_channels: 1 or 3; None takes the images' own (folders and shards: 3).
     subset: use that many images only, classes as even as possible, always the same ones.
     on_bad_image: "fatal" raises at a damaged image, "skip" logs it and marks it with `SKIPPED`.
+    exif_orientation: bring photographs upright as their EXIF data says; False takes their pixels as
+    they are stored, which is what torchvision does.
+    whole: take all of a folder that has no splits; otherwise a tenth of it is the test split.
 
     Raises `DataError` when there is nothing to read or labels are wrong, `ConfigError` for an
     option that makes no sense.
@@ -68,7 +73,9 @@ def open_data(
     """
     if split not in ("train", "test"):
         raise ConfigError(f"split={split!r}: choose 'train' or 'test'.")
-    source, indices = _open_source(os.fspath(spec), root, split)
+    source, indices = _open_source(
+        os.fspath(spec), root, split, whole=whole, exif_orientation=exif_orientation
+    )
     if subset is not None:
         labels = source.labels if indices is None else source.labels[indices]
         chosen = choose_subset(labels, subset)
@@ -85,7 +92,12 @@ def open_data(
 
 
 def _open_source(
-    spec: str, root: str | os.PathLike[str] | None, split: Split
+    spec: str,
+    root: str | os.PathLike[str] | None,
+    split: Split,
+    *,
+    whole: bool,
+    exif_orientation: bool,
 ) -> tuple[Source, NDArray[np.int64] | None]:
     """Where the images come from, and their numbers when the split is a part of them."""
     if spec in NAMED:
@@ -98,4 +110,5 @@ def _open_source(
         )
     if holds(path, split):
         return read_folder(path, split, f"fashion-mnist in {path}"), None
-    return open_shards(path, split) if holds_shards(path) else open_folder(path, split)
+    opener = open_shards if holds_shards(path) else open_folder
+    return opener(path, split, whole=whole, exif_orientation=exif_orientation)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import tarfile
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,19 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rlawrap.errors import DataError
+from rlawrap.errors import DataError, few
 from rlawrap.train.data.dataset import Split
-from rlawrap.train.data.decode import EXTENSIONS, decode, unreadable
-from rlawrap.train.data.folder import IMAGENET_MEAN, IMAGENET_STD, SPLIT_FOLDERS, split_folder
+from rlawrap.train.data.decode import decode, unreadable
+from rlawrap.train.data.endings import ignored_words, readable_endings
+from rlawrap.train.data.folder import IMAGENET_MEAN, IMAGENET_STD
 from rlawrap.train.data.index import SampleIndex, Watched, holdout, load_or_build, stamp_of
+from rlawrap.train.data.splits import SPLIT_NAMES, exact_split, likely_split, read_layout, words_of
 
 OPEN_SHARDS = 64
 CLASS_NAMES = "classes.txt"
 SHARD_CLASS = re.compile(rb"\s*\d+\s*")
+#: Members that belong to a sample and hold no image.
+SIDE_FILES = frozenset({"cls", "json", "txt"})
 
 
 class ShardSource:
@@ -37,11 +41,20 @@ class ShardSource:
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
 
-    def __init__(self, index: SampleIndex, description: str) -> None:
+    def __init__(
+        self,
+        index: SampleIndex,
+        description: str,
+        *,
+        remarks: tuple[str, ...] = (),
+        exif_orientation: bool = True,
+    ) -> None:
         self.index = index
         self.classes = index.classes
         self.labels = index.labels
         self.description = description
+        self.remarks = (*index.remarks, *remarks)
+        self.exif_orientation = exif_orientation
         self._open: OrderedDict[int, int] = OrderedDict()
 
     def read(self, index: int) -> Tensor:
@@ -55,7 +68,7 @@ class ShardSource:
             raise unreadable(name, error) from error
         if len(content) != size:
             raise DataError(f"{name}: the shard ends within it.")
-        return decode(content, self.channels, name)
+        return decode(content, self.channels, name, exif_orientation=self.exif_orientation)
 
     def name(self, index: int) -> str:
         shard = self.index.watched[int(self.index.places[index, 0])].path
@@ -85,48 +98,83 @@ class ShardSource:
 
 
 def holds_shards(root: Path) -> bool:
-    """Whether a folder, or its train/ or val/, holds tar files."""
-    folders = [root, *(split_folder(root, each) for each in SPLIT_FOLDERS)]
-    return any(folder is not None and any(folder.glob("*.tar")) for folder in folders)
+    """Whether a folder, or those of its splits, holds tar files."""
+    if any(root.glob("*.tar")):
+        return True
+    return any(any(folder.glob("*.tar")) for folder in read_layout(root).folders)
 
 
-def open_shards(root: Path, split: Split) -> tuple[ShardSource, NDArray[np.int64] | None]:
+def open_shards(
+    root: Path, split: Split, *, whole: bool = False, exif_orientation: bool = True
+) -> tuple[ShardSource, NDArray[np.int64] | None]:
     """The samples of a split, and their numbers when the split is a part of the shards.
 
-    The splits are `train*.tar` and `val*.tar` (or `test*.tar`) in `root`, or tar files in its
-    train/ and val/; otherwise a tenth of each class is held out for testing. Class names are the
-    lines of `classes.txt` in `root`; without it they are the numbers up to the highest label of all
-    splits.
+    The splits are tar files in `root` whose names speak of them (train-000.tar, val-000.tar), or
+    tar files in folders as `read_layout` finds them; otherwise a tenth of each class is held out
+    for testing, or all are taken (`whole`). Class names are the lines of `classes.txt` in `root`;
+    without it they are the numbers up to the highest label of all splits.
 
     Raises `DataError` for a split without shards, or what `build_shard_index` does.
     """
-    files = {each: _split_shards(root, each) for each in SPLIT_FOLDERS}
+    files, unused = _shards_by_split(root)
     together = not any(files.values())
     every = sorted(root.glob("*.tar")) if together else [*files["train"], *files["test"]]
     wanted = every if together else files[split]
     if not wanted:
-        raise DataError(f"{root}: no tar files for the {split} split.")
+        raise DataError(
+            f"{root}: no tar files for the {split} split among {few([f.name for f in every], 5)}."
+        )
     classes = _class_names(root)
     if classes is None:
         highest = max(int(_index(root, [file], None).labels.max()) for file in every)
         classes = tuple(str(number) for number in range(highest + 1))
     index = _index(root, wanted, classes)
-    if together:
-        source = ShardSource(index, f"{root} ({len(wanted)} shards; {split}: a tenth held out)")
-        return source, holdout(index, split)
-    return ShardSource(index, f"{root} ({len(wanted)} {split} shards)"), None
-
-
-def _split_shards(root: Path, split: Split) -> list[Path]:
-    folder = split_folder(root, split)
-    if folder is not None and (inside := sorted(folder.glob("*.tar"))):
-        return inside
-    return sorted(
-        file
-        for name in SPLIT_FOLDERS[split]
-        for file in root.glob(f"{name}*.tar")
-        if file.is_file()
+    part = "all of them" if whole else f"{split}: a tenth held out"
+    words = f"{len(wanted)} shards; {part}" if together else f"{len(wanted)} {split} shards"
+    left = f"{root}: not used beside the splits: {few([file.name for file in unused], 4)}"
+    source = ShardSource(
+        index,
+        f"{root} ({words})",
+        remarks=(left,) if unused else (),
+        exif_orientation=exif_orientation,
     )
+    return source, holdout(index, split) if together and not whole else None
+
+
+def _shards_by_split(root: Path) -> tuple[dict[Split, list[Path]], list[Path]]:
+    """The tar files of each split, and those of none; no file of a split when none is told apart.
+
+    Where names tell none of a split, its folder is looked at. A name speaks of a split by its first
+    word; or by another one, where there are names for both (imagenet-train-000.tar and -val-).
+    """
+    tars = sorted(file for file in root.glob("*.tar") if file.is_file())
+    spoken = {file: _spoken(file) for file in tars}
+    first = {file: each for file, each in spoken.items() if each and each[2]}
+    kinds = {split for each in spoken.values() if each for split in [each[0]]}
+    named = {f: e for f, e in spoken.items() if e} if len(kinds) == 2 else first
+    files: dict[Split, list[Path]] = {split: [] for split in SPLIT_NAMES}
+    for split in files:
+        groups = {group for kind, group, _ in named.values() if kind == split}
+        # Of val and test the first, as with folders.
+        files[split] = [f for f, e in named.items() if e[0] == split and e[1] == min(groups)]
+    if not all(files.values()):
+        layout = read_layout(root)
+        for split, folder in (("train", layout.train), ("test", layout.test)):
+            if folder is not None and not files[split]:
+                files[split] = sorted(folder.glob("*.tar"))
+    used = {file for each in files.values() for file in each}
+    return files, [file for file in tars if file not in used] if used else []
+
+
+def _spoken(file: Path) -> tuple[Split, int, bool] | None:
+    """The split that a tar file's name speaks of, its group of names, and whether it begins so."""
+    likely = likely_split(file.stem)
+    if likely is None:
+        return None
+    words = words_of(file.stem)
+    exact = [place for word in words if (place := exact_split(word)) is not None]
+    group = exact[0][1] if exact else 0
+    return likely[0], group, likely_split(words[0]) is not None
 
 
 def _class_names(root: Path) -> tuple[str, ...] | None:
@@ -143,7 +191,9 @@ def _class_names(root: Path) -> tuple[str, ...] | None:
 
 
 def _index(root: Path, shards: list[Path], classes: tuple[str, ...] | None) -> SampleIndex:
-    key = "\0".join(["shards", *(str(path.resolve()) for path in shards), "", *(classes or ())])
+    endings = ",".join(sorted(readable_endings()))
+    paths = [str(path.resolve()) for path in shards]
+    key = "\0".join(["shards", endings, *paths, "", *(classes or ())])
     return load_or_build(key, lambda: build_shard_index(shards, classes))
 
 
@@ -158,9 +208,11 @@ def build_shard_index(shards: list[Path], classes: tuple[str, ...] | None) -> Sa
     sizes: list[int] = []
     places: list[tuple[int, int]] = []
     watched: list[Watched] = []
+    ignored: Counter[str] = Counter()
     for number, shard in enumerate(shards):
         watched.append(stamp_of(str(shard)))
-        images, numbers = _read_headers(shard)
+        images, numbers, others = _read_headers(shard)
+        ignored += others
         if unlabelled := sorted(set(images) - set(numbers)):
             raise DataError(
                 f"{shard}: {len(unlabelled)} images without a .cls beside them, "
@@ -176,8 +228,12 @@ def build_shard_index(shards: list[Path], classes: tuple[str, ...] | None) -> Sa
             labels.append(numbers[key])
             sizes.append(size)
             places.append((number, offset))
+    words = ignored_words(ignored)
     if not names:
-        raise DataError(f"{shards[0].parent}: no images in {len(shards)} tar files.")
+        raise DataError(
+            f"{shards[0].parent}: no images in {len(shards)} tar files"
+            + (f" ({words})." if words else ".")
+        )
     return SampleIndex.of(
         classes=classes or (),
         names=names,
@@ -185,11 +241,16 @@ def build_shard_index(shards: list[Path], classes: tuple[str, ...] | None) -> Sa
         sizes=sizes,
         places=places,
         watched=watched,
+        remarks=[f"{shards[0].parent}: {words}"] if words else [],
     )
 
 
-def _read_headers(shard: Path) -> tuple[dict[str, tuple[str, int, int]], dict[str, int]]:
-    """Images (name, offset, size) and class numbers of one shard, by key."""
+def _read_headers(
+    shard: Path,
+) -> tuple[dict[str, tuple[str, int, int]], dict[str, int], Counter[str]]:
+    """Images (name, offset, size) and class numbers of one shard, by key; endings left out."""
+    endings = readable_endings()
+    ignored: Counter[str] = Counter()
     images: dict[str, tuple[str, int, int]] = {}
     numbers: dict[str, int] = {}
     end = 0
@@ -202,10 +263,12 @@ def _read_headers(shard: Path) -> tuple[dict[str, tuple[str, int, int]], dict[st
                 key = f"{folder}/{stem}"
                 if not member.isfile():
                     continue
-                if f".{ending.lower()}" in EXTENSIONS:
+                if f".{ending.lower()}" in endings:
                     images[key] = (member.name, member.offset_data, member.size)
                 elif ending == "cls":
                     numbers[key] = _class_number(shard, tar, member)
+                elif ending.lower() not in SIDE_FILES:
+                    ignored[f".{ending.lower()}"] += 1
                 tar.members = []  # type: ignore[attr-defined]  # it keeps every header otherwise
         with shard.open("rb") as file:  # tarfile takes a file cut short for a whole one
             file.seek(end)
@@ -213,7 +276,7 @@ def _read_headers(shard: Path) -> tuple[dict[str, tuple[str, int, int]], dict[st
                 raise tarfile.ReadError("no end-of-archive block")
     except (tarfile.TarError, OSError) as error:
         raise DataError(f"{shard}: not a whole, uncompressed tar file ({error}).") from error
-    return images, numbers
+    return images, numbers, ignored
 
 
 def _class_number(shard: Path, tar: tarfile.TarFile, member: tarfile.TarInfo) -> int:
