@@ -4,10 +4,15 @@ The order of an epoch is a permutation drawn from (seed, epoch). Step t takes th
 [t G, (t+1) G) of it, G being the global batch, and the processes cut that piece between them. So
 a run can be stopped at any step and continued by another number of processes, and every image of
 the epoch is still seen exactly once.
+
+No network sees fewer than two different images at once: a norm over 1x1 maps would divide by a
+variance of zero, and by its square root once more in each such norm of the backward pass. An image
+that an epoch leaves over alone joins the batch before it, and no batch is cut into single images.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -17,13 +22,17 @@ from torch.utils.data import Sampler
 
 from rlawrap.train.data.seeding import derive_seed
 
-#: A batch norm cannot train on one value per channel, so a part never has fewer rows than this.
+#: A batch norm cannot train on one value per channel, nor on one value twice, so a part never has
+#: fewer images than this.
 MIN_ROWS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
     """What one process loads at once: rows of a batch, the last `padding` of them weightless.
+
+    A part has two images of the batch or more, or, where a process has nothing left to do, padding
+    alone: the batch's first two images.
 
     rows: indices into the data set. batch_rows: images in the whole batch, over all processes.
     lead: index of the image before the first row, cyclic in the batch; mixup's partner for it.
@@ -50,8 +59,26 @@ def epoch_order(length: int, seed: int, epoch: int) -> Tensor:
 
 
 def steps_per_epoch(length: int, batch_size: int) -> int:
-    """Optimiser steps of an epoch; the last one may have a smaller batch."""
-    return -(-length // batch_size)
+    """Optimiser steps of an epoch; the last one may have a smaller batch, or one image more.
+
+    >>> [steps_per_epoch(length, batch_size=16) for length in (32, 33, 34)]
+    [2, 2, 3]
+    """
+    full, rest = divmod(length, batch_size)
+    joins = full > 0 and 0 < rest < MIN_ROWS
+    return full + (rest > 0 and not joins)
+
+
+def batch_of_step(order: Tensor, *, step: int, batch_size: int) -> list[int]:
+    """The images of a step, over all processes. A function of the order's length and the step.
+
+    >>> batch_of_step(torch.arange(9), step=1, batch_size=4)
+    [4, 5, 6, 7, 8]
+    """
+    last = step == steps_per_epoch(len(order), batch_size) - 1
+    stop = len(order) if last else (step + 1) * batch_size
+    rows: list[int] = order[step * batch_size : stop].tolist()
+    return rows
 
 
 def share(length: int, parts: int, part: int) -> tuple[int, int]:
@@ -65,6 +92,22 @@ def share(length: int, parts: int, part: int) -> tuple[int, int]:
     size, rest = divmod(length, parts)
     start = part * size + min(part, rest)
     return start, start + size + (part < rest)
+
+
+def cut(length: int, parts: int, part: int) -> tuple[int, int]:
+    """`share`, but no piece is smaller than `MIN_ROWS`; the last pieces are empty instead.
+
+    >>> [cut(5, 3, part) for part in range(3)]
+    [(0, 3), (3, 5), (5, 5)]
+    """
+    filled = max(1, min(parts, length // MIN_ROWS))
+    return share(length, filled, part) if part < filled else (length, length)
+
+
+def largest_part(batch_size: int, *, world: int, accumulate: int) -> int:
+    """Images that a process sees at once in a full batch, at most."""
+    own = cut(batch_size, world, 0)[1]
+    return cut(own, accumulate, 0)[1]
 
 
 def step_parts(
@@ -82,19 +125,19 @@ def step_parts(
     Every process gets the same number of parts, so that their collectives match; one that has
     no image left gets a part of padding alone.
     """
-    batch = order[step * batch_size : (step + 1) * batch_size].tolist()
-    start, stop = share(len(batch), world, rank)
-    count = max(1, min(accumulate, share(len(batch), world, 0)[1]))
+    batch = batch_of_step(order, step=step, batch_size=batch_size)
+    start, stop = cut(len(batch), world, rank)
+    count = max(1, min(accumulate, cut(len(batch), world, 0)[1] // MIN_ROWS))
     parts = []
     for number in range(count):
-        first, last = share(stop - start, count, number)
+        first, last = cut(stop - start, count, number)
         rows = batch[start + first : start + last]
         padding = max(0, MIN_ROWS - len(rows))
         parts.append(
             Part(
                 epoch=epoch,
                 step=step,
-                rows=(*rows, *batch[:1] * padding),
+                rows=(*rows, *(batch * MIN_ROWS)[:padding]),
                 padding=padding,
                 batch_rows=len(batch),
                 lead=batch[start + first - 1],
@@ -160,7 +203,7 @@ class EvalSampler(Sampler[Part]):
         self.world = world
 
     def __len__(self) -> int:
-        return steps_per_epoch(self.length, self.batch_size * self.world)
+        return math.ceil(self.length / (self.batch_size * self.world))
 
     def __iter__(self) -> Iterator[Part]:
         start, stop = share(self.length, self.world, self.rank)

@@ -54,6 +54,8 @@ class Run:
         self.equipment = set_up(config, processes, data, fill=source is None)
         self.stepper = self.equipment.stepper
         self.steps = self.equipment.steps
+        for remark in self.equipment.remarks:
+            display.say(f"note: {remark}")
         for loader in (self.equipment.train_loader, self.equipment.test_loader):
             loader.while_waiting = self._while_waiting
         self.judge = Judge(config, processes, self.equipment, display, self._after_judged_batch)
@@ -153,7 +155,7 @@ class Run:
         """Take one optimiser step, and do what is due after it: log, save, stop."""
         config, position, step = self.config, self.position, self.global_step
         agreement = self.processes.start_agreement(
-            [int(bool(self.request)), int(self._time_to_save()), self.watch.known_bad_step() + 1]
+            [int(bool(self.request)), int(self._time_to_save()), *self.watch.known_bad_steps()]
         )
         # What a dropout draws depends on the step alone, not on what was drawn before.
         torch.manual_seed(derive_seed("step", config.seed, step, self.processes.rank))
@@ -167,9 +169,8 @@ class Run:
             last = batch.last
         position.step += 1
         self.display.advance()
-        stop, save, bad = agreement.wait()
-        if bad:
-            self.watch.bad_loss(bad - 1)
+        stop, save, *bad = agreement.wait()
+        self.watch.judge_steps(*bad)
         if position.step % config.log_every == 0 or position.step == self.steps:
             self._log_interval(clock)
         due = config.save_every and self.global_step % config.save_every == 0
@@ -193,12 +194,12 @@ class Run:
         return minutes is not None and time.monotonic() - self.last_save > 60 * minutes
 
     def _save(self, *, best: bool = False) -> None:
-        self.watch.losses_and_weights(self.global_step)
+        self.watch.steps_and_weights(self.global_step)
         self.keeper.save(self.state, metrics_size=self.log.sync, best=best)
         self.last_save = time.monotonic()
 
     def _log_interval(self, clock: Clock) -> None:
-        self.watch.losses()
+        self.watch.steps_taken()
         sums = self.state.sums
         sums.take(self.stepper)
         loss, top1, images = self._means(sums.interval)

@@ -15,9 +15,17 @@ from torch.utils.data import Sampler
 from rlawrap.errors import ConfigError
 from rlawrap.train.config.augment import AugmentConfig
 from rlawrap.train.config.train_config import TrainConfig
+from rlawrap.train.data.fitness import check_fitness
 from rlawrap.train.data.loader import Images, PartDataset, PartLoader, make_loader
 from rlawrap.train.data.opening import open_data
-from rlawrap.train.data.sampler import EvalSampler, Part, TrainSampler, share, steps_per_epoch
+from rlawrap.train.data.sampler import (
+    MIN_ROWS,
+    EvalSampler,
+    Part,
+    TrainSampler,
+    largest_part,
+    steps_per_epoch,
+)
 from rlawrap.train.loop.step import Stepper
 from rlawrap.train.network.build import build_model, input_channels, keep_frozen_norms
 from rlawrap.train.network.optim import make_optimizer
@@ -47,6 +55,12 @@ class Equipment:
         """Names of the classes."""
         return self.train_images.classes
 
+    @property
+    def remarks(self) -> list[str]:
+        """What a user should know of the images, a sentence each."""
+        both = (self.train_images, self.test_images)
+        return list(dict.fromkeys(r for images in both for r in getattr(images, "remarks", ())))
+
     def close(self) -> None:
         """End the loader processes; nothing of theirs is needed any more."""
         for loader in (self.train_loader, self.test_loader):
@@ -58,9 +72,14 @@ class Equipment:
         keep_frozen_norms(self.model)
 
 
-def open_images(config: TrainConfig, split: str, channels: int | None = None) -> Images:
-    """One split of the configured data; `subset` applies to the training images."""
-    options: dict[str, Any] = {"split": split}
+def open_images(
+    config: TrainConfig, split: str, channels: int | None = None, *, whole: bool = False
+) -> Images:
+    """One split of the configured data; `subset` applies to the training images.
+
+    whole: all of a folder that has no splits.
+    """
+    options: dict[str, Any] = {"split": split, "whole": whole}
     if split == "train":
         options["subset"] = config.subset
     return open_data(
@@ -70,6 +89,7 @@ def open_images(config: TrainConfig, split: str, channels: int | None = None) ->
         augment=config.augment,
         in_channels=channels,
         on_bad_image=config.on_bad_image,
+        exif_orientation=config.exif_orientation,
         **options,
     )
 
@@ -77,6 +97,7 @@ def open_images(config: TrainConfig, split: str, channels: int | None = None) ->
 def open_model_and_images(config: TrainConfig, *, fill: bool = True) -> tuple[nn.Module, ImagePair]:
     """The network and the images it takes; the channels of the images follow the network's."""
     train_images = open_images(config, "train")
+    check_fitness(train_images, config.batch_size)
     model = build_model(config, len(train_images.classes), fill=fill)
     channels = input_channels(model)
     if channels != train_images.in_channels:
@@ -100,6 +121,7 @@ def set_up(
     if data is None:
         model, data = open_model_and_images(config, fill=fill)
     else:
+        check_fitness(data[0], config.batch_size)
         model = build_model(config, len(data[0].classes), fill=fill)
     train_images, test_images = data
     classes = len(train_images.classes)
@@ -182,8 +204,7 @@ def _make_loader(
 
 def part_rows(config: TrainConfig, processes: Processes) -> int:
     """Images that a process sees at once in a full batch."""
-    own = share(config.batch_size, processes.world, 0)[1]
-    return share(own, config.accumulate, 0)[1]
+    return largest_part(config.batch_size, world=processes.world, accumulate=config.accumulate)
 
 
 def move_model(model: nn.Module, config: TrainConfig, device: torch.device) -> nn.Module:
@@ -203,7 +224,7 @@ def warm_up(equipment: Equipment, config: TrainConfig, processes: Processes) -> 
     if processes.world == 1:
         return
     image, _ = equipment.train_images.load(0, seed=config.seed, epoch=0)
-    images = image.new_zeros(max(2, part_rows(config, processes)), *image.shape)
+    images = image.new_zeros(max(MIN_ROWS, part_rows(config, processes)), *image.shape)
     targets = torch.zeros(len(images), dtype=torch.int64, device=processes.device)
     equipment.train_mode()
     settle(

@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from rlawrap.errors import ConfigError
 from rlawrap.train.config.train_config import TrainConfig
 from rlawrap.train.data.loader import Batch
+from rlawrap.train.loop.sanity import Sanity
 from rlawrap.train.network.ema import Average
 from rlawrap.train.network.optim import set_lr
 
@@ -55,6 +56,7 @@ class Stepper:
         self.count = 0
         self.between_steps = True
         self.bad_step = torch.full((), -1, dtype=torch.int64, device=device)
+        self.sanity = Sanity(model, device)
 
     def part(self, batch: Batch, step: int, lr: float) -> None:
         """Forward and backward of one part of step number `step` of the run."""
@@ -108,11 +110,13 @@ class Stepper:
 
     def _update(self, step: int, lr: float) -> None:
         set_lr(self.optimizer, lr)
+        self.scaler.unscale_(self.optimizer)
+        gradient = self.sanity.before()
         if self.config.clip is not None:
-            self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        self.sanity.after(step, gradient)
         # Gradients are dropped in the next step, not here: freed now, all memory of the step would
         # go back to the system, and have to be asked for again.
         self.between_steps = True
@@ -167,6 +171,7 @@ class Stepper:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
+        self.sanity.forget()
         if self.average is not None:
             self.average.model.load_state_dict(state["ema"])
 

@@ -35,33 +35,37 @@ class Watch:
         self.keeper = keeper
         self.steps = steps
 
-    def known_bad_step(self) -> int:
-        """The first step whose loss was not finite, where asking costs nothing; or -1."""
-        return int(self.stepper.bad_step) if self.processes.device.type == "cpu" else -1
+    def bad_steps(self) -> list[int]:
+        """The first step whose loss was not finite and the first absurd one, plus 1; 0: none."""
+        return [int(self.stepper.bad_step) + 1, int(self.stepper.sanity.bad_step) + 1]
 
-    def losses(self) -> None:
-        """Raise `TrainError` when the loss of a step was not finite. All processes call it."""
-        (bad,) = self.processes.agree([int(self.stepper.bad_step) + 1])
-        if bad:
-            self.bad_loss(bad - 1)
+    def known_bad_steps(self) -> list[int]:
+        """`bad_steps` where asking costs nothing, or none."""
+        return self.bad_steps() if self.processes.device.type == "cpu" else [0, 0]
 
-    def losses_and_weights(self, taken: int) -> None:
-        """Raise `TrainError` when a loss was not finite or a weight is not, `taken` steps done."""
-        bad, bad_weight = self.processes.agree(
-            [int(self.stepper.bad_step) + 1, int(not self.stepper.weights_are_finite())]
+    def steps_taken(self) -> None:
+        """Raise `TrainError` when a step was bad. All processes call it."""
+        self.judge_steps(*self.processes.agree(self.bad_steps()))
+
+    def steps_and_weights(self, taken: int) -> None:
+        """Raise `TrainError` when a step was bad or a weight is, `taken` steps done."""
+        *bad, bad_weight = self.processes.agree(
+            [*self.bad_steps(), int(not self.stepper.weights_are_finite())]
         )
-        if bad:
-            self.bad_loss(bad - 1)
+        self.judge_steps(*bad)
         if bad_weight:
-            self._not_finite("weights are not finite (NaN or infinite) after", taken - 1, taken)
+            self._stop("weights are not finite (NaN or infinite) after", taken - 1, taken)
 
-    def bad_loss(self, step: int) -> NoReturn:
-        """Raise the error for a step whose loss was not finite."""
-        self._not_finite("loss is not finite (NaN or infinite) at", step, step + 1)
+    def judge_steps(self, bad_loss: int, absurd: int) -> None:
+        """Raise the error for the first of the `bad_steps` that all processes agreed on."""
+        if bad_loss and not 0 < absurd < bad_loss:
+            self._stop("loss is not finite (NaN or infinite) at", bad_loss - 1, bad_loss)
+        if absurd:
+            self._stop(self.stepper.sanity.words(), absurd - 1, absurd)
 
     def bad_test_loss(self, taken: int) -> NoReturn:
         """Raise the error for a network that was judged after `taken` steps."""
-        self._not_finite("test loss is not finite (NaN or infinite) after", taken - 1, taken)
+        self._stop("test loss is not finite (NaN or infinite) after", taken - 1, taken)
 
     def images(self, usable: int, position: Position, *, steps: int | None = None) -> None:
         """Raise `DataError` when no image of the epoch, or of the last `steps`, could be used."""
@@ -73,7 +77,7 @@ class Watch:
             "--on-bad-image fatal names the first one."
         )
 
-    def _not_finite(self, what: str, step: int, good_before: int) -> NoReturn:
+    def _stop(self, what: str, step: int, good_before: int) -> NoReturn:
         """Checkpoints of fewer than `good_before` steps are good."""
         own = checkpoint.saved(self.keeper.folder.checkpoints)
         good = [s.path for s in own if s.epoch * self.steps + s.step < good_before]
@@ -81,5 +85,6 @@ class Watch:
         raise TrainError(
             f"the {what} step {step % self.steps} of epoch {step // self.steps + 1}. "
             + (f"The last good checkpoint is {newest}. " if newest else "No checkpoint is there. ")
-            + "Try a smaller --lr, a warm-up or --clip."
+            + "Try a smaller --lr, a warm-up or --clip, and look for batches of images that are "
+            "all alike."
         )

@@ -7,6 +7,7 @@ from rlawrap.train.data.sampler import (
     EvalSampler,
     Part,
     TrainSampler,
+    batch_of_step,
     epoch_order,
     share,
     step_parts,
@@ -18,12 +19,13 @@ def real_rows(part: Part) -> list[int]:
     return list(part.rows[: len(part.rows) - part.padding])
 
 
-@pytest.mark.parametrize("length", [1, 3, 10, 11, 64])
+@pytest.mark.parametrize("length", [1, 2, 3, 5, 9, 10, 11, 65])
 @pytest.mark.parametrize("world", [1, 2, 3, 4, 8])
-@pytest.mark.parametrize("accumulate", [1, 3])
+@pytest.mark.parametrize("accumulate", [1, 3, 4])
 def test_every_image_once_whatever_the_processes(length: int, world: int, accumulate: int) -> None:
     batch_size = 4
     order = epoch_order(length, seed=5, epoch=2).tolist()
+    seen: list[int] = []
     for step in range(steps_per_epoch(length, batch_size)):
         parts = [
             step_parts(
@@ -40,13 +42,29 @@ def test_every_image_once_whatever_the_processes(length: int, world: int, accumu
         # All processes take as many parts, or their collectives would not match.
         assert len({len(own) for own in parts}) == 1
         rows = [row for own in parts for part in own for row in real_rows(part)]
-        assert rows == order[step * batch_size : (step + 1) * batch_size]
+        assert rows == batch_of_step(torch.tensor(order), step=step, batch_size=batch_size)
+        seen += rows
         for own in parts:
             assert [part.last for part in own] == [False] * (len(own) - 1) + [True]
             for part in own:
                 assert part.batch_rows == len(rows)
-                assert len(part.rows) >= 2
+                # Two different images, all of which count or none.
+                assert length == 1 or len(set(part.rows)) == len(part.rows) >= 2
+                assert part.padding in (0, len(part.rows)) or length == 1
         assert real_rows(parts[0][0]) != []
+    assert seen == order
+
+
+@pytest.mark.parametrize(("length", "sizes"), [(32, [16, 16]), (33, [16, 17]), (34, [16, 16, 2])])
+def test_an_image_left_over_alone_joins_the_batch_before_it(length: int, sizes: list[int]) -> None:
+    steps = range(steps_per_epoch(length, 16))
+    order = torch.arange(length)
+    assert [len(batch_of_step(order, step=step, batch_size=16)) for step in steps] == sizes
+
+
+def test_accumulation_of_a_whole_batch_cuts_it_into_pairs() -> None:
+    parts = step_parts(torch.arange(20), epoch=0, step=0, batch_size=5, accumulate=5)
+    assert [part.rows for part in parts] == [(0, 1, 2), (3, 4)]
 
 
 def test_the_partner_of_a_first_row_is_the_row_before_it_in_the_batch() -> None:

@@ -51,15 +51,17 @@ def test_a_file_that_cannot_be_read_is_never_skipped(config: TrainConfig, worker
 @pytest.mark.parametrize(
     ("split", "batch_size", "message"),
     [
-        ("train", 4, r"no image could be used up to step 4 of epoch 1"),
-        ("train", 1, r"no image could be used up to step 10 of epoch 1"),
+        ("train", 6, r"no image could be used up to step 4 of epoch 1"),
+        ("train", 2, r"no image could be used up to step 10 of epoch 1"),
         ("val", 4, r"no test image could be used"),
     ],
 )
 def test_a_run_without_any_usable_image_stops(
     config: TrainConfig, split: str, batch_size: int, message: str
 ) -> None:
-    for image in (Path(config.data) / split).glob("*/*.png"):
+    folder = Path(config.data) / split
+    more = [folder / "cat" / f"{number}.png" for number in range(10, 20)]
+    for image in [*folder.glob("*/*.png"), *more]:
         image.write_bytes(b"broken")
     with pytest.raises(DataError, match=message):
         train(config.replace(on_bad_image="skip", batch_size=batch_size, log_every=10, workers=0))
@@ -78,8 +80,8 @@ def test_skipped_test_images_are_counted(
 
 def test_the_advice_for_a_broken_image_can_be_followed(config: TrainConfig) -> None:
     with pytest.raises(DataError, match="--on-bad-image skip"):
-        train(config.replace(save_every=1, batch_size=1))
-    result = train(config.replace(save_every=1, batch_size=1, on_bad_image="skip", resume="auto"))
+        train(config.replace(save_every=1, batch_size=2))
+    result = train(config.replace(save_every=1, batch_size=2, on_bad_image="skip", resume="auto"))
     assert result.status == "finished"
 
 
