@@ -30,7 +30,17 @@ def evaluate(
     data_root: Annotated[
         str | None, typer.Option(help="folder that named data sets are found in")
     ] = None,
-    split: Annotated[str, typer.Option(help="test or train")] = "test",
+    split: Annotated[
+        str | None,
+        typer.Option(help="test or train; default: test, and all of a folder without splits"),
+    ] = None,
+    exif_orientation: Annotated[
+        bool | None,
+        typer.Option(
+            "--exif-orientation/--no-exif-orientation",
+            help="turn photographs upright; default: as in training",
+        ),
+    ] = None,
     batch_size: Annotated[int, typer.Option(help="images at once", min=1)] = 128,
     workers: Annotated[int, typer.Option(help="loader processes; 0: none", min=0)] = 2,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
@@ -46,6 +56,7 @@ def evaluate(
         data=data,
         data_root=data_root,
         split=split,
+        exif_orientation=exif_orientation,
         batch_size=batch_size,
         workers=workers,
         device=device,

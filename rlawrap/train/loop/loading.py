@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ from rlawrap.train.loop.setup import open_images
 from rlawrap.train.network.build import build_model, input_channels, load_weights, read_weights
 from rlawrap.train.process.processes import Processes, choose_device
 from rlawrap.train.store import checkpoint
+
+log = logging.getLogger(__name__)
 
 
 def load_checkpoint(path: str | Path) -> tuple[dict[str, Any], TrainConfig]:
@@ -89,8 +93,9 @@ def evaluate(
     image_size: int | None = None,
     data: str | None = None,
     data_root: str | None = None,
-    split: str = "test",
+    split: str | None = None,
     images: Images | None = None,
+    exif_orientation: bool | None = None,
     batch_size: int = 128,
     workers: int = 2,
     device: str = "auto",
@@ -99,14 +104,22 @@ def evaluate(
     """Judge a run's best network, or a checkpoint, on a split of its own data set or another.
 
     arch: the network that plain weights in `path` are of, built with `model_kwargs`; then `data`
-    or `images` says what to judge it by. images: a data set, instead of one by name. Raises
-    `CheckpointError` and `DataError`, the former also when the classes are not those of the
+    or `images` says what to judge it by. images: a data set, instead of one by name.
+    split: "test" or "train"; None is the test split, and all of a folder that has no splits, unless
+    it is the one that the run was trained on. exif_orientation: None is as the run was trained.
+
+    Raises `CheckpointError` and `DataError`, the former also when the classes are not those of the
     training.
     """
     if arch is None:
         if model_kwargs:
             raise ConfigError("--model-arg goes with --arch, for weights that are no run's.")
-        given = {"data": data, "data_root": data_root, "image_size": image_size}
+        given = {
+            "data": data,
+            "data_root": data_root,
+            "image_size": image_size,
+            "exif_orientation": exif_orientation,
+        }
         changes = {name: value for name, value in given.items() if value not in (None, "")}
         model, images = _open_run(path, changes, split, images, average=average)
     else:
@@ -118,8 +131,11 @@ def evaluate(
             data=data or "builtin",
             data_root=data_root,
             image_size=image_size,
+            exif_orientation=exif_orientation is not False,
         )
         model, images = _open_weights(path, config, split, images)
+    for remark in getattr(images, "remarks", ()):
+        log.warning("note: %s", remark)
     processes = Processes(device=choose_device(device, 0))
     model.to(processes.device)
     classes = len(images.classes)
@@ -137,14 +153,21 @@ def evaluate(
 
 
 def _open_run(
-    path: str | Path, changes: dict[str, Any], split: str, images: Images | None, *, average: bool
+    path: str | Path,
+    changes: dict[str, Any],
+    split: str | None,
+    images: Images | None,
+    *,
+    average: bool,
 ) -> tuple[nn.Module, Images]:
     """The network of a run or checkpoint, and images of the classes that it knows."""
-    state, config = load_checkpoint(path)
-    config = config.replace(**changes, subset=None)
+    state, trained = load_checkpoint(path)
+    config = trained.replace(**changes, subset=None)
     model = load_model(path, average=average)
     if images is None:
-        images = open_images(config, split, input_channels(model))
+        # Of the folder that it was trained on, only what was held out tells how good it is.
+        whole = split is None and not _same_place(config, trained)
+        images = open_images(config, split or "test", input_channels(model), whole=whole)
     if list(images.classes) != state["classes"]:
         raise CheckpointError(
             f"{path}: trained on {len(state['classes'])} classes ({few(state['classes'], 5)}), "
@@ -153,13 +176,20 @@ def _open_run(
     return model, images
 
 
+def _same_place(one: TrainConfig, other: TrainConfig) -> bool:
+    """Whether two configurations name the same data."""
+    places = [os.path.join(c.data_root or "", c.data) for c in (one, other)]
+    return one.data == other.data or os.path.realpath(places[0]) == os.path.realpath(places[1])
+
+
 def _open_weights(
-    path: str | Path, config: TrainConfig, split: str, images: Images | None
+    path: str | Path, config: TrainConfig, split: str | None, images: Images | None
 ) -> tuple[nn.Module, Images]:
     """The network of the config with the weights in a file, and images as it takes them."""
-    given = images or open_images(config, split)
+    whole, split = split is None, split or "test"
+    given = images or open_images(config, split, whole=whole)
     model = load_weights_of(path, config, len(given.classes))
     channels = input_channels(model)
     if images is None and channels != given.in_channels:
-        given = open_images(config, split, channels)
+        given = open_images(config, split, channels, whole=whole)
     return model, given

@@ -11,6 +11,8 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from rlawrap.errors import printable
+
 
 class Display(Protocol):
     """What the trainer tells a display. Text may come at any time."""
@@ -53,7 +55,7 @@ class Plain(Silent):
         self.done = self.total = 0
 
     def say(self, text: str) -> None:
-        print(text, flush=True)
+        print(printable(text), flush=True)
 
     def begin(self, title: str, done: int, total: int) -> None:
         self.title, self.done, self.total = title, done, total
@@ -80,7 +82,7 @@ class Bar:
         self.progress.start()
 
     def say(self, text: str) -> None:
-        self.progress.console.print(text, markup=False, highlight=False)
+        self.progress.console.print(printable(text), markup=False, highlight=False)
 
     def begin(self, title: str, done: int, total: int) -> None:
         self.progress.reset(
