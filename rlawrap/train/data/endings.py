@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections import Counter
 from collections.abc import Mapping
 
 from PIL import Image
@@ -81,4 +80,5 @@ def ignored_words(counts: Mapping[str, int]) -> str:
 
 
 def _listing(counts: Mapping[str, int]) -> str:
-    return few([f"{ending or 'none'} {n}" for ending, n in Counter(counts).most_common()])
+    most_first = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return few([f"{ending or 'none'} {count}" for ending, count in most_first])

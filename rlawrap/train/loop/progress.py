@@ -11,6 +11,7 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from rlawrap.errors import printable
 from rlawrap.streams import steady
 
 
@@ -56,7 +57,7 @@ class Plain(Silent):
         self.done = self.total = 0
 
     def say(self, text: str) -> None:
-        print(text, file=self.output, flush=True)
+        print(printable(text), file=self.output, flush=True)
 
     def begin(self, title: str, done: int, total: int) -> None:
         self.title, self.done, self.total = title, done, total
@@ -83,7 +84,7 @@ class Bar:
         self.progress.start()
 
     def say(self, text: str) -> None:
-        self.progress.console.print(text, markup=False, highlight=False)
+        self.progress.console.print(printable(text), markup=False, highlight=False)
 
     def begin(self, title: str, done: int, total: int) -> None:
         self.progress.reset(

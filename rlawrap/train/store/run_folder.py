@@ -153,7 +153,7 @@ class RunFolder:
 
     def _write_confusion(self, path: Path, matrix: Tensor, classes: tuple[str, ...]) -> None:
         self.confusion.mkdir(exist_ok=True)
-        with path.open("w", newline="") as file:
+        with path.open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
             table.writerow(["true \\ predicted", *classes])
             for name, row in zip(classes, matrix.tolist(), strict=True):

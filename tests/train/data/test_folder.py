@@ -140,3 +140,31 @@ def test_an_image_that_went_away_is_named(make_tree: MakeTree) -> None:
     Path(data.name(0)).unlink()
     with pytest.raises(DataError, match=r"cat/0\.png: cannot be read"):
         data.load(0, seed=0, epoch=0)
+
+
+def test_all_of_a_folder_without_splits(make_tree: MakeTree) -> None:
+    root = make_tree(cat=20, dog=10)
+    data = open_data(root, split="test", image_size=8, whole=True)
+    assert len(data) == 30 and "all of it" in data.description
+    assert data.transform(data.source.read(0)).shape == (3, 8, 8)
+    assert len(open_data(root, split="test", image_size=8)) == 3
+
+
+def test_class_folders_whose_names_are_no_utf8(make_tree: MakeTree, cache: Path) -> None:
+    make_tree("train", cat=2, **{"caf\udce9": 3})
+    root = make_tree("val", **{"caf\udce9": 1})
+    for _ in range(2):  # walked, and from the index that was kept
+        data = open_data(root, image_size=8)
+        assert data.classes == ("caf\\xe9", "cat") and data.class_counts()["caf\\xe9"] == 3
+        assert data.load(0, seed=0, epoch=0)[1] == 0 and len(data.fingerprint()) == 32
+        assert len(list((cache / "index").glob("*.npz"))) == 1
+    test = open_data(root, split="test", image_size=8)
+    assert test.classes == data.classes and test.labels.tolist() == [0]
+    make_tree("train", **{"caf\\xe9": 1})
+    with pytest.raises(DataError, match="two class folders are called"):
+        open_data(root, image_size=8)
+
+
+def test_a_root_whose_name_is_no_utf8(make_tree: MakeTree) -> None:
+    root = make_tree("b\udcff/train", cat=2)
+    assert len(open_data(root / "b\udcff", image_size=8)) == 2

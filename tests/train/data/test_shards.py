@@ -169,3 +169,47 @@ def test_a_split_without_shards(tmp_path: Path) -> None:
     shard(tmp_path / "train-0.tar", 0, 3)
     with pytest.raises(DataError, match="no tar files for the test split"):
         open_data(tmp_path, split="test", image_size=16)
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("Training-0.tar", "Testing-0.tar"),
+        ("imagenet-train-000.tar", "imagenet-val-000.tar"),
+        ("trainset_0.tar", "VALID_0.tar"),
+        ("train/a.tar", "Dev/a.tar"),
+        ("train-0.tar", "validation/a.tar"),
+    ],
+)
+def test_splits_by_their_usual_names(tmp_path: Path, train: str, test: str) -> None:
+    shard(tmp_path / train, 0, 6)
+    shard(tmp_path / test, 50, 3)
+    for split, name, count in (("train", train, 6), ("test", test, 3)):
+        data = open_data(tmp_path, split=split, image_size=8)  # type: ignore[arg-type]
+        assert len(data) == count and f"{tmp_path / name}:" in data.name(0)
+
+
+def test_every_shard_counts_once_and_val_goes_before_test(tmp_path: Path) -> None:
+    shard(tmp_path / "train-0.tar", 0, 6)
+    shard(tmp_path / "valid-0.tar", 50, 3)
+    shard(tmp_path / "test-0.tar", 60, 3)
+    data = open_data(tmp_path, split="test", image_size=8)
+    assert [data.name(n)[-8:-4] for n in range(len(data))] == ["0050", "0051", "0052"]
+    assert data.remarks == (f"{tmp_path}: not used beside the splits: test-0.tar",)
+
+
+def test_members_that_are_not_read_are_counted(tmp_path: Path) -> None:
+    shard(tmp_path / "train-0.tar", 0, 3)
+    more = {"a.png": png(1), "a.cls": b"1", "b.heic": b"x", "b.cls": b"1", "c.npy": b"x"}
+    write_tar(tmp_path / "train-1.tar", more)
+    data = open_data(tmp_path, image_size=8)
+    assert len(data) == 4
+    assert data.remarks == (
+        f"{tmp_path}: 2 files ignored: Pillow cannot read them here (.heic 1, .npy 1)",
+    )
+
+
+def test_all_of_shards_without_splits(tmp_path: Path) -> None:
+    shard(tmp_path / "s" / "a.tar", 0, 30)
+    assert len(open_data(tmp_path / "s", split="test", image_size=8)) == 3
+    assert len(open_data(tmp_path / "s", split="test", image_size=8, whole=True)) == 30

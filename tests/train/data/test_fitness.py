@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from rlawrap.errors import DataError
+from rlawrap.train import TrainConfig, train
+from rlawrap.train.data import open_data
+from rlawrap.train.data.fitness import check_fitness
+from tests.train.data.test_shards import png, write_tar
+from tests.train.data.trees import MakeTree
+
+
+def refused(root: Path) -> str:
+    with pytest.raises(DataError) as caught:
+        train(TrainConfig(data=str(root), output=str(root.parent / "run"), progress="none"))
+    assert not (root.parent / "run").exists()
+    return str(caught.value)
+
+
+def test_one_class_is_shown_before_the_first_step(make_tree: MakeTree) -> None:
+    root = make_tree(cat=5)
+    assert re.search(r"one class, cat, with 4 images. A classifier needs two", refused(root))
+
+
+def test_a_folder_one_level_too_high_leads_to_the_right_one(make_tree: MakeTree) -> None:
+    root = make_tree("photos", cat=3, dog=3)
+    message = refused(root)
+    assert "one class, photos, with 5 images" in message
+    assert "In photos/ are 2 folders (cat/, dog/)" in message
+    assert message.endswith(f"give {root}/photos.")
+
+
+def test_a_folder_above_one_with_splits(make_tree: MakeTree) -> None:
+    make_tree("photos/train", cat=3, dog=3)
+    root = make_tree("photos/val", cat=3, dog=3)
+    assert "such as photos/ with train/, val/" in refused(root)
+
+
+def test_splits_with_one_folder_between_them_and_the_classes(make_tree: MakeTree) -> None:
+    make_tree("train/photos", cat=3, dog=3)
+    root = make_tree("val/photos", cat=3, dog=3)
+    assert refused(root).endswith(f"give {root}/train/photos.")
+
+
+def test_labels_of_one_class_among_several(tmp_path: Path) -> None:
+    files = {f"{n}.png": png(n) for n in range(3)} | {f"{n}.cls": b"2" for n in range(3)}
+    write_tar(tmp_path / "train-0.tar", files)
+    with pytest.raises(DataError, match=r"3 images, all of one class \(2\) of 3 \(0, 1, 2\)"):
+        check_fitness(open_data(tmp_path, image_size=8), 8)
