@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -187,20 +189,30 @@ def test_layers_chosen_as_blocks_are_entered_and_end_behind_their_activation() -
     torch.testing.assert_close(model(x), net(x))
 
 
-class PadsBehind(nn.Module):
-    """The convolution that makes the logits is padded by a call before it."""
+def padded(x: Tensor) -> Tensor:
+    return F.pad(x, (1, 2, 1, 1))
 
-    def __init__(self) -> None:
+
+def enlarged(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2)
+
+
+class CallsBefore(nn.Module):
+    """A call changes the size of the image before the convolution that makes the logits."""
+
+    def __init__(self, call: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
+        self.call = call
         self.body = nn.Sequential(nn.Conv2d(3, 8, 3), Residual(8))
         self.last = nn.Conv2d(8, 2, 3)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.last(nn.functional.pad(self.body(x), (1, 2, 1, 1)))
+        return self.last(self.call(self.body(x)))
 
 
-def test_h_joins_a_classifier_behind_a_padding() -> None:
-    net = PadsBehind().eval()
+@pytest.mark.parametrize("call", [padded, enlarged])
+def test_h_joins_a_classifier_behind_a_change_of_size(call: Callable[[Tensor], Tensor]) -> None:
+    net = CallsBefore(call).eval()
     model = rlawrap.apply(net, k=4).eval()
     assert model.plan.head == ("last",)
     assert len(model.rla.head.join) == 1

@@ -88,7 +88,7 @@ def _step(maker: PathMaker, node: fx.Node) -> list[tuple[str, Build]] | None:
     args = node.args[1:]
     if name in ("flatten", "view", "reshape") and len(after) == 2 and len(before) > 2:
         return [("flatten", nn.Flatten)]
-    if name == "pad" and flow.channel_axis(node) == 1:
+    if name in ("pad", "interpolate") and flow.channel_axis(node) == 1:
         return maker.follow(node)
     if any(isinstance(a, fx.Node) for a in node.all_input_nodes if a not in flow.data):
         return None
