@@ -22,6 +22,7 @@ from rlawrap.train.data.given import GIVEN_DATA
 from rlawrap.train.data.loader import Images, PartDataset, make_loader
 from rlawrap.train.data.sampler import EvalSampler
 from rlawrap.train.loop.evaluation import Evaluation, evaluate_model
+from rlawrap.train.loop.opening_lines import notes
 from rlawrap.train.loop.setup import open_images
 from rlawrap.train.network.build import (
     build_model,
@@ -199,8 +200,8 @@ def evaluate(
             exif_orientation=exif_orientation is not False,
         )
         model, images = _open_weights(path, config, split, images)
-    for remark in getattr(images, "remarks", ()):
-        log.warning("note: %s", remark)
+    for note in notes(images):
+        log.warning("%s", note)
     processes = Processes(device=choose_device(device, 0))
     model.to(processes.device)
     classes = len(images.classes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from rlawrap.errors import few
+from rlawrap.errors import few, printable
 from rlawrap.train.config.naming import network_of
 from rlawrap.train.config.train_config import TrainConfig
 from rlawrap.train.data.loader import Images
@@ -38,7 +38,7 @@ def data_line(name: str, train: Images, test: Images) -> str:
 def notes(*several: Images) -> list[str]:
     """What a data set remarks of itself, such as files that it passed over; each is told once."""
     remarks = (remark for images in several for remark in getattr(images, "remarks", ()))
-    return [f"note: {remark}" for remark in dict.fromkeys(remarks)]
+    return [f"note: {printable(remark)}" for remark in dict.fromkeys(remarks)]
 
 
 def parameters_text(model: nn.Module) -> str:
