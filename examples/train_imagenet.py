@@ -14,7 +14,6 @@ To see it work in a minute on a CPU, without ImageNet:
 from __future__ import annotations
 
 import argparse
-import dataclasses
 
 from rlawrap.train import train
 from rlawrap.train.config.recipes import get_recipe
@@ -41,7 +40,7 @@ def main() -> None:
         data=arguments.data,
         subset=arguments.subset,
         image_size=arguments.size,
-        augment=dataclasses.replace(recipe.augment, resize=resize),
+        augment=recipe.augment.replace(resize=resize),
         epochs=arguments.epochs,
         batch_size=arguments.batch_size,
         # The recipe's learning rate belongs to its batch of 256.

@@ -22,7 +22,7 @@ def lower_bounds() -> dict[str, str]:
     lines = [*project["dependencies"]]
     for extra in EXTRAS:
         lines += project["optional-dependencies"][extra]
-    found = (re.match(r"([\w-]+)>=([\d.]+)$", line) for line in lines)
+    found = (re.match(r"([\w-]+)>=([\d.]+)(?:;|$)", line) for line in lines)
     return {match[1]: match[2] for match in found if match}
 
 

@@ -115,7 +115,7 @@ def prepare_folder(folder: RunFolder, config: TrainConfig, attempt: int) -> str 
 def advice(differences: Iterable[str]) -> str:
     """What to do about fields that differ from those of the run there.
 
-    >>> advice(["lr", "arch"])
+    >>> advice(["lr", "seed"])
     'Choose another --output, or give the same options. lr may change: --change lr=...'
     """
     text = "Choose another --output, or give the same options."
