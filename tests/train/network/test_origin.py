@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from torch.utils.data import Subset, TensorDataset
 
 import rlawrap
 from rlawrap.errors import CheckpointError, ConfigError
+from rlawrap.models import model_registry
 from rlawrap.train import TrainConfig, evaluate, load_model, train
 from rlawrap.train.loop.loading import load_checkpoint
 
@@ -95,18 +94,16 @@ def test_a_file_that_has_changed_or_gone_is_named(here: Path) -> None:
     assert isinstance(load_model("run", arch="moved.py:Small"), nn.Module)
 
 
-def test_a_registered_name_is_found_in_another_process(here: Path) -> None:
+def test_a_registered_name_is_found_again_where_nobody_has_registered_it(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = TrainConfig(arch="registered_small", imports=("net.py",), output="run", **TINY)
     train(config)
-    code = "from rlawrap.train import load_model; print(type(load_model('run')).__name__)"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, "PYTHONPATH": str(Path(rlawrap.__file__).parents[1])},
-    )
-    assert done.stdout.strip() == "Small"
+    # As in a process that has not seen the file.
+    monkeypatch.delitem(model_registry._BUILDERS, "registered_small")
+    for name in [n for n in sys.modules if n.startswith("rlawrap_user_code_net_")]:
+        monkeypatch.delitem(sys.modules, name)
+    assert type(load_model("run")).__name__ == "Small"
 
 
 def test_other_classes_than_the_data_has_are_told_before_anything_is_written(here: Path) -> None:
