@@ -1,4 +1,4 @@
-"""Eighty random networks, the same each time: every invariant holds, few are refused."""
+"""Forty random networks, the same each time: every invariant holds, few are refused."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.fuzz.strategy import cases
 from tests.fuzz.tally import Tally
 
 #: As many as can run at once; twenty networks each.
-PARTS = 4
+PARTS = 2
 
 
 @pytest.mark.parametrize("number", range(PARTS))
@@ -39,14 +39,14 @@ def test_random_networks(
 
     fuzz()
     # Parts may run in processes of their own, so that no test comes after all; the last to end
-    # judges all eighty. The folder is that of one run of pytest.
+    # judges all forty. The folder is that of one run of pytest.
     base = tmp_path_factory.getbasetemp()
     folder = (base if worker_id == "master" else base.parent) / "random_networks"
     tallies = _tallies_with(folder, number, tally)
     if len(tallies) == PARTS:
         whole = Tally.of_parts(tallies)
-        assert whole.total == 80, whole.report()
-        assert whole.counts["rewritten"] >= 60, whole.report()
+        assert whole.total == 40, whole.report()
+        assert whole.counts["rewritten"] >= 30, whole.report()
         assert whole.counts["advised"] >= 1, whole.report()
         assert whole.share_refused < 0.1, whole.report()
 
