@@ -6,6 +6,7 @@ This is the one place where a name becomes a network, for the commands and for t
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib.util
 import inspect
 from collections.abc import Callable, Mapping
@@ -18,7 +19,12 @@ from torch import nn
 from rlawrap.copying import deep_copy
 from rlawrap.errors import CheckpointError, ConfigError, few
 from rlawrap.identity import rebuild
+from rlawrap.models import list_models
+from rlawrap.models.model_registry import builder
 from rlawrap.user_code import UserCode, find_code, importable, is_place
+
+#: What may stand before the colon of a name.
+SOURCES = ("rlawrap", "torchvision", "timm")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,15 +60,19 @@ def find_network(name: str) -> NamedNetwork:
     >>> find_network("cifar_resnet20").source
     'rlawrap'
     """
-    known = known_names()
     asked, _, rest = name.rpartition(":")
+    if asked and asked not in SOURCES and is_place(name):
+        return _in_user_code(name)
+    # Ours first: torchvision and timm take seconds to import.
+    ours = builder(rest) if asked in ("", "rlawrap") else None
+    if ours is not None:
+        return NamedNetwork(text=name, source="rlawrap", name=rest, builder=ours)
+    known = known_names()
     for source, names in known.items():
         if asked in ("", source) and rest in names:
             return NamedNetwork(
                 text=name, source=source, name=rest, builder=_builder_of(source, rest)
             )
-    if asked and asked not in (*known, "timm") and is_place(name):
-        return _in_user_code(name)
     if asked == "timm" and "timm" not in known:
         raise ConfigError(f"{name!r}: timm is not installed; pip install 'rlawrap[timm]'.")
     if asked and asked not in known:
@@ -121,8 +131,6 @@ def known_names() -> dict[str, list[str]]:
     """Names of networks by source; timm's where it is installed."""
     import torchvision
 
-    from rlawrap.models import list_models
-
     known = {"rlawrap": list_models(), "torchvision": list(torchvision.models.list_models())}
     if importlib.util.find_spec("timm") is not None:
         import timm
@@ -132,12 +140,6 @@ def known_names() -> dict[str, list[str]]:
 
 
 def _builder_of(source: str, name: str) -> Callable[..., Any]:
-    if source == "rlawrap":
-        from rlawrap.models.model_registry import builder
-
-        own = builder(name)
-        assert own is not None  # it is in the list
-        return own
     if source == "torchvision":
         import torchvision
 
@@ -149,19 +151,15 @@ def _builder_of(source: str, name: str) -> Callable[..., Any]:
 
 def _in_user_code(name: str) -> NamedNetwork:
     code = find_code(name)
-    if not callable(code.value):
+    make = code.value
+    if not callable(make):
         raise ConfigError(
             f"{name}: is {_what(code.value)}, not a function or class that gives a network."
         )
-    builder = code.value
-    if isinstance(builder, nn.Module):
-        network = builder
-
-        def builder() -> nn.Module:
-            return deep_copy(network)
-
+    if isinstance(make, nn.Module):
+        make = functools.partial(deep_copy, code.value)
     return NamedNetwork(
-        text=name, source="code", name=name.rpartition(":")[2], builder=builder, code=code
+        text=name, source="code", name=name.rpartition(":")[2], builder=make, code=code
     )
 
 

@@ -9,14 +9,12 @@ from rlawrap.config import RLAConfig
 from rlawrap.design.design import Design
 from rlawrap.errors import RLAWarning
 
-UNTAUGHT = "it reads a detached value, and that h would learn from nothing else"
-
 
 def drop_unread(design: Design) -> bool:
     """Leave out every update of h that nothing reads: its weights would never get a gradient.
 
-    Nor would they from readers of a detached value: what these alone would read is left out, too.
-    False if nothing reads any.
+    Nor would they from readers of a detached value alone, which `drop_dead` has left out. False if
+    nothing reads any.
     """
     needed = [False] * len(design.steps)
     for head in design.head:
@@ -27,14 +25,6 @@ def drop_unread(design: Design) -> bool:
             needed[step.parent] = True
     for step, need in zip(design.steps, needed, strict=True):
         step.updates = need
-        if step.parent is not None and not needed[step.parent]:
-            design.notes += [
-                f"{step.block.path}: h does not enter {e.target}: {UNTAUGHT}" for e in step.entries
-            ]
-            step.entries = []
-    for head in [head for head in design.head if not needed[head.after]]:
-        design.head.remove(head)
-        design.notes.append(f"head: h does not join {head.target}: {UNTAUGHT}")
     return any(needed)
 
 

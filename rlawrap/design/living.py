@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rlawrap.config import RLAConfig
@@ -14,6 +14,8 @@ from rlawrap.flow.liveness import Liveness
 from rlawrap.flow.references import References
 from rlawrap.flow.traced import Traced
 from rlawrap.plan import Plan
+
+UNTAUGHT = "it reads a detached value, and that h would learn from nothing else"
 
 Dead = dict[tuple[int | None, str], str]
 
@@ -75,7 +77,18 @@ def dead_targets(traced: Traced, steps: Sequence[Reads], head: Sequence[Way]) ->
             alive |= living.reaching([source])
         if step.parent is not None and (ask(index, step.ways) or needed[index]):
             needed[step.parent] = True
+    for at, after, way in _readers(steps, head):
+        if not needed[after] and (at, way.target) not in dead:
+            dead[at, way.target] = UNTAUGHT
     return dead
+
+
+def _readers(steps: Sequence[Reads], head: Sequence[Way]) -> Iterator[tuple[int | None, int, Way]]:
+    """Every way of h: the step it is of (None: a head), the step whose h it reads, and itself."""
+    for index, step in enumerate(steps):
+        if step.parent is not None:
+            yield from ((index, step.parent, way) for way in step.ways)
+    yield from ((None, way.after, way) for way in head)
 
 
 def _why(living: Liveness, refs: References, target: str) -> str:

@@ -16,12 +16,12 @@ from rlawrap.design.resolve import resolve
 from rlawrap.errors import ConfigError, PlanError, few
 from rlawrap.flow.dataflow import returned
 from rlawrap.flow.references import References
-from rlawrap.flow.traced import Traced, trace_model
+from rlawrap.flow.traced import Traced
 from rlawrap.splice.classes import bare, dress, plain_copy, tables_of
 from rlawrap.splice.guards import remove_guards
 from rlawrap.splice.hidden import last_layer
 from rlawrap.splice.record import Splice
-from rlawrap.splice.splicing import hidden_part, write
+from rlawrap.splice.splicing import hidden_part, trace_again, write
 from rlawrap.walks import first_hits
 
 #: Paths of layers, with the paths of the layers of h whose results are added to theirs.
@@ -101,12 +101,7 @@ def _write_anew(model: nn.Module, change: Callable[[nn.Module], Any]) -> None:
     twin = plain_copy(model)
     change(twin)
     settings = before.settings
-    traced = trace_model(
-        twin,
-        leaf_modules=settings.leaf_modules,
-        example_input=settings.example_input,
-        call="reset_classifier",
-    )
+    traced = trace_again(twin, settings, "reset_classifier")
     plan = replace(before.plan, head=_heads(traced, settings.head))
     config = before.config
     if settings.named:

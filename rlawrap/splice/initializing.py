@@ -10,10 +10,9 @@ from torch import Tensor, nn
 from rlawrap.design import names
 from rlawrap.design.resolve import resolve
 from rlawrap.errors import PlanError, RLAWarning
-from rlawrap.flow.traced import trace_model
 from rlawrap.splice.access import checked
 from rlawrap.splice.classes import bare, tables_of
-from rlawrap.splice.splicing import hidden_part, move_constants
+from rlawrap.splice.splicing import hidden_part, move_constants, trace_again
 
 
 def initialize(model: nn.Module) -> None:
@@ -40,12 +39,7 @@ def initialize(model: nn.Module) -> None:
     splice, base = rla_model.rla.splice, bare(rla_model)
     _check_base(base)
     settings = splice.settings
-    traced = trace_model(
-        base,
-        leaf_modules=settings.leaf_modules,
-        example_input=settings.example_input,
-        call="initialize(model)",
-    )
+    traced = trace_again(base, settings, "initialize(model)")
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore", RLAWarning)  # said by `apply` already
         design = resolve(traced, splice.plan, splice.config)

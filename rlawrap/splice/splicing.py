@@ -13,7 +13,7 @@ from rlawrap.capture.shadow import device_and_dtype
 from rlawrap.capture.trace import Trace
 from rlawrap.design import names
 from rlawrap.design.design import Design
-from rlawrap.flow.traced import Traced
+from rlawrap.flow.traced import Traced, trace_model
 from rlawrap.splice.classes import make_class
 from rlawrap.splice.edit import GraphEditor
 from rlawrap.splice.hidden import Hidden, build, initialise
@@ -24,6 +24,16 @@ from rlawrap.splice.program import Program, make_program
 from rlawrap.splice.record import Settings, Splice
 
 Mixin = TypeVar("Mixin", bound=nn.Module)
+
+
+def trace_again(base: nn.Module, settings: Settings, call: str) -> Traced:
+    """A network traced as it was by `apply`; `call` is the user's, for messages."""
+    return trace_model(
+        base,
+        leaf_modules=settings.leaf_modules,
+        example_input=settings.example_input,
+        call=call,
+    )
 
 
 def hidden_part(base: nn.Module, traced: Traced, design: Design) -> Hidden:

@@ -70,7 +70,7 @@ HEAD = "head: h does not join fc: it reads a detached value"
     ("net", "left", "notes"),
     [
         (Cut(at=1), ["2"], ["blocks.1: h does not enter blocks.1.a"]),
-        (Cut(at=2, classes=5), ["1"], [HEAD, "blocks.2: h does not enter blocks.2.a"]),
+        (Cut(at=2, classes=5), ["1"], ["blocks.2: h does not enter blocks.2.a", HEAD]),
     ],
     ids=["read later", "by head"],
 )
@@ -80,6 +80,7 @@ def test_an_entry_of_a_detached_block_is_dead_as_the_h_behind_it_is_detached_too
     with pytest.warns(RLAWarning, match="what it adds there is lost: :detach passes no gradient"):
         model = rlawrap.apply(net, k=2, init="paper", initial_state="none", example_input=EXAMPLE)
     assert [note[: len(n)] for note, n in zip(model.plan.notes, notes, strict=True)] == notes
+    assert rlawrap.inspect(net, example_input=EXAMPLE).notes == model.plan.notes
     assert list(dict(model.rla.inject.named_children())) == left
     assert all(learn(model).values())
 

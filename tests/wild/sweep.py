@@ -25,7 +25,7 @@ from tests.wild import nets
 from tests.wild.network import Wild
 from tests.wild.report import one_line, write_report
 from tests.wild.soundness import check
-from tests.zoo.rows import GIB, add_row, read_rows, run, warm_up
+from tests.zoo.rows import GIB, add_row, options, read_rows, run, warm_up
 
 
 def all_nets() -> list[Wild]:
@@ -54,14 +54,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("patterns", nargs="*", help="globs over package/name; all if none")
     parser.add_argument("--log", type=Path, default=Path(".wild/rows.jsonl"))
-    parser.add_argument("--report", type=Path, help="write the page here")
-    parser.add_argument("--fresh", action="store_true", help="forget earlier rows")
     parser.add_argument("--memory", type=int, default=12, help="GiB for one network")
     parser.add_argument("--seconds", type=float, default=300, help="for one network")
-    given = parser.parse_args(arguments)
-    given.log.parent.mkdir(parents=True, exist_ok=True)
-    if given.fresh:
-        given.log.unlink(missing_ok=True)
+    given = options(parser, arguments)
     # Nothing is fetched: a network that asks for weights fails.
     os.environ.update(HF_HUB_OFFLINE="1", YOLO_OFFLINE="true", TOKENIZERS_PARALLELISM="false")
     warnings.simplefilter("ignore")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import gc
 import json
@@ -56,6 +57,17 @@ def run(work: Callable[[], Row], row: Row, *, limit: int, seconds: float) -> Row
             row["error"] = f"its process ended with code {process.exitcode}"
     process.join()
     return row
+
+
+def options(parser: argparse.ArgumentParser, arguments: list[str] | None) -> argparse.Namespace:
+    """The parsed arguments, those that every sweep has with them; the log's folder is there."""
+    parser.add_argument("--report", type=Path, help="write the page here")
+    parser.add_argument("--fresh", action="store_true", help="forget earlier rows")
+    given = parser.parse_args(arguments)
+    given.log.parent.mkdir(parents=True, exist_ok=True)
+    if given.fresh:
+        given.log.unlink(missing_ok=True)
+    return given
 
 
 def warm_up() -> None:

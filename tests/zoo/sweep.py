@@ -16,7 +16,7 @@ from typing import Any
 
 from tests.zoo.nets import Net, all_nets
 from tests.zoo.report import write_report
-from tests.zoo.rows import GIB, add_row, read_rows, run, warm_up
+from tests.zoo.rows import GIB, add_row, options, read_rows, run, warm_up
 from tests.zoo.soundness import check
 
 
@@ -61,16 +61,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("patterns", nargs="*", help="globs over library/family/name; all if none")
     parser.add_argument("--log", type=Path, default=Path(".zoo/rows.jsonl"))
-    parser.add_argument("--report", type=Path, help="write the table here")
     parser.add_argument("--per-family", type=int, help="only so many of each family")
     parser.add_argument("--only-blocks", action="store_true", help="plan, do not run")
-    parser.add_argument("--fresh", action="store_true", help="forget earlier rows")
     parser.add_argument("--memory", type=int, default=20, help="GiB for one network")
     parser.add_argument("--seconds", type=float, default=3600, help="for one network")
-    given = parser.parse_args(arguments)
-    given.log.parent.mkdir(parents=True, exist_ok=True)
-    if given.fresh:
-        given.log.unlink(missing_ok=True)
+    given = options(parser, arguments)
     rows = read_rows(given.log)
     nets = chosen(given.patterns, given.per_family)
     warm_up()

@@ -28,7 +28,7 @@ from rlawrap.models import list_models
 from rlawrap.networks import find_network
 from rlawrap.train.config.train_config import TrainConfig
 from rlawrap.train.network.build import build_model
-from rlawrap.train.network.origin import import_all, place_of
+from rlawrap.train.network.origin import import_all, imports_of
 from rlawrap.train.store.resuming import advice, listing
 from rlawrap.train.store.run_folder import RunFolder
 
@@ -91,7 +91,7 @@ class GridRun:
         default, own = TrainConfig().to_dict(), self.config.to_dict()
         changes = {name: value for name, value in own.items() if value != default[name]}
         # A name that a script registered is registered in that script's process alone.
-        changes["imports"] = list(place_of(self.config))
+        changes["imports"] = list(imports_of(self.config))
         if not changes["imports"]:
             del changes["imports"]
         return ["--config", json.dumps(changes)]

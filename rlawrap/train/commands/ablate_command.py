@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from rlawrap.cells import list_cells
+from rlawrap.errors import ConfigError
 from rlawrap.network_options import parse_assignments
 from rlawrap.streams import steady_output
 from rlawrap.train.ablation.grid import check_grid, dry_run, make_grid
@@ -50,14 +51,13 @@ def parse_grid(texts: Sequence[str]) -> dict[str, list[Any]]:
     >>> parse_grid(["share=stage,network", "kernel=3,5"])
     {'share': ['stage', 'network'], 'kernel': [3, 5]}
     """
-    return {
-        name: [
-            value
-            for text in str(values).split(",")
-            for value in parse_assignments([f"v={text}"]).values()
-        ]
-        for name, values in (t.partition("=")[::2] for t in texts)
-    }
+    grid: dict[str, list[Any]] = {}
+    for text in texts:
+        name, equals, values = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--grid {text!r}: write NAME=VALUE,VALUE, such as share=stage,none.")
+        grid[name] = [parse_assignments([f"v={value}"])["v"] for value in values.split(",")]
+    return grid
 
 
 class ListCommand(OptionsCommand):

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from rlawrap.errors import ConfigError, DataError, few
+from rlawrap.train.config.train_config import MIN_DIFFERENT
 from rlawrap.train.data.loader import Images
-from rlawrap.train.data.sampler import MIN_ROWS
 from rlawrap.train.data.splits import folders_in, slashed
 
 
@@ -17,15 +17,15 @@ def check_fitness(images: Images, batch_size: int) -> None:
     """Raise `DataError` for fewer than two classes, or images; `ConfigError` for batches of one."""
     where = getattr(images, "description", "the training images")
     check_classes(images)
-    if len(images) < MIN_ROWS:
+    if len(images) < MIN_DIFFERENT:
         raise DataError(
-            f"{where}: {len(images)} image to train on. A step needs {MIN_ROWS} different images, "
-            "or the norms of the network have nothing to compare; give more of them."
+            f"{where}: {len(images)} image to train on. A step needs {MIN_DIFFERENT} different "
+            "images, or the norms of the network have nothing to compare; give more of them."
         )
-    if batch_size < MIN_ROWS:
+    if batch_size < MIN_DIFFERENT:
         raise ConfigError(
-            f"batch_size={batch_size}: a step needs {MIN_ROWS} different images, or the norms of "
-            f"the network have nothing to compare. Set --batch-size to {MIN_ROWS} or more."
+            f"batch_size={batch_size}: a step needs {MIN_DIFFERENT} different images, or the norms "
+            f"of the network have nothing to compare. Set --batch-size to {MIN_DIFFERENT} or more."
         )
 
 
@@ -47,7 +47,8 @@ def check_classes(images: Images) -> None:
         )
     raise DataError(
         f"{where}: one class, {few(images.classes)}, with {len(images)} images. A classifier needs "
-        "two classes or more, each in a folder of its own." + _one_level_down(root)
+        f"two classes or more{'' if root is None else ', each in a folder of its own'}."
+        + _one_level_down(root)
     )
 
 

@@ -20,12 +20,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
+from rlawrap.train.config.train_config import MIN_DIFFERENT
 from rlawrap.train.data.arranging import arrange, epoch_length
 from rlawrap.train.data.seeding import derive_seed
-
-#: A batch norm cannot train on one value per channel, nor on one value twice, so a part never has
-#: fewer images than this.
-MIN_ROWS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +64,7 @@ def steps_per_epoch(length: int, batch_size: int) -> int:
     [2, 2, 3]
     """
     full, rest = divmod(length, batch_size)
-    joins = full > 0 and 0 < rest < MIN_ROWS
+    joins = full > 0 and 0 < rest < MIN_DIFFERENT
     return full + (rest > 0 and not joins)
 
 
@@ -97,12 +94,12 @@ def share(length: int, parts: int, part: int) -> tuple[int, int]:
 
 
 def cut(length: int, parts: int, part: int) -> tuple[int, int]:
-    """`share`, but no piece is smaller than `MIN_ROWS`; the last pieces are empty instead.
+    """`share`, but no piece is smaller than `MIN_DIFFERENT`; the last pieces are empty instead.
 
     >>> [cut(5, 3, part) for part in range(3)]
     [(0, 3), (3, 5), (5, 5)]
     """
-    filled = max(1, min(parts, length // MIN_ROWS))
+    filled = max(1, min(parts, length // MIN_DIFFERENT))
     return share(length, filled, part) if part < filled else (length, length)
 
 
@@ -129,17 +126,17 @@ def step_parts(
     """
     batch = batch_of_step(order, step=step, batch_size=batch_size)
     start, stop = cut(len(batch), world, rank)
-    count = max(1, min(accumulate, cut(len(batch), world, 0)[1] // MIN_ROWS))
+    count = max(1, min(accumulate, cut(len(batch), world, 0)[1] // MIN_DIFFERENT))
     parts = []
     for number in range(count):
         first, last = cut(stop - start, count, number)
         rows = batch[start + first : start + last]
-        padding = max(0, MIN_ROWS - len(rows))
+        padding = max(0, MIN_DIFFERENT - len(rows))
         parts.append(
             Part(
                 epoch=epoch,
                 step=step,
-                rows=(*rows, *(batch * MIN_ROWS)[:padding]),
+                rows=(*rows, *(batch * MIN_DIFFERENT)[:padding]),
                 padding=padding,
                 batch_rows=len(batch),
                 lead=batch[start + first - 1],

@@ -44,13 +44,7 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, Any], TrainConfig]:
 
     Raises `CheckpointError` when there is none.
     """
-    path = Path(path)
-    if path.is_dir():
-        best = path / "best.pt"
-        if not best.is_file():
-            raise CheckpointError(f"{path}: no best.pt in this folder; give a checkpoint file.")
-        path = best
-    state = checkpoint.parse(checkpoint.read_bytes(path), path)
+    state = _read_state(Path(path))
     if "position" not in state:
         raise CheckpointError(
             f"{path}: weights, not a checkpoint of a run. To judge them say whose they are: "
@@ -58,6 +52,16 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, Any], TrainConfig]:
         )
     checkpoint.check_format(state, path)
     return state, TrainConfig.from_dict(state["config"])
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    """What a checkpoint holds; for a run folder, its best one."""
+    if path.is_dir():
+        best = path / "best.pt"
+        if not best.is_file():
+            raise CheckpointError(f"{path}: no best.pt in this folder; give a checkpoint file.")
+        path = best
+    return checkpoint.parse(checkpoint.read_bytes(path), path)
 
 
 def load_model(
@@ -75,9 +79,22 @@ def load_model(
     Raises `CheckpointError` when the network cannot be found again or the weights do not fit it.
     """
     state, config = load_checkpoint(path)
+    return _filled(state, config, str(path), average=average, arch=arch, model=model)
+
+
+def _filled(
+    state: Mapping[str, Any],
+    config: TrainConfig,
+    path: str,
+    *,
+    average: bool,
+    arch: str | None,
+    model: nn.Module | None,
+) -> nn.Module:
+    """The network of a checkpoint that has been read."""
     if model is None:
         with torch.random.fork_rng(devices=[]):
-            model = _rebuild(state, config, str(path), arch)
+            model = _rebuild(state, config, path, arch)
     weights = state["ema"] if average and state["ema"] is not None else state["model"]
     problems = misfits(model, weights)
     if problems:
@@ -169,7 +186,7 @@ def evaluate(
     Raises `CheckpointError` and `DataError`, the former also when the classes are not those of the
     training.
     """
-    if arch is None or _is_of_run(path):
+    if arch is None or Path(path).is_dir() or _is_of_run(Path(path)):
         if model_kwargs or rla is not None:
             raise ConfigError(
                 "--model-arg and --rla go with --arch, for weights that are no run's."
@@ -182,7 +199,7 @@ def evaluate(
         }
         changes = {name: value for name, value in given.items() if value not in (None, "")}
         state, trained = load_checkpoint(path)
-        model = load_model(path, average=average, arch=arch, model=model)
+        model = _filled(state, trained, str(path), average=average, arch=arch, model=model)
         images = _images_of_run(
             path, state, trained.replace(**changes), split, images, input_channels(model)
         )
@@ -219,14 +236,11 @@ def evaluate(
         loader.kill_workers()
 
 
-def _is_of_run(path: str | Path) -> bool:
-    """Whether a path is a run folder, or a checkpoint of a run rather than bare weights."""
-    path = Path(path)
-    if path.is_dir():
-        return True
+def _is_of_run(path: Path) -> bool:
+    """Whether a file is a checkpoint of a run rather than bare weights."""
     if path.suffix == ".safetensors" or not path.is_file():
         return False
-    return "position" in checkpoint.parse(checkpoint.read_bytes(path), path)
+    return "position" in _read_state(path)
 
 
 def _images_of_run(

@@ -14,12 +14,11 @@ from torch.utils.data import Sampler
 
 from rlawrap.errors import ConfigError
 from rlawrap.train.config.augment import AugmentConfig
-from rlawrap.train.config.train_config import TrainConfig
+from rlawrap.train.config.train_config import MIN_DIFFERENT, TrainConfig
 from rlawrap.train.data.fitness import check_fitness
 from rlawrap.train.data.loader import Images, PartDataset, PartLoader, make_loader
 from rlawrap.train.data.opening import open_data
 from rlawrap.train.data.sampler import (
-    MIN_ROWS,
     EvalSampler,
     Part,
     TrainSampler,
@@ -249,7 +248,7 @@ def warm_up(equipment: Equipment, config: TrainConfig, processes: Processes) -> 
     if processes.world == 1:
         return
     image, _ = equipment.train_images.load(0, seed=config.seed, epoch=0)
-    images = image.new_zeros(max(MIN_ROWS, part_rows(config, processes)), *image.shape)
+    images = image.new_zeros(max(MIN_DIFFERENT, part_rows(config, processes)), *image.shape)
     targets = torch.zeros(len(images), dtype=torch.int64, device=processes.device)
     equipment.train_mode()
     settle(

@@ -16,11 +16,12 @@ from typing import Any
 
 from torch import nn
 
+from rlawrap.checkpoints import describe
 from rlawrap.errors import CheckpointError, ConfigError
 from rlawrap.models.model_registry import builder
 from rlawrap.networks import find_network
 from rlawrap.train.config.train_config import TrainConfig
-from rlawrap.user_code import import_file
+from rlawrap.user_code import being_imported, import_file
 
 #: `TrainConfig.arch` of a run that was given a network instead of a name, before its class's name.
 GIVEN = "given:"
@@ -39,8 +40,6 @@ def origin_of(config: TrainConfig, given: nn.Module | None = None) -> dict[str, 
     {'source': 'torchvision', 'name': 'resnet18'}
     """
     if given is not None:
-        from rlawrap.checkpoints import describe
-
         return {
             "source": "given",
             "name": f"{type(given).__module__}.{type(given).__qualname__}",
@@ -112,7 +111,7 @@ def changed_file(where: str, origin: Mapping[str, Any]) -> str:
     )
 
 
-def place_of(config: TrainConfig) -> tuple[str, ...]:
+def imports_of(config: TrainConfig) -> tuple[str, ...]:
     """Files that another process must import before it finds `config.arch`, beyond its own."""
     origin = origin_of(config)
     registered = origin["source"] == "rlawrap" and "file" in origin
@@ -123,8 +122,6 @@ def place_of(config: TrainConfig) -> tuple[str, ...]:
 
 def check_not_imported(call: str) -> None:
     """Raise `ConfigError` when the script that calls is only being imported for its network."""
-    from rlawrap.user_code import being_imported
-
     place = being_imported()
     if place is not None:
         raise ConfigError(

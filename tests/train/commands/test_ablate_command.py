@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from rlawrap.cli import main
-from rlawrap.train.commands.ablate_command import repeat_options
+from rlawrap.errors import ConfigError
+from rlawrap.train.commands.ablate_command import parse_grid, repeat_options
 
 TINY = [
     "--arch", "cifar_resnet20", "--subset", "64", "--image-size", "16", "--epochs", "1",
@@ -73,3 +74,8 @@ def test_bad_input_is_one_message_and_code_2(
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_field_of_the_grid_without_values_is_told() -> None:
+    with pytest.raises(ConfigError, match="--grid 'share': write NAME=VALUE,VALUE"):
+        parse_grid(["share"])

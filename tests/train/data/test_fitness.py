@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from rlawrap.errors import DataError
 from rlawrap.train import TrainConfig, train
 from rlawrap.train.data import open_data
 from rlawrap.train.data.fitness import check_fitness
+from rlawrap.train.data.given import GivenImages
 from tests.train.data.test_shards import png, write_tar
 from tests.train.data.trees import MakeTree
 
@@ -50,3 +53,15 @@ def test_labels_of_one_class_among_several(tmp_path: Path) -> None:
     write_tar(tmp_path / "train-0.tar", files)
     with pytest.raises(DataError, match=r"3 images, all of one class \(2\) of 3 \(0, 1, 2\)"):
         check_fitness(open_data(tmp_path, image_size=8), 8)
+
+
+def test_given_images_of_one_class_are_told_nothing_of_folders() -> None:
+    class Alike(torch.utils.data.Dataset[Any]):
+        def __len__(self) -> int:
+            return 4
+
+        def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+            return torch.zeros(1, 4, 4), 0
+
+    with pytest.raises(DataError, match=r"one class, cat, with 4 images.*two classes or more\.$"):
+        check_fitness(GivenImages(Alike(), ["cat"], "training"), batch_size=2)
