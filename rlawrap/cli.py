@@ -26,6 +26,7 @@ from rlawrap.network_options import (
     parse_inputs,
     parse_shape,
     rla_options,
+    spelled_out,
 )
 from rlawrap.streams import complain
 
@@ -207,17 +208,24 @@ def cost(
     from rlawrap.cost.inputs import InputError
 
     network: Any = name
-    if model_arg or pretrained or rla or k or rla_arg:
-        network = open_network(
-            name, model_arg=model_arg, pretrained=pretrained, rla=rla, k=k, rla_arg=rla_arg
-        )
+    network_options = spelled_out(model_arg, pretrained, rla, k, rla_arg)
     example = parse_inputs(inputs)
+    if network_options:
+        network = open_network(
+            name,
+            model_arg=model_arg,
+            pretrained=pretrained,
+            rla=rla,
+            k=k,
+            rla_arg=rla_arg,
+            example_input=example,
+        )
     try:
         result = measure(network, _sides(size), in_channels=in_channels, example_input=example)
     except InputError as error:
         if not error.options:
             raise
-        call = f"rlawrap cost {name} {error.options}"
+        call = f"rlawrap cost {name}{network_options} {error.options}"
         raise ConfigError(error.advising(call)) from error
     print(json.dumps(result.to_dict(), indent=2) if as_json else result)
 

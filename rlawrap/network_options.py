@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
@@ -20,25 +21,38 @@ NetworkArgument = Annotated[
         "timm:NAME say whose), or a function of yours: FILE.py:NAME, PACKAGE.MODULE:NAME"
     ),
 ]
+#: What the options stand under in a command's help.
+PANEL = "The network"
+RLA_HELP = "give the network a hidden state (rlawrap.apply)"
 ModelArgOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--model-arg", help="argument of the network's builder, as NAME=VALUE; may be repeated"
+        "--model-arg",
+        help="argument of the network's builder, as NAME=VALUE; may be repeated",
+        rich_help_panel=PANEL,
     ),
 ]
 PretrainedOption = Annotated[
-    bool, typer.Option("--pretrained", help="with the weights that torchvision or timm have")
+    bool,
+    typer.Option(
+        "--pretrained",
+        help="with the weights that torchvision or timm have",
+        rich_help_panel=PANEL,
+    ),
 ]
-RlaOption = Annotated[
-    bool, typer.Option("--rla", help="give the network a hidden state (rlawrap.apply)")
-]
+RlaOption = Annotated[bool, typer.Option("--rla", help=RLA_HELP, rich_help_panel=PANEL)]
 KOption = Annotated[
-    int | None, typer.Option("--k", min=1, help="with --rla: channels of the hidden state")
+    int | None,
+    typer.Option(
+        "--k", min=1, help="with --rla: channels of the hidden state", rich_help_panel=PANEL
+    ),
 ]
 RlaArgOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--rla-arg", help="with --rla: an option of apply, as source=branch; may be repeated"
+        "--rla-arg",
+        help="with --rla: an option of apply, as source=branch; may be repeated",
+        rich_help_panel=PANEL,
     ),
 ]
 InputOption = Annotated[
@@ -98,6 +112,25 @@ def rla_options(
         return None
     options = {**(before or {}), **given}
     return {name: options[name] for name in sorted(options, key=lambda n: n != "k")}
+
+
+def spelled_out(
+    model_arg: Sequence[str] | None,
+    pretrained: bool,
+    rla: bool,
+    k: int | None,
+    rla_arg: Sequence[str] | None,
+) -> str:
+    """The options as they stand in a command.
+
+    >>> spelled_out(["width=8"], False, True, 4, None)
+    ' --model-arg width=8 --rla --k 4'
+    """
+    words = [f"--model-arg {shlex.quote(text)}" for text in model_arg or ()]
+    words += ["--pretrained"] * pretrained + ["--rla"] * rla
+    words += [] if k is None else [f"--k {k}"]
+    words += [f"--rla-arg {shlex.quote(text)}" for text in rla_arg or ()]
+    return "".join(f" {word}" for word in words)
 
 
 def open_network(

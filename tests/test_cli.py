@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -166,3 +167,32 @@ def test_a_function_of_the_users_is_planned_counted_and_wrapped(
     base = find_network(name).builder()
     read = rlawrap.load("net.safetensors", base=base)
     assert isinstance(read, rlawrap.RLAModel) and read.rla.config.k == 3
+
+
+def test_the_call_that_cost_tells_has_the_options_that_were_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fixed = NET.replace("def net(blocks=2):\n    return nn.Sequential(", FIXED)
+    (tmp_path / "fixed_net.py").write_text(fixed)
+    monkeypatch.chdir(tmp_path)
+    options = ["--model-arg", "blocks=3"]
+    assert run("cost", "fixed_net.py:net", *options) == 2
+    told = re.search(r"rlawrap (cost fixed_net.py:net .*--size \d+)", capsys.readouterr().err)
+    assert told is not None and "--model-arg blocks=3 --size" in told[1]
+    assert run(*told[1].split(), "--json") == 0
+    base = json.loads(capsys.readouterr().out)["total"]["params"]
+    with_h = ["--rla", "--k", "4", "--input", "1x2x77", "--json"]
+    assert run("cost", "fixed_net.py:net", *options, *with_h) == 0
+    assert json.loads(capsys.readouterr().out)["total"]["params"] > base
+
+
+#: Takes signals of one length only.
+FIXED = """
+class Fixed(nn.Sequential):
+    def forward(self, x):
+        if x.shape[-1] != 77:
+            raise ValueError(f"77 samples, not {x.shape[-1]}")
+        return super().forward(x)
+
+def net(blocks=2):
+    return Fixed("""

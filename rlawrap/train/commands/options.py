@@ -16,7 +16,14 @@ from typer.core import TyperCommand
 
 from rlawrap.config import RLAConfig
 from rlawrap.errors import ConfigError
-from rlawrap.network_options import parse_assignments, rla_options
+from rlawrap.network_options import (
+    PANEL,
+    RLA_HELP,
+    KOption,
+    RlaArgOption,
+    parse_assignments,
+    rla_options,
+)
 from rlawrap.train.config.augment import AugmentConfig
 from rlawrap.train.config.reading import read_config
 from rlawrap.train.config.recipes import get_recipe
@@ -27,34 +34,14 @@ from rlawrap.train.data.opening import NAMED, default_size
 AUGMENT_FIELDS = {n: f for n, f in AugmentConfig.model_fields.items() if f.description}
 FIELDS = {**TrainConfig.model_fields, **AUGMENT_FIELDS}
 del FIELDS["augment"], FIELDS["rla"]
-#: `TrainConfig.rla` is given by three options, the same as those of `rlawrap inspect`.
+#: `TrainConfig.rla` is given by three options, as for `rlawrap inspect`; a recipe's may be undone.
 RLA_OPTIONS = {
     "rla": Annotated[
         bool | None,
-        typer.Option(
-            "--rla/--no-rla",
-            help="give the network a hidden state (rlawrap.apply)",
-            rich_help_panel="The network",
-            show_default=False,
-        ),
+        typer.Option("--rla/--no-rla", help=RLA_HELP, rich_help_panel=PANEL, show_default=False),
     ],
-    "k": Annotated[
-        int | None,
-        typer.Option(
-            "--k",
-            min=1,
-            help="with --rla: channels of the hidden state",
-            rich_help_panel="The network",
-        ),
-    ],
-    "rla_arg": Annotated[
-        list[str] | None,
-        typer.Option(
-            "--rla-arg",
-            help="with --rla: an option of apply, as source=branch; may be repeated",
-            rich_help_panel="The network",
-        ),
-    ],
+    "k": KOption,
+    "rla_arg": RlaArgOption,
 }
 
 DataArgument = Annotated[
@@ -98,13 +85,10 @@ def with_config_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def option_parameters() -> list[inspect.Parameter]:
     """A keyword parameter for every field, None when the user did not give the option."""
+    annotations = {name: _annotation(field) for name, field in FIELDS.items()} | RLA_OPTIONS
     return [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-        for name, field in FIELDS.items()
-        for annotation in [_annotation(field)]
-    ] + [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-        for name, annotation in RLA_OPTIONS.items()
+        for name, annotation in annotations.items()
     ]
 
 
@@ -132,8 +116,7 @@ def config_from_options(
         if isinstance(given.get(name), list):
             given[name] = {**getattr(config, name), **parse_assignments(given[name], flag)}
     rla = [given.pop(name, None) for name in RLA_OPTIONS]
-    if "rla" not in given.get("change", ()):
-        given["rla"] = rla_options(*rla, before=config.rla)
+    given["rla"] = rla_options(*rla, before=config.rla)
     if augment:
         data = given.get("data", config.data)
         size = given.get("image_size") or config.image_size or default_size(data)
