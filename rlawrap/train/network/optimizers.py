@@ -50,17 +50,17 @@ def find_optimizer(name: str) -> Factory:
     short = short.lower().replace("_", "")
     if source not in ("", "torch", "timm"):
         raise ConfigError(f"optimizer={name!r}: {source!r} is no source; write torch: or timm:.")
-    known: dict[str, Callable[[], Factory]] = {}
-    if source != "torch":
-        known |= {timm_name: _timm_getter(timm_name) for timm_name in _timm_names()}
-    if source != "timm":
-        known |= {n: lambda kind=kind: kind for n, kind in torch_optimizers().items()}  # type: ignore[misc]
-    if short in known:
-        return known[short]()
+    own = torch_optimizers() if source != "timm" else {}
+    if short in own:
+        return own[short]
+    # Only now: timm takes seconds to import.
+    others = _timm_names() if source != "torch" else []
+    if short in others:
+        return _from_timm(short)
     if short in _UNFIT and source != "timm":
         raise ConfigError(f"optimizer={name!r}: not for this trainer, {_UNFIT[short]}.")
-    near = difflib.get_close_matches(short, known, n=4) or sorted(torch_optimizers())
-    hint = "" if _timm_names() else " More with timm: pip install 'rlawrap[timm]'."
+    near = difflib.get_close_matches(short, {*others, *own}, n=4) or sorted(torch_optimizers())
+    hint = "" if others or _timm_names() else " More with timm: pip install 'rlawrap[timm]'."
     raise ConfigError(
         f"optimizer={name!r}: there is none of that name. Nearest: {', '.join(near)}.{hint}"
     )
@@ -74,18 +74,13 @@ def _timm_names() -> list[str]:
     return [str(name) for name in list_optimizers()]
 
 
-def _timm_getter(name: str) -> Callable[[], Factory]:
-    def get() -> Factory:
-        from timm.optim import get_optimizer_class, get_optimizer_info
+def _from_timm(name: str) -> Factory:
+    from timm.optim import get_optimizer_class, get_optimizer_info
 
-        if get_optimizer_info(name).second_order:
-            raise ConfigError(
-                f"optimizer={name!r}: not for this trainer, it takes second derivatives."
-            )
-        factory: Factory = get_optimizer_class(name)
-        return factory
-
-    return get
+    if get_optimizer_info(name).second_order:
+        raise ConfigError(f"optimizer={name!r}: not for this trainer, it takes second derivatives.")
+    factory: Factory = get_optimizer_class(name)
+    return factory
 
 
 def choose_optimizer(config: TrainConfig) -> tuple[Factory, dict[str, Any]]:

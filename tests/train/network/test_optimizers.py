@@ -9,6 +9,7 @@ from torch import nn
 
 from rlawrap.errors import ConfigError
 from rlawrap.train import TrainConfig
+from rlawrap.train.network import optimizers
 from rlawrap.train.network.optim import make_optimizer, set_lr
 from rlawrap.train.network.optimizers import torch_optimizers
 
@@ -78,3 +79,12 @@ def test_without_timm_its_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(__import__("sys").modules, "timm.optim", None)
     with pytest.raises(ConfigError, match=r"rlawrap\[timm\]"):
         make_optimizer(nn.Conv2d(2, 2, 1), PLAIN.replace(optimizer="lamb"))
+
+
+def test_optimisers_of_torch_are_found_without_timm(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> list[str]:
+        raise AssertionError("timm takes seconds to import")
+
+    monkeypatch.setattr(optimizers, "_timm_names", fail)
+    assert optimizers.find_optimizer("SGD") is torch.optim.SGD
+    assert optimizers.find_optimizer("torch:adam_w") is torch.optim.AdamW
