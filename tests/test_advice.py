@@ -80,11 +80,11 @@ BLOCKS = [
         {"plan": rlawrap.Plan.of("X", [])}, IMAGE),
 ]  # fmt: skip
 WRAPPED = [
-    Row("in parallel", lambda: nn.DataParallel(classifier()), ("rlawrap.apply(model.module)",),
+    Row("in parallel", lambda: nn.DataParallel(classifier()), ("model = model.module",),
         x=IMAGE),
     Row("part in parallel", lambda: inside(a=nn.DataParallel(nn.Identity())),
         ("model.a = model.a.module",), x=IMAGE),
-    Row("compiled", compiled, ("rlawrap.apply(model._orig_mod)",)),
+    Row("compiled", compiled, ("model = model._orig_mod",)),
     Row("rewritten", lambda: rlawrap.apply(classifier(), k=2), ("model = rlawrap.unwrap(model)",),
         x=IMAGE),
     Row("part rewritten", lambda: nn.Sequential(rlawrap.apply(classifier(), k=2)),

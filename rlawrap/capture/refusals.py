@@ -39,7 +39,7 @@ def _told(cls: type, place: str) -> str:
     inner = _WRAPPERS[name].format(inside)
     if place:
         return f"is a {name}; put what it wraps in its place, `{place} = {inner}`."
-    return f"is a {name}; rewrite what it wraps, `rlawrap.apply({inner})`, and wrap the result."
+    return f"is a {name}; take what it wraps, `{inside} = {inner}`, and wrap the result."
 
 
 def refuse_wrapped(model: Any, call: str) -> None:
