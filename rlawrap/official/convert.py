@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from rlawrap.config import variant
 from rlawrap.errors import CheckpointError, few
-from rlawrap.official.layout import Entry, Layout, official_layout
+from rlawrap.official.entries import Entry, Layout
+from rlawrap.official.layout import official_layout
 from rlawrap.official.structure import build_call, difference, structure_of
 from rlawrap.splice import RLAModel
 from rlawrap.weights import WRAPPERS, fit_names, read_weights_file, state_dict_in

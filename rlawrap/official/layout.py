@@ -12,7 +12,6 @@ vain: those tensors are listed with their shapes and without a part of ours.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -21,35 +20,9 @@ from rlawrap.cells import CellSpec
 from rlawrap.cells.cell_registry import get_cell
 from rlawrap.design import names
 from rlawrap.errors import CheckpointError
+from rlawrap.official.entries import Entry, Layout
 from rlawrap.plan import Block
 from rlawrap.splice import RLAModel
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One official tensor: its key, our keys, and the axis they are joined along.
-
-    Without an axis, several keys of ours are copies of the one official tensor. `shape` is that of
-    a tensor that a backbone was cut of, which has no parts.
-    """
-
-    key: str
-    parts: tuple[str, ...]
-    axis: int | None = None
-    shape: tuple[int, ...] | None = None
-
-
-@dataclass(frozen=True)
-class Layout:
-    """The official tensors of a model, and what the names begin with of those it was cut of.
-
-    is_backbone: the model was cut, so that an official detector or a whole network has more.
-    """
-
-    entries: list[Entry]
-    left_out: tuple[str, ...] = ()
-    is_backbone: bool = False
-
 
 #: Layers of our recurrent cells and their official names; the rest are called the same.
 _CELL_NAMES = {
