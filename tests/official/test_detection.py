@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torchvision
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck, ResNet
 
 import rlawrap
 from rlawrap.errors import CheckpointError
 from rlawrap.official import official_leftovers, official_names
+from rlawrap.official.structure import Structure, build_call
 from tests.nets import uneven, without_init
 from tests.official.golden import filled, images, layout_digest
 
@@ -78,9 +81,8 @@ def test_official_maps_from_a_whole_detector(name: str) -> None:
             torch.testing.assert_close(values, wanted, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize(
-    "name", ["r50_se", *(pytest.param(n, marks=pytest.mark.slow) for n in ("r101", "r101_eca"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["r50_se", "r101", "r101_eca"])
 def test_official_parameters_of_the_rest(name: str) -> None:
     assert parameters(rlawrap.official_state_dict(backbone(name))) == MODELS[name]["params"]
 
@@ -141,7 +143,7 @@ def test_what_has_no_place_starts_as_the_official_code_starts_it() -> None:
         rlawrap.official_state_dict(body, leftovers=rlawrap.official_state_dict(other))
 
 
-@pytest.mark.parametrize("variant", ["rlaus", "rlagru", "rlalstm", "rlarh", "rlav5"])
+@pytest.mark.parametrize("variant", ["rlaus", "rlagru", "rlarh"])
 def test_variants_come_back(variant: str) -> None:
     """The keys of a backbone are the whole network's, less the classifier's and in its order."""
     model = small(1, 1, 1, 1, variant=variant)
@@ -200,22 +202,44 @@ def test_a_detectors_backbone_is_no_classifier() -> None:
 
 
 def test_other_networks_are_told_by_what_they_are() -> None:
-    model = small(1, 1, 1, 1)
-    body = rlawrap.backbone(model)
-    for other, told in (
-        (small(1, 2, 1, 1), "it has stages of 1, 2, 1, 1 blocks, the model of 1, 1, 1, 1. Read"),
-        (small(1, 1, 1, 1, k=8), "it has k = 8, the model k = 4. Read it into"),
-    ):
-        message = refused(body, detector(rlawrap.official_state_dict(rlawrap.backbone(other))))
-        assert told in message.splitlines()[0]
-        call = message.splitlines()[0].partition("`")[2].rpartition("`")[0]
-        import torchvision
-
-        made = eval(call, {"rlawrap": rlawrap, "torchvision": torchvision})
-        rlawrap.load_official(made, rlawrap.official_state_dict(other))
-    plain = {f"backbone.{key}": value for key, value in ResNet(Bottleneck, [1, 1, 1, 1],
-             width_per_group=4).state_dict().items() if not key.startswith("fc.")}  # fmt: skip
-    message = refused(body, plain)
-    assert "it has no hidden state, the model k = 4. Read it into the base" in message
+    body = rlawrap.backbone(small(1, 1, 1, 1))
+    state = rlawrap.official_state_dict(body)
+    deeper = state | {
+        key.replace("stages.1.0", "stages.1.1"): value
+        for key, value in state.items()
+        if key.startswith("stages.1.0")
+    }
+    message = refused(body, detector(deeper)).splitlines()
+    assert "it has stages of 1, 2, 1, 1 blocks, the model of 1, 1, 1, 1. Read it" in message[0]
+    assert "[1, 2, 1, 1], groups=1, width_per_group=4)" in message[0]
+    assert message[1] == "  unexpected: stages.1.1.conv1.weight"
+    attended = state | {"stages.0.0.se.fc.0.weight": torch.ones(16, 256)}
+    assert "it has SE, the model no attention. Read it" in refused(body, attended)
+    plain = {key.replace("stages.", "backbone.layer"): value for key, value in state.items()
+             if key.startswith("stages.")}  # fmt: skip
+    message = refused(body, plain).splitlines()
+    assert "it has stages of 0" not in message[0]
+    assert "has no hidden state, the model k = 4. Read it into the base" in message[0]
     heads = {"neck.lateral_convs.0.conv.weight": torch.zeros(1)}
     assert "it has no backbone, but neck.lateral_convs.0.conv.weight." in refused(body, heads)
+
+
+def test_the_call_that_is_told_works() -> None:
+    other = rlawrap.official_state_dict(rlawrap.backbone(small(1, 1, 1, 1, k=8)))
+    message = refused(rlawrap.backbone(small(1, 1, 1, 1)), detector(other)).splitlines()[0]
+    assert "it has k = 8, the model k = 4. Read it into `" in message
+    made = eval(message.split("`")[1], {"rlawrap": rlawrap, "torchvision": torchvision})
+    rlawrap.load_official(made, detector(other))
+
+
+def test_calls_for_networks_with_a_name() -> None:
+    names = {"r50": "50", "r50_eca": "50_eca", "r101": "101", "r101_eca": "101_eca"}
+    for name, ending in names.items():
+        fact = MODELS[name]
+        found = Structure(
+            family="ResNet", blocks=tuple(fact["layers"]), k=32, attention=fact["attention"]
+        )
+        call = build_call(found, backbone=False)
+        assert call == f"rlawrap.models.rla_resnet{ending}()"
+    assert build_call(replace(found, k=8), backbone=False).endswith("rla_resnet101_eca(k=8)")
+    assert "rlawrap.attend(" in build_call(replace(found, attention="se"), backbone=False)
