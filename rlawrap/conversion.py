@@ -75,13 +75,7 @@ def from_official(
     """
     _refuse_same_file(source, target)
     state = read_official(source)
-    if is_detector(state):
-        raise CheckpointError(
-            f"{source}: the checkpoint of a whole detector, not of {arch}. "
-            f"`rlawrap convert {source} {target} --to mmdet3` (or torchvision) converts it whole; "
-            "its backbone alone is read with "
-            f"`rlawrap.load_official(rlawrap.backbone(rlawrap.models.{arch}()), {str(source)!r})`."
-        )
+    _refuse_detection(state, source, target, arch)
     arguments: dict[str, Any] = {"num_classes": num_classes or _classes(state, source)}
     if k is not None:
         arguments["k"] = k
@@ -187,6 +181,20 @@ def _in_short(error: CheckpointError, arch: str) -> str:
         f"Is it of --arch {arch}? Names near it: {', '.join(near)}; "
         "`rlawrap models '*rla*'` lists all."
     )
+
+
+def _refuse_detection(state: Mapping[str, Any], source: Path, target: Path, arch: str) -> None:
+    """A detector, or its backbone alone, is no network of `arch`, which has a classifier."""
+    whole = is_detector(state)
+    has_classifier = any(key.endswith("fc.weight") or "classifier." in key for key in state)
+    if whole or (any(key.endswith("conv_outs.0.weight") for key in state) and not has_classifier):
+        what = "the checkpoint of a whole detector" if whole else "a detector's backbone"
+        to = f"`rlawrap convert {source} {target} --to mmdet3` (or torchvision) converts it whole. "
+        raise CheckpointError(
+            f"{source}: {what}, not of a classifier. {to if whole else ''}The backbone alone is "
+            f"read with `rlawrap.load_official(rlawrap.backbone(rlawrap.models.{arch}()), "
+            f"{str(source)!r})`."
+        )
 
 
 def _classes(state: Mapping[str, Any], source: Path) -> int:

@@ -104,7 +104,8 @@ def official_leftovers(model: nn.Module, source: Source) -> list[str]:
     >>> import rlawrap
     >>> model = rlawrap.models.rla_mobilenetv2_k6()
     >>> state = rlawrap.official_state_dict(model)
-    >>> official_leftovers(rlawrap.backbone(model), state)[-2:]
+    >>> body = rlawrap.load_official(rlawrap.backbone(model), state)
+    >>> official_leftovers(body, state)[-2:]
     ['classifier.1.weight', 'classifier.1.bias']
     """
     taken = {entry.key for entry in official_layout(model).entries if entry.parts}

@@ -26,7 +26,7 @@ class Structure:
 
     blocks: of each stage (of a MobileNetV2, of each row). k: channels of h, None without one.
     kernels: size of the ECA convolution by the channels of a block. groups, width: of conv2 in the
-    first block.
+    first block. classes: of the classifier, None without one.
     """
 
     family: Literal["ResNet", "MobileNetV2"]
@@ -36,6 +36,7 @@ class Structure:
     kernels: tuple[tuple[int, int], ...] = ()
     groups: int = 1
     width: int = 64
+    classes: int | None = None
 
 
 def structure_of(shapes: Shapes) -> Structure | None:
@@ -68,6 +69,7 @@ def structure_of(shapes: Shapes) -> Structure | None:
         kernels=tuple(sorted(kernels.items())),
         groups=int(conv2[0] // conv2[1]),
         width=int(conv2[1]),
+        classes=int(shapes["fc.weight"][0]) if "fc.weight" in shapes else None,
     )
 
 
@@ -100,18 +102,20 @@ def build_call(found: Structure, *, backbone: bool) -> str:
     'rlawrap.backbone(rlawrap.models.rla_resnet101())'
     """
     depth = next((name for name, blocks in DEPTHS.items() if blocks == found.blocks), None)
-    k = "" if found.k == 32 else f"k={found.k}"
+    options = [] if found.k == 32 else [f"k={found.k}"]
+    counted = [] if backbone or found.classes in (None, 1000) else [f"num_classes={found.classes}"]
     plain = (found.groups, found.width) == (1, 64)
     if depth and plain and found.attention != "se":
         suffix = "_eca" if found.attention else ""
-        call = f"rlawrap.models.rla_{depth}{suffix}({k})"
+        call = f"rlawrap.models.rla_{depth}{suffix}({', '.join(options + counted)})"
     else:
-        network = "torchvision.models.ResNet(torchvision.models.resnet.Bottleneck, "
-        wide = "" if plain else f", groups={found.groups}, width_per_group={found.width}"
-        base = f"{network}{list(found.blocks)}{wide})"
+        wide = [] if plain else [f"groups={found.groups}", f"width_per_group={found.width}"]
+        given = ["torchvision.models.resnet.Bottleneck", str(list(found.blocks)), *wide, *counted]
+        base = f"torchvision.models.ResNet({', '.join(given)})"
         if found.attention:
             base = f'rlawrap.attend({base}, "{found.attention}")'
-        call = f'rlawrap.apply({base}, config=rlawrap.variant("rla"{k and ", "}{k}))'
+        config = ", ".join(['"rla"', *options])
+        call = f"rlawrap.apply({base}, config=rlawrap.variant({config}))"
     return f"rlawrap.backbone({call})" if backbone else call
 
 

@@ -87,16 +87,19 @@ def test_official_parameters_of_the_rest(name: str) -> None:
     assert parameters(rlawrap.official_state_dict(backbone(name))) == MODELS[name]["params"]
 
 
-def test_names_of_what_official_frozen_stages_freezes() -> None:
-    """The stem, the first stage and h's path in it: each name of ours, and none beyond, is told."""
-    body = rlawrap.backbone(small(3, 1, 1, 1))
-    named = {name: official_names(body)[name] for name, _ in body.named_parameters()}
-    frozen = set(DETECTION["frozen_stages_1"])
-    ours = {name for name, official in named.items() if set(official) & frozen}
-    assert {key for name in ours for key in named[name]} == frozen
-    first = ("conv1.", "bn1.", "layer1.", "rla.input.0_", "rla.cell.0.")
-    h = tuple(f"rla.{part}.{i}." for part in ("block", "inject") for i in range(3))
-    assert ours == {name for name in named if name.startswith((*first, *h))}
+@pytest.mark.parametrize(
+    ("stages", "beginnings"), [(0, ("conv1.", "bn1.")), (1, ("",))], ids=["stem", "stem and stage"]
+)
+def test_frozen_stages_are_the_official_ones(stages: int, beginnings: tuple[str, ...]) -> None:
+    """The stem, the first stage, and h's path in it; the official list is of stages of 3 blocks."""
+    body = rlawrap.backbone(small(3, 1, 1, 1), frozen_stages=stages)
+    official = official_names(body)
+    learning = {True: set[str](), False: set[str]()}
+    for name, parameter in body.named_parameters():
+        learning[parameter.requires_grad] |= set(official[name])
+    wanted = {key for key in DETECTION["frozen_stages_1"] if key.startswith(beginnings)}
+    assert learning[False] == wanted
+    assert not learning[True] & wanted
 
 
 @pytest.mark.parametrize("prefix", ["", "backbone.", "module.backbone."])
@@ -170,17 +173,6 @@ def test_maps_of_the_first_stages() -> None:
     assert all(torch.equal(value, whole[key]) for key, value in back.items())
 
 
-def test_classifier_into_backbone_of_mobilenet() -> None:
-    model = rlawrap.models.get_model("rla_mobilenetv2_k6", num_classes=2)
-    body = rlawrap.backbone(model)
-    whole = rlawrap.official_state_dict(model)
-    rlawrap.load_official(body, {key: torch.full_like(v, 2) for key, v in whole.items()})
-    assert all(bool((value == 2).all()) for value in body.state_dict().values())
-    assert {key.partition(".")[0] for key in official_leftovers(body, whole)} == {
-        *("stage_bns", "conv_outs", "conv2", "bn2", "classifier")
-    }
-
-
 def refused(model: nn.Module, source: dict[str, Any]) -> str:
     """The message, after checking that the model is as it was."""
     before = {key: value.clone() for key, value in model.state_dict().items()}
@@ -241,5 +233,11 @@ def test_calls_for_networks_with_a_name() -> None:
         )
         call = build_call(found, backbone=False)
         assert call == f"rlawrap.models.rla_resnet{ending}()"
-    assert build_call(replace(found, k=8), backbone=False).endswith("rla_resnet101_eca(k=8)")
+    found = replace(found, k=8, classes=10)
+    assert build_call(found, backbone=False) == (
+        "rlawrap.models.rla_resnet101_eca(k=8, num_classes=10)"
+    )
+    assert build_call(found, backbone=True) == (
+        "rlawrap.backbone(rlawrap.models.rla_resnet101_eca(k=8))"
+    )
     assert "rlawrap.attend(" in build_call(replace(found, attention="se"), backbone=False)

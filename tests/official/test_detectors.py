@@ -355,4 +355,7 @@ def test_bad_files_write_nothing(
         convert_file(source, source, to="mmdet3")
     with pytest.raises(CheckpointError, match="the checkpoint of a whole detector, not of"):
         from_official(files["RetinaNet"], target, "rla_resnet50")
+    torch.save(rlawrap.official_state_dict(body), source)
+    with pytest.raises(CheckpointError, match="a detector's backbone, not of a classifier"):
+        from_official(source, target, "rla_resnet50")
     assert [path.name for path in tmp_path.iterdir()] == ["bad.pth"]
