@@ -18,8 +18,8 @@ from rlawrap.models import get_model, list_models
 from rlawrap.official import load_official, official_leftovers, official_state_dict
 from rlawrap.official.convert import official_pieces, read_official
 from rlawrap.official.detectors import is_detector, read_detector, to_mmdet3
-from rlawrap.official.structure import Structure, structure_of
-from rlawrap.official.torchvision_names import differences, to_torchvision
+from rlawrap.official.structure import Structure, build_call, structure_of
+from rlawrap.official.torchvision_names import detector_call, differences, to_torchvision
 from rlawrap.splice import apply, backbone
 
 #: Of what does not fit, so many lines are shown.
@@ -120,9 +120,12 @@ def from_detector(
             f"convert: {to} reads what torch.save writes; name the file `{target.stem}.pth`."
         )
     detector = read_detector(source, num_classes)
-    body = _build_backbone(detector.backbone, source)
+    found = _network_of(detector.backbone, source)
+    body = _build_backbone(found)
     pieces = official_pieces(body, detector.backbone)
-    state = {key: pieces[key] for key in body.state_dict()}
+    # Copies: what was split is a view, and a file would hold the whole of it.
+    as_whole = torch.contiguous_format
+    state = {key: pieces[key].clone(memory_format=as_whole) for key in body.state_dict()}
     told = []
     left = [f"backbone.{key}" for key in official_leftovers(body, detector.backbone)]
     if left or detector.averages:
@@ -133,18 +136,19 @@ def from_detector(
     else:
         made = to_torchvision(detector, state)
         told.append(
-            f"for torchvision's {detector.kind} with num_classes={detector.classes + 1}: class 0 "
-            f"is the background, then come the {detector.classes} classes in their order"
+            f"torchvision's {detector.kind} counts {detector.classes + 1} classes: class 0 is the "
+            f"background, then come the {detector.classes} in their order"
         )
+        call = detector_call(detector, build_call(found, backbone=False))
+        if call:
+            told.append(f"after `import rlawrap.detection`, load_state_dict of `{call}` takes it")
         told += differences(detector)
     write_whole(target, lambda new: torch.save(made, new))
     return told
 
 
-def _build_backbone(state: Mapping[str, Tensor], source: Path) -> nn.Module:
-    """The backbone that official tensors are of, on the meta device: its names and shapes."""
-    from torchvision.models.resnet import Bottleneck, ResNet
-
+def _network_of(state: Mapping[str, Tensor], source: Path) -> Structure:
+    """The network of an official backbone. Raises `CheckpointError` for any other."""
     found = structure_of({key: value.shape for key, value in state.items()})
     if found is None or found.k is None or found.family != "ResNet":
         raise CheckpointError(
@@ -152,13 +156,16 @@ def _build_backbone(state: Mapping[str, Tensor], source: Path) -> nn.Module:
             f"{few(list(state), 3)}. Where it has no hidden state, read it into the base and call "
             "`rlawrap.apply(base)`."
         )
+    return found
+
+
+def _build_backbone(found: Structure) -> nn.Module:
+    """The backbone of that structure on the meta device: its names and shapes."""
+    from torchvision.models.resnet import Bottleneck, ResNet
+
+    blocks, groups, width = list(found.blocks), found.groups, found.width
     with torch.device("meta"):
-        base = _attended(
-            ResNet(
-                Bottleneck, list(found.blocks), groups=found.groups, width_per_group=found.width
-            ),
-            found,
-        )
+        base = _attended(ResNet(Bottleneck, blocks, groups=groups, width_per_group=width), found)
         return backbone(apply(base, config=variant("rla", k=found.k)))
 
 

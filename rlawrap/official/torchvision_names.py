@@ -42,6 +42,8 @@ _RETINA = {
     r"bbox_head\.retina_reg": "head.regression_head.bbox_reg",
 }
 
+_KINDS = {"Faster R-CNN": "fasterrcnn", "Mask R-CNN": "maskrcnn", "RetinaNet": "retinanet"}
+
 _EVERYWHERE = (
     "torchvision rounds its anchors to whole pixels, MMDetection does not: boxes shift by less "
     "than a pixel, unless the anchors are given to torchvision as they were"
@@ -86,6 +88,29 @@ def to_torchvision(detector: Detector, body: Mapping[str, Tensor]) -> dict[str, 
 def differences(detector: Detector) -> tuple[str, ...]:
     """What torchvision computes otherwise than MMDetection with the same weights."""
     return DIFFERENCES["RetinaNet" if detector.kind == "RetinaNet" else "Faster R-CNN"]
+
+
+def detector_call(detector: Detector, network: str) -> str:
+    """The call that builds the detector for these weights around the network of that call.
+
+    Empty where its heads have other widths than torchvision's.
+    """
+    parts = detector.parts
+    width = len(parts["neck.lateral_convs.0.conv.weight"])
+    options = [f"num_classes={detector.classes + 1}"]
+    if detector.kind == "RetinaNet":
+        as_usual = detector.count("bbox_head.cls_convs") == 4
+        p6 = parts[f"neck.fpn_convs.{detector.count('neck.lateral_convs')}.conv.weight"]
+        if p6.shape[0] == p6.shape[1]:
+            blocks = "torchvision.ops.feature_pyramid_network.LastLevelP6P7"
+            options.append(f"extra_blocks={blocks}({width}, {width})")
+    else:
+        as_usual = len(parts["roi_head.bbox_head.fc_cls.weight"][0]) == 1024
+    if detector.kind == "Mask R-CNN":
+        as_usual = as_usual and detector.count("roi_head.mask_head.convs") == 4
+    if not as_usual or width != 256:
+        return ""
+    return f"rlawrap.detection.detector({_KINDS[detector.kind]!r}, {network}, {', '.join(options)})"
 
 
 def _rows(detector: Detector, key: str, value: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN, MaskRCNN, RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -23,10 +24,11 @@ from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
 import rlawrap
+import rlawrap.detection
 from rlawrap.conversion import convert_file, from_detector, from_official
 from rlawrap.errors import CheckpointError, ConfigError
 from rlawrap.official.detectors import read_detector, to_mmdet3
-from rlawrap.official.torchvision_names import to_torchvision
+from rlawrap.official.torchvision_names import detector_call, to_torchvision
 from tests.official.mmdet import KINDS, WIDTHS, checkpoint, heads, shapes
 
 CLASSES, WIDTH, HIDDEN = 5, 8, 16
@@ -128,18 +130,39 @@ def test_mmdet3_keeps_neck_and_heads(kind: str, body: nn.Module) -> None:
         assert torch.equal(state[key], value), key
 
 
-def test_torchvision_from_a_file(
-    files: Mapping[str, Path], body: nn.Module, tmp_path: Path
-) -> None:
-    target = tmp_path / "new.pth"
-    told = from_detector(files["RetinaNet"], target, "torchvision")
-    assert "num_classes=6: class 0 is the background, then come the 5 classes" in told[1]
+def test_torchvision_from_a_file(body: nn.Module, tmp_path: Path) -> None:
+    """Into the detector that is told, with heads as wide as torchvision's."""
+    source, target = tmp_path / "old.pth", tmp_path / "new.pth"
+    content = checkpoint(body, "RetinaNet")
+    wide = shapes("RetinaNet", CLASSES, width=256)
+    content["state_dict"] |= {key: torch.zeros(shape) for key, shape in wide.items()}
+    torch.save(content, source)
+    told = from_detector(source, target, "torchvision")
+    assert "counts 6 classes: class 0 is the background, then come the 5 in" in told[1]
     assert any("ReLU before the convolution that makes P7" in sentence for sentence in told)
-    model = torchvision_detector("RetinaNet", body)
+    assert told[2].startswith("after `import rlawrap.detection`, load_state_dict of `")
+    names = {"rlawrap": rlawrap, "torchvision": torchvision}
+    model = eval(told[2].split("`")[3], names)
     model.load_state_dict(read(target), strict=True)
-    same = rlawrap.load_official(copy.deepcopy(body), read(files["RetinaNet"]))
+    same = rlawrap.load_official(copy.deepcopy(body), content)
     for key, value in same.state_dict().items():
         assert torch.equal(model.backbone.body.state_dict()[key], value), key
+
+
+def test_calls_for_detectors() -> None:
+    network = "rlawrap.models.rla_resnet50()"
+    for kind, options, wanted in (
+        ("Faster R-CNN", {"width": 256, "hidden": 1024}, "'fasterrcnn', {}, num_classes=6"),
+        ("Mask R-CNN", {"width": 256, "hidden": 1024}, "'maskrcnn', {}, num_classes=6"),
+        ("Mask R-CNN", {"width": 256, "hidden": 1024, "stacked": 2}, None),
+        ("Faster R-CNN", {"width": 256}, None),
+        ("RetinaNet", {}, None),
+    ):
+        wide = shapes(kind, CLASSES, **options)
+        made = {key: torch.empty(shape, device="meta") for key, shape in wide.items()}
+        found = read_detector({"backbone.conv1.weight": torch.ones(1), **made})
+        call = f"rlawrap.detection.detector({wanted.format(network)})" if wanted else ""
+        assert detector_call(found, network) == call
 
 
 @pytest.mark.parametrize("kind", KINDS)
