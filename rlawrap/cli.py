@@ -271,19 +271,18 @@ def convert(
     k: Annotated[
         int | None, typer.Option(min=1, help="channels of h; default: the preset's")
     ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(help="of a whole official detector: write it for 'mmdet3' or 'torchvision'"),
+    ] = None,
 ) -> None:
     """An official checkpoint into ours, or ours (a .safetensors file) into an official one."""
-    from rlawrap.conversion import from_official, to_official
+    from rlawrap.conversion import convert_file
 
-    if source.suffix == ".safetensors":
-        if arch is not None or num_classes is not None or k is not None:
-            raise ConfigError("convert: a file of ours knows its network; leave the options out.")
-        to_official(source, target)
-    elif arch is None:
-        raise ConfigError(f"convert: whose weights are in {source}? Give --arch, as rla_resnet50.")
-    else:
-        from_official(source, target, arch, num_classes=num_classes, k=k)
+    told = convert_file(source, target, arch, num_classes=num_classes, k=k, to=to)
     print(target)
+    for sentence in told:
+        print(f"  {sentence}")
 
 
 def _sides(text: str | None) -> int | tuple[int, ...] | None:

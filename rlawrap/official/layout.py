@@ -4,31 +4,25 @@ The official code widens a layer to Concat[x, h]; here x's weight and h's are se
 an official tensor is one tensor of ours, or two of ours joined: along the input channels (a
 convolution or a classifier that reads Concat[x, h]), or along the channels themselves (the
 depthwise convolution over Concat[x, h] in MobileNetV2, and the norm behind it).
+
+A backbone has less than the official one for detection, which computes the last update of h in
+vain: those tensors are listed with their shapes and without a part of ours.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
+import torch
 from torch import nn
 
+from rlawrap.cells import CellSpec
+from rlawrap.cells.cell_registry import get_cell
 from rlawrap.design import names
 from rlawrap.errors import CheckpointError
+from rlawrap.official.entries import Entry, Layout
 from rlawrap.plan import Block
 from rlawrap.splice import RLAModel
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One official tensor: its key, our keys, and the axis they are joined along.
-
-    Without an axis, several keys of ours are copies of the one official tensor.
-    """
-
-    key: str
-    parts: tuple[str, ...]
-    axis: int | None = None
-
 
 #: Layers of our recurrent cells and their official names; the rest are called the same.
 _CELL_NAMES = {
@@ -45,14 +39,14 @@ _CELL_NAMES = {
 }
 
 
-def official_layout(model: nn.Module) -> list[Entry]:
+def official_layout(model: nn.Module) -> Layout:
     """The official tensors of a model in the official order.
 
     A network without hidden state has the same keys there and here. Raises `CheckpointError` for a
     model that the official code could not build, with the tensors it has no place for.
     """
     if not isinstance(model, RLAModel):
-        return [Entry(key, (key,)) for key in model.state_dict()]
+        return Layout([Entry(key, (key,)) for key in model.state_dict()])
     writer = _Writer(model)
     if model.rla.plan.model == "ResNet":
         writer.resnet()
@@ -66,17 +60,35 @@ def official_layout(model: nn.Module) -> list[Entry]:
     return writer.finish()
 
 
+def official_names(model: nn.Module) -> dict[str, tuple[str, ...]]:
+    """The official names of each tensor of ours: one, or all under which the official code has it.
+
+    Raises `CheckpointError` for a model that the official code could not build.
+
+    >>> import rlawrap
+    >>> official_names(rlawrap.models.rla_mobilenetv2_k6())["rla.inject.0.conv.weight"]
+    ('stages.0.0.conv.1.weight',)
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for entry in official_layout(model).entries:
+        for part in entry.parts:
+            found[part] = (*found.get(part, ()), entry.key)
+    return found
+
+
 class _Writer:
     """Collects the entries of one model; every key of ours must be taken by one."""
 
     def __init__(self, model: RLAModel) -> None:
         self.model, self.config, self.plan = model, model.rla.config, model.rla.plan
         self.own = list(model.state_dict())
+        self.is_backbone = model.rla.splice.maps is not None
         self.entries: list[Entry] = []
+        self.left_out: list[str] = []
         #: Why the official code could not build this model.
         self.problems: list[str] = []
 
-    def finish(self) -> list[Entry]:
+    def finish(self) -> Layout:
         taken = {part for entry in self.entries for part in entry.parts}
         absent = [key for key in taken if key not in set(self.own)]
         unplaced = [key for key in self.own if key not in taken]
@@ -87,7 +99,7 @@ class _Writer:
             raise CheckpointError(
                 f"the official code cannot build {self.plan.model} with {self.config}:\n  {listed}"
             )
-        return self.entries
+        return Layout(self.entries, tuple(self.left_out), self.is_backbone)
 
     def put(self, key: str, *parts: str, axis: int | None = None) -> None:
         self.entries.append(Entry(key, parts, axis))
@@ -101,6 +113,28 @@ class _Writer:
         for rest in self.under(prefix):
             self.put(f"{official}.{rest}", f"{prefix}.{rest}")
 
+    def copy_or_cut(self, official: str, prefix: str, shapes: dict[str, tuple[int, ...]]) -> None:
+        """As `copy`; where a backbone was cut of all that, the official tensors by their shapes."""
+        if self.is_backbone and not self.under(prefix):
+            for rest, shape in shapes.items():
+                self.entries.append(Entry(f"{official}.{rest}", (), shape=shape))
+        else:
+            self.copy(official, prefix)
+
+    def kept(self, groups: Sequence[Sequence[Block]]) -> list[Sequence[Block]]:
+        """The blocks that a backbone still has, as far as its last map; the rest is left out."""
+        kept: list[Sequence[Block]] = []
+        for n, blocks in enumerate(groups):
+            left = [block for block in blocks if self.under(block.path)]
+            gone = [f"{n}.{m}." for m in range(len(left), len(blocks))]
+            if left:
+                kept.append(left)
+            else:
+                gone = [f"{n}."]
+                self.left_out += [f"conv_outs.{n}.", f"recurrent_convs.{n}."]
+            self.left_out += [f"{name}.{end}" for name in ("stages", "stage_bns") for end in gone]
+        return kept
+
     # ResNet and ResNeXt: conv1, bn1, the shared layers, stages.N.M, stage_bns.N.M, bn2, fc.
 
     def resnet(self) -> None:
@@ -111,22 +145,26 @@ class _Writer:
             self.problems.append("cell='dwconv': it has no depthwise cell for a ResNet")
         for name in ("conv1", "bn1"):
             self.copy(name, name)
+        stages = self.kept([stage.blocks for stage in self.plan.stages])
         if shared:
-            self.shared_inputs()
-            for n in range(len(self.plan.stages)):
+            self.shared_inputs(stages)
+            for n in range(len(stages)):
                 self.cell(f"recurrent_convs.{n}.", str(n))
         index = 0
-        for n, stage in enumerate(self.plan.stages):
-            for m, block in enumerate(stage.blocks):
-                self.resnet_block(f"stages.{n}.{m}", block, index)
+        for n, blocks in enumerate(stages):
+            for m, block in enumerate(blocks):
+                place = f"stages.{n}.{m}"
+                self.resnet_block(place, block, index)
                 if not shared:
-                    place = f"stages.{n}.{m}"
-                    self.put(f"{place}.conv_out.weight", f"{names.source(str(index))}.weight")
+                    self.input(f"{place}.conv_out", str(index), block)
                     self.cell(f"{place}.recurrent_conv.", str(index))
-                    self.copy(f"{place}.bn_rla", f"{names.block(index)}.norm")
+                    self.norm(f"{place}.bn_rla", index)
                 index += 1
         if shared:
-            self.stage_norms([len(stage.blocks) for stage in self.plan.stages])
+            self.stage_norms(stages)
+        if self.is_backbone:
+            self.left_out += ["bn2.", "fc."]
+            return
         self.copy("bn2", names.HEAD_NORM)
         self.put("fc.weight", "fc.weight", f"{names.join('0')}.linear.weight", axis=1)
         self.put("fc.bias", "fc.bias")
@@ -145,7 +183,7 @@ class _Writer:
     def mobilenet(self) -> None:
         if self.config.share != "network":
             self.problems.append("its MobileNetV2 has one recurrent convolution: share='network'")
-        rows = self.rows()
+        rows = self.kept(self.rows())
         first, last = self.outside_blocks()
         self.copy("conv1", first)
         index = 0
@@ -153,12 +191,15 @@ class _Writer:
             for m, block in enumerate(row):
                 self.mobilenet_block(f"stages.{n}.{m}", block, index)
                 index += 1
-        self.shared_inputs()
+        self.shared_inputs(rows)
         listed = "recurrent_dsconvs" if self.config.cell == "dwconv" else "recurrent_convs"
         for n in range(len(self.plan.stages)):
             # One module listed once for every resolution.
             self.cell(f"{listed}.{n}.", "0")
-        self.stage_norms([len(row) for row in rows])
+        self.stage_norms(rows)
+        if self.is_backbone:
+            self.left_out += ["conv2.", "bn2.", "classifier."]
+            return
         self.put("conv2.0.weight", f"{last}.0.weight", f"{names.join('0')}.conv.weight", axis=1)
         self.copy("conv2.1", f"{last}.1")
         self.copy("bn2", names.HEAD_NORM)
@@ -205,23 +246,50 @@ class _Writer:
 
     # Both.
 
-    def shared_inputs(self) -> None:
-        for n, key in enumerate(self.under(names.part("input"))):
-            self.put(f"conv_outs.{n}.weight", names.source(key))
+    def shared_inputs(self, groups: Sequence[Sequence[Block]]) -> None:
+        keys = [key.removesuffix(".weight") for key in self.under(names.part("input"))]
+        for n, key in enumerate(keys):
+            self.input(f"conv_outs.{n}", key, None)
+        for n in range(len(keys), len(groups)):
+            # The update in the last stage's only block is the one that a backbone does without.
+            self.input(f"conv_outs.{n}", "", groups[n][0])
+
+    def input(self, official: str, key: str, block: Block | None) -> None:
+        """Conv1x1 by its key below `rla.input`, or from the channels of the block."""
+        shape = (self.config.k, int((block and block.channels) or 0), 1, 1)
+        self.copy_or_cut(official, names.source(key), {"weight": shape})
 
     def cell(self, official: str, key: str) -> None:
         spelled = _CELL_NAMES.get(self.config.cell)
         if spelled is None:
             self.problems.append(f"cell={self.config.cell!r}: it has no such cell")
             return
-        for rest in self.under(names.cell(key)):
+        ours = self.under(names.cell(key))
+        shapes = self.cell_shapes() if self.is_backbone and not ours else dict.fromkeys(ours)
+        for rest, shape in shapes.items():
             layer, _, parameter = rest.partition(".")
-            theirs = spelled.get(f"{layer}.", f"{layer}.")
-            self.put(f"{official}{theirs}{parameter}", f"{names.cell(key)}.{rest}")
+            theirs = f"{official}{spelled.get(f'{layer}.', f'{layer}.')}{parameter}"
+            parts = () if shape else (f"{names.cell(key)}.{rest}",)
+            self.entries.append(Entry(theirs, parts, shape=shape))
 
-    def stage_norms(self, lengths: list[int]) -> None:
+    def cell_shapes(self) -> dict[str, tuple[int, ...] | None]:
+        """What a cell is made of, for one that a backbone was cut of."""
+        config = self.config
+        spec = CellSpec(k=config.k, kernel=config.kernel, norm=config.norm, update=config.update)
+        with torch.device("meta"):
+            layers = nn.ModuleDict(get_cell(config.cell)(spec).shared())  # type: ignore[arg-type]
+        return {key: tuple(value.shape) for key, value in layers.state_dict().items()}
+
+    def norm(self, official: str, index: int) -> None:
+        """BN_t of a block."""
+        k = (self.config.k,)
+        tensors = ("weight", "bias", "running_mean", "running_var")
+        shapes = {**dict.fromkeys(tensors, k), "num_batches_tracked": ()}
+        self.copy_or_cut(official, f"{names.block(index)}.norm", shapes)
+
+    def stage_norms(self, groups: Sequence[Sequence[Block]]) -> None:
         index = 0
-        for n, length in enumerate(lengths):
-            for m in range(length):
-                self.copy(f"stage_bns.{n}.{m}", f"{names.block(index)}.norm")
+        for n, blocks in enumerate(groups):
+            for m in range(len(blocks)):
+                self.norm(f"stage_bns.{n}.{m}", index)
                 index += 1

@@ -150,7 +150,7 @@ def load_weights_of(path: str | Path, config: TrainConfig, num_classes: int) -> 
 def _is_official(model: nn.Module, weights: Mapping[str, Any]) -> bool:
     """Whether weights have the names of the official code rather than the network's own."""
     try:
-        theirs = [entry.key for entry in official_layout(model)]
+        theirs = [entry.key for entry in official_layout(model).entries]
     except CheckpointError:  # the official code has no such network
         return False
     return count_known(weights, theirs) > count_known(weights, model.state_dict())
