@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 import rlawrap
 from tests.advice import calls_told, computes_the_same, ends, quiet, rewritten
@@ -93,6 +95,38 @@ WRAPPED = [
         ("model.a['b-1'] = model.a['b-1'].module",), x=IMAGE),
     Row("backbone", lambda: rlawrap.backbone(rlawrap.apply(classifier(), k=2)), (), "cut from"),
 ]  # fmt: skip
+
+
+class Functional(nn.Module):
+    """Residual steps of functions in the network's own forward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 1)
+        self.one, self.two = (nn.Parameter(torch.randn(4, 4, 3, 3)) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        x = x + F.conv2d(x, self.one, padding=1).relu()
+        return x + F.conv2d(x, self.two, padding=1).relu()
+
+
+def strides(model: nn.Module, **arguments: Any) -> Any:
+    return rlawrap.backbone(model, **arguments).feature_info.reduction()
+
+
+FIXED = nn.Sequential(nn.Conv2d(3, 4, 1), Residual(4, 4), nn.AdaptiveAvgPool2d(4), Residual(4, 4))
+MAPS = [
+    Row("frozen behind the maps", lambda: rlawrap.apply(FIXED, k=2), ("frozen_stages=1",),
+        "before the end of stage 1", {"out_indices": [0], "frozen_stages": 2},
+        call=rlawrap.backbone),
+    Row("no end of the stem", lambda: rlawrap.apply(Functional(), k=2), ("frozen_stages=1",),
+        "written in the network's own forward", {"frozen_stages": 0}, call=rlawrap.backbone),
+    Row("stages that are not there", lambda: rlawrap.apply(FIXED, k=2), ("out_indices=None",),
+        "has 2 stages", {"out_indices": [2]}, call=rlawrap.backbone),
+    Row("maps of one size", lambda: rlawrap.apply(FIXED, k=2), ("return_layers=['1']",),
+        "have no stride", call=strides),
+]  # fmt: skip
 NOTHING = {"inject": "none", "head": "none"}
 OPTIONS = [
     Row("inject", classifier, ("inject='entry'",), "nothing reads the", NOTHING, IMAGE),
@@ -114,7 +148,7 @@ OPTIONS = [
         ("rlawrap.unwrap(model.module)",), "expected a model made by", call=rlawrap.unwrap),
     Row("unwrap a base", classifier, (), "expected a model made by", call=rlawrap.unwrap),
 ]  # fmt: skip
-ROWS = {row.name: row for row in [*NO_GRAPH, *INPUTS, *BLOCKS, *WRAPPED, *OPTIONS]}
+ROWS = {row.name: row for row in [*NO_GRAPH, *INPUTS, *BLOCKS, *WRAPPED, *MAPS, *OPTIONS]}
 
 
 @functools.cache
@@ -126,7 +160,7 @@ def refusal(name: str) -> rlawrap.RLAError:
 
 
 def test_the_rows_have_names_of_their_own() -> None:
-    assert len(ROWS) == sum(map(len, (NO_GRAPH, INPUTS, BLOCKS, WRAPPED, OPTIONS)))
+    assert len(ROWS) == sum(map(len, (NO_GRAPH, INPUTS, BLOCKS, WRAPPED, MAPS, OPTIONS)))
 
 
 @pytest.mark.parametrize("name", ROWS)

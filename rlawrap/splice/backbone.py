@@ -7,24 +7,32 @@ after the other and so lose the hidden state without a word; this cuts the graph
 from __future__ import annotations
 
 import copy
+import difflib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
 
-from torch import fx, nn
+from torch import nn
 
-from rlawrap.capture.overwrites import writes_in_place
 from rlawrap.design import names
 from rlawrap.errors import PlanError
+from rlawrap.plan import Plan
 from rlawrap.splice.access import checked
 from rlawrap.splice.classes import dress, make_class, plain_copy
+from rlawrap.splice.cutting import Output, cut, prune
+from rlawrap.splice.feature_info import FeatureInfos, measure
+from rlawrap.splice.frozen import frozen_parts
 from rlawrap.splice.guards import remove_guards
 from rlawrap.splice.hook_points import hook_check
 from rlawrap.splice.mode_watch import ModeWatch
 from rlawrap.splice.model import RLAModel
-from rlawrap.splice.program import cut_program
+from rlawrap.splice.program import Program, cut_program
 from rlawrap.splice.record import Maps
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class Backbone(RLAModel):
@@ -39,45 +47,93 @@ class Backbone(RLAModel):
     #: Further names that `rla` has and the model shows.
     shown = ("out_channels", "blocks")
 
+    @property
+    def feature_info(self) -> FeatureInfos:
+        """The maps' names, blocks, channels and strides; a timm base's own list is of all maps."""
+        return self.rla.feature_info
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode as the base does; what is frozen stays in eval mode."""
+        super().train(mode)
+        maps = self.rla.splice.maps
+        for path in maps.still if maps is not None else ():
+            self.get_submodule(path).training = False
+        return self
+
     def __reduce__(self) -> Any:
         raise PlanError("a backbone is not pickled; save its state_dict() and make it again.")
 
 
 def backbone(
-    model: nn.Module, return_layers: Mapping[str, str] | Sequence[str] | None = None
+    model: nn.Module,
+    return_layers: Mapping[str, str] | Sequence[str] | None = None,
+    *,
+    out_indices: Sequence[int] | None = None,
+    output: Output = "dict",
+    frozen_stages: int = -1,
+    norm_eval: bool = False,
 ) -> nn.Module:
-    """A copy of a rewritten network that returns an OrderedDict of feature maps.
+    """A copy of a rewritten network that returns feature maps, with h running inside.
 
     `return_layers` maps block paths or path prefixes (`"layer1"`: its last block) to the names of
-    the outputs, as torchvision's getters do; a list names them "0", "1", …; without it the last
-    block of every stage is returned. Layers behind the last map, the classifier, and updates of h
-    that nothing reads any more are left out, so that every parameter gets a gradient. Keys of the
-    state dict are those of the model. Raises `PlanError` for a path that names no block.
+    the outputs, as torchvision's getters do; a list names them "0", "1", …; `out_indices` are
+    numbers of stages of the plan instead, -1 the last. Without either the last block of every stage
+    is returned. `output` says as what: "dict" an OrderedDict, as torchvision's detectors read,
+    "list" as timm's, "tuple" as MMDetection's. `feature_info` holds the maps' channels and strides,
+    measured.
+
+    frozen_stages: as in MMDetection, 0 freezes the stem, n the first n stages too, with h's path
+    through them: no gradient, and norms that stay in eval mode in `train()`; -1 freezes nothing.
+    norm_eval: all batch norms stay in eval mode in `train()`, those of h as well.
+
+    Layers behind the last map, the classifier, and updates of h that nothing reads any more are
+    left out, so that every parameter gets a gradient. Keys of the state dict are those of the
+    model. Raises `PlanError` for a path or a stage that is not there.
 
     >>> import torch, rlawrap, torchvision
     >>> model = rlawrap.apply(torchvision.models.resnet18(weights=None), k=8)
-    >>> maps = rlawrap.backbone(model, {"layer2": "c3", "layer4": "c5"})(torch.randn(1, 3, 64, 64))
-    >>> {name: tuple(m.shape[1:]) for name, m in maps.items()}
+    >>> maps = rlawrap.backbone(model, {"layer2": "c3", "layer4": "c5"})
+    >>> {name: tuple(m.shape[1:]) for name, m in maps(torch.randn(1, 3, 64, 64)).items()}
     {'c3': (128, 8, 8), 'c5': (512, 2, 2)}
+    >>> maps.feature_info.channels(), maps.feature_info.reduction()
+    ([128, 512], [8, 32])
     """
     rla_model = checked(model, "backbone(model)")
-    wanted = _wanted(rla_model, return_layers)
+    wanted = _wanted(rla_model, return_layers, out_indices)
+    if output not in ("dict", "list", "tuple"):
+        raise PlanError(f"backbone: output={output!r}; one of 'dict', 'list', 'tuple'.")
     twin = copy.deepcopy(rla_model)
-    before = twin.rla.splice
+    programs = _cut_programs(twin, wanted, output)
+    graphs = [program.graph for program in programs.values()]
+    watched = {path for asked in twin.rla.splice.watch.modes.values() for path in asked}
+    uncut = _uncut(twin)
+    prune(twin, graphs, watched)
+    plan = twin.rla.splice.plan
+    frozen = frozen_parts(twin, plan, graphs, frozen_stages, norm_eval)
+    made = _dressed(twin, programs, Maps(FeatureInfos(()), uncut, frozen.modules))
+    paths = [plan.blocks[index].path for index in wanted.values()]
+    infos = measure(made, plan.input_shape, wanted, paths)
+    made.rla.splice.maps = Maps(infos, uncut, frozen.modules)
+    parameters = dict(made.named_parameters(remove_duplicate=False))
+    for name in frozen.parameters:
+        parameters[name].requires_grad_(False)
+    return made.train(made.training)
+
+
+def _cut_programs(twin: RLAModel, wanted: Mapping[str, int], output: Output) -> dict[bool, Program]:
+    """By mode what computes the maps; one program may serve both."""
     targets = {name: names.output(index) for name, index in wanted.items()}
-    cut = {
-        id(p): cut_program(p, lambda graph: _cut(graph, targets, twin))
-        for p in before.programs.values()
+    before = twin.rla.splice.programs
+    cuts = {
+        id(program): cut_program(program, lambda graph: cut(graph, targets, twin, output))
+        for program in before.values()
     }
-    programs = {mode: cut[id(p)] for mode, p in before.programs.items()}
-    blocks = before.plan.blocks
-    maps = Maps(
-        [blocks[i].path for i in wanted.values()],
-        [int(blocks[i].channels or 0) for i in wanted.values()],
-        _uncut(twin),
-    )
-    watched = {path for asked in before.watch.modes.values() for path in asked}
-    _prune(twin, [p.graph for p in programs.values()], watched)
+    return {mode: cuts[id(program)] for mode, program in before.items()}
+
+
+def _dressed(twin: RLAModel, programs: Mapping[bool, Program], maps: Maps) -> Backbone:
+    """The copy with what is left of its modules, as a backbone."""
+    before = twin.rla.splice
     left = dict(twin.named_modules(remove_duplicate=False))
     remove_guards(twin)
     guarded = tuple(path for path in before.guarded if path in left)
@@ -107,17 +163,16 @@ def _uncut(model: RLAModel) -> nn.Module | None:
 
 
 def _wanted(
-    model: RLAModel, return_layers: Mapping[str, str] | Sequence[str] | None
+    model: RLAModel,
+    return_layers: Mapping[str, str] | Sequence[str] | None,
+    out_indices: Sequence[int] | None,
 ) -> OrderedDict[str, int]:
     """Names of the outputs and the index of the block that makes each."""
     plan = model.rla.plan
     if return_layers is None:
-        last = -1
-        ends = []
-        for stage in plan.stages:
-            last += len(stage.blocks)
-            ends.append(last)
-        return OrderedDict((str(i), end) for i, end in enumerate(ends))
+        return OrderedDict((str(i), end) for i, end in enumerate(_ends(plan, out_indices)))
+    if out_indices is not None:
+        raise PlanError("backbone: give return_layers= or out_indices=, not both.")
     if isinstance(return_layers, str):
         return_layers = [return_layers]
     if not isinstance(return_layers, Mapping):
@@ -130,66 +185,33 @@ def _wanted(
             if block.path == path or block.path.startswith((f"{path}.", f"{path}["))
         ]
         if not hits:
-            raise PlanError(
-                f"backbone: {path!r} names no block of {plan.model}; the blocks are "
-                f"{[b.path for b in plan.blocks]}."
-            )
+            raise PlanError(_no_block(plan, path))
         found[str(name)] = hits[-1]
     if not found:
         raise PlanError("backbone: return_layers= is empty; leave it out for one map a stage.")
     return found
 
 
-def _cut(graph: fx.Graph, targets: Mapping[str, str], model: nn.Module) -> None:
-    """Let the graph return the named nodes, and drop what nothing reads any more."""
-    modules = dict(model.named_modules(remove_duplicate=False))
-    by_target = {str(n.target): n for n in graph.nodes if n.op == "call_module"}
-    outputs = {name: by_target[target] for name, target in targets.items()}
-    old = next(n for n in graph.nodes if n.op == "output")
-    graph.erase_node(old)
-    last = max(outputs.values())
-    for node in reversed(list(graph.nodes)):
-        behind = last < node
-        # In front of the last map a value that nothing reads may still be a write to one that is.
-        idle = not node.users and writes_in_place(modules.get(str(node.target)), node) is None
-        if node.op != "placeholder" and node not in outputs.values() and (behind or idle):
-            graph.erase_node(node)
-    with graph.inserting_after(last):
-        made = graph.call_function(OrderedDict, (list(outputs.items()),))
-    graph.output(made)
-    graph.lint()
+def _ends(plan: Plan, out_indices: Sequence[int] | None) -> list[int]:
+    """The last block of each stage that is asked for."""
+    ends = list(accumulate(len(stage.blocks) for stage in plan.stages))
+    if out_indices is None:
+        return [end - 1 for end in ends]
+    asked = [out_indices] if isinstance(out_indices, int) else list(out_indices)
+    for index in asked:
+        if not isinstance(index, int) or not -len(ends) <= index < len(ends):
+            raise PlanError(
+                f"backbone: out_indices={asked}: {plan.model} has {len(ends)} stages, 0 to "
+                f"{len(ends) - 1}; {index!r} is none. Leave `out_indices=None` for all of them."
+            )
+    if not asked:
+        raise PlanError("backbone: out_indices= is empty; leave it out for one map a stage.")
+    return [ends[index] - 1 for index in asked]
 
 
-def _prune(model: nn.Module, graphs: list[fx.Graph], watched: set[str]) -> None:
-    """Delete the modules and parameters that the cut graphs no longer use.
-
-    Of the modules that were traced through, those with a mode that matters stay.
-    """
-    used: set[str] = set()
-    nodes = [node for graph in graphs for node in graph.nodes]
-    for node in nodes:
-        if node.op in ("call_module", "get_attr"):
-            path = str(node.target)
-            used.add(path)
-            while path:
-                path = path.rpartition(".")[0]
-                used.add(path)
-    used |= {path for path in watched if path.rpartition(".")[0] in used}
-    called = {str(n.target) for n in nodes if n.op == "call_module"}
-    _prune_children(model, "", used, called)
-
-
-def _prune_children(module: nn.Module, prefix: str, used: set[str], called: set[str]) -> None:
-    for name, child in list(module._modules.items()):
-        path = f"{prefix}{name}"
-        if path in called or child is None:
-            continue
-        if path not in used:
-            del module._modules[name]
-        else:
-            _prune_children(child, f"{path}.", used, called)
-    tensors: Any = (module._parameters, module._buffers)
-    for table in tensors:
-        for name, value in list(table.items()):
-            if value is not None and f"{prefix}{name}" not in used:
-                del table[name]
+def _no_block(plan: Plan, path: Any) -> str:
+    paths = [block.path for block in plan.blocks]
+    holders = {p.rpartition(".")[0] for p in paths} - {""}
+    near = difflib.get_close_matches(str(path), [*sorted(holders), *paths], n=3)
+    hint = f" Nearest: {', '.join(near)}." if near else ""
+    return f"backbone: {path!r} names no block of {plan.model};{hint} The blocks are {paths}."

@@ -19,6 +19,7 @@ from rlawrap.design.layers import named_activation, step_layers
 from rlawrap.errors import ConfigError
 from rlawrap.flow.geometry import Resize, Step
 from rlawrap.plan import Plan
+from rlawrap.splice.feature_info import FeatureInfos
 from rlawrap.splice.record import Maps, Splice
 
 
@@ -41,12 +42,17 @@ class Hidden(nn.Module):
     @property
     def blocks(self) -> list[str]:
         """Of a backbone: the paths of the blocks that make its maps."""
-        return _maps(self.splice).blocks
+        return self.feature_info.module_name()
 
     @property
     def out_channels(self) -> list[int]:
         """Of a backbone: its maps' channels."""
-        return _maps(self.splice).channels
+        return self.feature_info.channels()
+
+    @property
+    def feature_info(self) -> FeatureInfos:
+        """Of a backbone: its maps' names, blocks, channels and strides."""
+        return _maps(self.splice).infos
 
 
 def _maps(splice: Splice) -> Maps:

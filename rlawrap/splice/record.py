@@ -11,6 +11,7 @@ from torch import fx, nn
 
 from rlawrap.config import RLAConfig
 from rlawrap.plan import Plan
+from rlawrap.splice.feature_info import FeatureInfos
 from rlawrap.splice.mode_watch import ModeWatch
 from rlawrap.splice.program import Forward, Program
 
@@ -29,13 +30,14 @@ class Settings:
 
 @dataclass(frozen=True)
 class Maps:
-    """What a backbone returns: the blocks that make its maps, and the maps' channels."""
+    """What a backbone returns, and how it is kept in `train()`."""
 
-    blocks: list[str]
-    channels: list[int]
+    infos: FeatureInfos
     #: The base with the layers that were cut off, on the meta device, where its own `train` needs
     #: them.
     uncut: nn.Module | None = None
+    #: Paths of modules that stay in evaluation mode.
+    still: frozenset[str] = frozenset()
 
 
 @dataclass

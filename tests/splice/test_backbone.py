@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 
 import rlawrap
-from tests.nets import Residual, family, random_rla, relative
+from tests.nets import Residual, Small, family, random_rla, relative
 
 
 def block_outputs(model: rlawrap.RLAModel, x: Tensor, indices: list[int]) -> list[Tensor]:
@@ -117,6 +118,9 @@ def test_efficientnet_of_timm() -> None:
     x = torch.randn(1, 3, 64, 64)
     assert [m.shape[1] for m in maps(x).values()] == maps.out_channels == maps.rla.out_channels
     assert isinstance(maps.blocks, nn.Sequential)
+    # timm's own list tells of other maps.
+    assert maps.feature_info.reduction() == [2, 4, 8, 16, 32]
+    assert copy.deepcopy(maps).feature_info.channels() == maps.out_channels
 
 
 def test_unknown_paths_are_named() -> None:
@@ -124,5 +128,145 @@ def test_unknown_paths_are_named() -> None:
     model = rlawrap.apply(base, k=4)
     with pytest.raises(rlawrap.PlanError, match=r"'layer9' names no block.*layer1.0"):
         rlawrap.backbone(model, ["layer9"])
+    with pytest.raises(rlawrap.PlanError, match=r"Nearest: .*layer1"):
+        rlawrap.backbone(model, ["layer1.x"])
     with pytest.raises(rlawrap.PlanError, match="empty"):
         rlawrap.backbone(model, {})
+    with pytest.raises(rlawrap.PlanError, match=r"out_indices=\[4\].*4 stages, 0 to 3; 4 is none"):
+        rlawrap.backbone(model, out_indices=[4])
+    with pytest.raises(rlawrap.PlanError, match="out_indices= is empty"):
+        rlawrap.backbone(model, out_indices=[])
+    with pytest.raises(rlawrap.PlanError, match="not both"):
+        rlawrap.backbone(model, ["layer1"], out_indices=[0])
+    with pytest.raises(rlawrap.PlanError, match="output='array'; one of 'dict', 'list', 'tuple'"):
+        rlawrap.backbone(model, output="array")  # type: ignore[arg-type]
+    with pytest.raises(rlawrap.PlanError, match=r"frozen_stages=5.* up to 4 stages"):
+        rlawrap.backbone(model, frozen_stages=5)
+    with pytest.raises(rlawrap.PlanError, match="the last map comes before the end of stage 2"):
+        rlawrap.backbone(model, out_indices=[0, 1], frozen_stages=3)
+
+
+@pytest.mark.parametrize(("output", "cls"), [("list", list), ("tuple", tuple)])
+def test_maps_by_the_number_of_their_stage_as_a_list_or_tuple(output: Any, cls: type) -> None:
+    base, x = family("resnet18")
+    model = random_rla(rlawrap.apply(base.eval(), k=4))
+    expected = rlawrap.backbone(model)(x)
+    got = rlawrap.backbone(model, out_indices=(1, -1), output=output)(x)
+    assert type(got) is cls
+    assert all(torch.equal(a, b) for a, b in zip(got, [expected["1"], expected["3"]], strict=True))
+
+
+@pytest.mark.filterwarnings("ignore::rlawrap.RLAWarning")
+def test_channels_and_strides_are_measured() -> None:
+    infos = rlawrap.backbone(rlawrap.apply(family("mobilenet_v2")[0], k=4)).feature_info
+    assert infos.reduction() == [2, 4, 8, 16, 32]
+    assert infos.channels() == [16, 24, 32, 96, 320]
+    assert infos.module_name()[-1] == "features.17" and infos[-1].size == (7, 7)
+    assert infos[1:].get_dicts()[0] == {
+        "name": "1", "path": "features.3", "channels": 24, "size": (56, 56), "stride": 4
+    }  # fmt: skip
+
+
+class Valid(nn.Sequential):
+    """Windows without padding: 224 pixels give 111, then 55, which are no quotients."""
+
+    def __init__(self) -> None:
+        stem = nn.Conv2d(3, 8, 3, 2)
+        super().__init__(stem, Residual(8, 8), nn.Conv2d(8, 8, 3, 2), Residual(8, 8))
+
+
+def test_strides_are_how_the_maps_grow_and_no_quotient_of_sizes() -> None:
+    infos = rlawrap.backbone(rlawrap.apply(Valid(), k=4)).feature_info
+    assert [info.size for info in infos] == [(111, 111), (55, 55)]
+    assert infos.reduction() == [2, 4]
+
+
+def test_a_map_of_one_size_has_no_stride() -> None:
+    body = [Residual(8, 8), nn.AdaptiveAvgPool2d(4), Residual(8, 8)]
+    maps = rlawrap.backbone(rlawrap.apply(Small(*body), k=4))
+    assert [info.stride for info in maps.feature_info] == [1, None]
+    with pytest.raises(rlawrap.PlanError, match=r"\['body.2'\] have no stride.*return_layers="):
+        maps.feature_info.reduction()
+
+
+def frozen_names(maps: nn.Module) -> set[str]:
+    return {name for name, p in maps.named_parameters() if not p.requires_grad}
+
+
+def moved(maps: nn.Module, x: Tensor) -> set[str]:
+    """The statistics that a step in train mode changes."""
+    before = {name: b.clone() for name, b in maps.named_buffers()}
+    maps.train()(x)
+    return {n for n, b in maps.named_buffers() if "mean" in n and not torch.equal(b, before[n])}
+
+
+STEM = {"conv1.weight", "bn1.weight", "bn1.bias"}
+STAGE_0 = {
+    *(f"layer1.{block}.{conv}.weight" for block in (0, 1) for conv in ("conv1", "conv2")),
+    *(f"layer1.{block}.{bn}.weight" for block in (0, 1) for bn in ("bn1", "bn2")),
+    *(f"layer1.{block}.{bn}.bias" for block in (0, 1) for bn in ("bn1", "bn2")),
+}  # fmt: skip
+H_0 = {
+    *("rla.inject.0.conv.weight", "rla.inject.1.conv.weight", "rla.input.0_64.weight"),
+    *("rla.cell.0.conv.weight", "rla.block.0.norm.weight", "rla.block.0.norm.bias"),
+    *("rla.block.1.norm.weight", "rla.block.1.norm.bias"),
+}
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_frozen_stages_are_still_with_the_way_of_h_through_them(copied: bool) -> None:
+    base, x = family("resnet18")
+    model = random_rla(rlawrap.apply(base, k=4, initial_state="zeros"))
+    maps = rlawrap.backbone(model, frozen_stages=1)
+    maps = copy.deepcopy(maps) if copied else maps
+    assert frozen_names(maps) == STEM | STAGE_0 | H_0
+    assert all(p.requires_grad for p in model.parameters())
+    still = {"bn1.", "layer1.", "rla.block.0.", "rla.block.1."}
+    statistics = {name for name, _ in maps.named_buffers() if "mean" in name}
+    free = {name for name in statistics if not name.startswith(tuple(still))}
+    assert moved(maps, x) == free and len(free) < len(statistics)
+    sum(m.square().sum() for m in maps(x).values()).backward()
+    assert {n for n, p in maps.named_parameters() if p.grad is None} == STEM | STAGE_0 | H_0
+    assert not maps.layer1.training and maps.layer2.training and maps.training
+
+
+def test_the_stem_alone_or_the_norms_alone() -> None:
+    base, x = family("resnet18")
+    model = rlawrap.apply(base, k=4)
+    stem = rlawrap.backbone(model, frozen_stages=0)
+    assert frozen_names(stem) == STEM
+    assert "bn1.running_mean" not in moved(stem, x) and "layer1.0.bn1.running_mean" in moved(
+        stem, x
+    )
+    norms = rlawrap.backbone(model, norm_eval=True)
+    assert frozen_names(norms) == moved(norms, x) == set()
+    assert norms.layer1[0].training and not norms.rla.block["0"]["norm"].training
+    assert moved(rlawrap.backbone(model), x)
+
+
+def test_a_cell_that_later_stages_share_is_not_frozen() -> None:
+    base, _ = family("resnet18")
+    maps = rlawrap.backbone(rlawrap.apply(base, k=4, share="network"), frozen_stages=1)
+    own = H_0 - {"rla.cell.0.conv.weight", "rla.inject.0.conv.weight"}
+    assert frozen_names(maps) == STEM | STAGE_0 | own
+    whole = rlawrap.backbone(rlawrap.apply(base, k=4, share="network"), frozen_stages=4)
+    assert all(not p.requires_grad for p in whole.parameters())
+
+
+class InOneForward(nn.Module):
+    """Residual steps written in the network's own forward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.one, self.two = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        x = x + self.one(x).relu()
+        return x + self.two(x).relu()
+
+
+def test_stems_are_told_where_the_blocks_are_no_modules() -> None:
+    maps = rlawrap.backbone(rlawrap.apply(InOneForward(), k=4), frozen_stages=0)
+    assert frozen_names(maps) == {"stem.weight", "stem.bias"}
