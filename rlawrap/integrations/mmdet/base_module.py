@@ -21,6 +21,7 @@ class DetectorBackbone(BaseModule):
 
     #: Builds the network that the backbone was cut from, where the official code could.
     whole: Callable[[], RLAModel] | None
+    is_init: bool
 
     def init_weights(self) -> None:
         """Do what `init_cfg` says, once. Raises `CheckpointError` for weights that do not fit.

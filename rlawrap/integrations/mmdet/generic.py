@@ -48,14 +48,16 @@ def RLABackbone(
     network = build_network(model, pretrained=pretrained, **(model_args or {}))
     if not isinstance(network, RLAModel):
         # The classifier is cut off, so h need not join it.
-        options = {"head": "none", **(rla or {})}
-        network = apply(network, **({} if k is None else {"k": k}), **options)
+        options: dict[str, Any] = {"head": "none", **(rla or {})}
+        if k is not None:
+            options["k"] = k
+        network = apply(network, **options)
     elif k is not None or rla:
         raise ConfigError(
             f"RLABackbone(model={model!r}): has a hidden state already; leave k and rla out. Its "
             "k is an argument of its builder: `model_args=dict(k=16)`."
         )
-    net = backbone(
+    net: Any = backbone(
         network,
         out_indices=None if out_indices is None else tuple(out_indices),
         output="tuple",

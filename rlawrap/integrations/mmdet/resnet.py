@@ -73,7 +73,7 @@ def RLAResNet(
         style=style,
         options={"k": rla_channel, **(rla or {})},
     )
-    net = backbone(
+    net: Any = backbone(
         whole(),
         out_indices=tuple(out_indices),
         output="tuple",
@@ -130,7 +130,10 @@ def _numbers(name: str, values: Any) -> tuple[int, ...]:
 
 def _check_norm(norm_cfg: Mapping[str, Any] | None) -> None:
     """MMDetection's default is what is built; anything else would be ignored in silence."""
-    if norm_cfg is None or dict(norm_cfg) in ({"type": "BN"}, {"type": "BN", "requires_grad": True}):
+    if norm_cfg is None or dict(norm_cfg) in (
+        {"type": "BN"},
+        {"type": "BN", "requires_grad": True},
+    ):
         return
     raise ConfigError(
         f"RLAResNet(norm_cfg={dict(norm_cfg)!r}): its norms are batch norms, "

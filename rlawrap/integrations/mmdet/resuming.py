@@ -27,20 +27,19 @@ def allow_mmengine_checkpoints() -> None:
     """
     array, scalar = np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0]
     kinds = ("bool", "int32", "int64", "float32", "float64")
-    torch.serialization.add_safe_globals(
-        [
-            HistoryBuffer,
-            # A buffer's methods are pickled as getattr(HistoryBuffer, "min"); with the real one a
-            # file could reach anything from there.
-            (_statistic, "builtins.getattr"),
-            np.ndarray,
-            np.dtype,
-            *dict.fromkeys(type(np.dtype(kind)) for kind in kinds),
-            # NumPy 2 moved both, and a file may come from the other NumPy.
-            *((array, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
-            *((scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
-        ]
-    )
+    allowed: list[Any] = [
+        HistoryBuffer,
+        # A buffer's methods are pickled as getattr(HistoryBuffer, "min"); with the real one a file
+        # could reach anything from there.
+        (_statistic, "builtins.getattr"),
+        np.ndarray,
+        np.dtype,
+        *dict.fromkeys(type(np.dtype(kind)) for kind in kinds),
+        # NumPy 2 moved both, and a file may come from the other NumPy.
+        *((array, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
+        *((scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+    ]
+    torch.serialization.add_safe_globals(allowed)
 
 
 def _statistic(owner: Any, name: str) -> Any:

@@ -56,7 +56,7 @@ def classifier() -> rlawrap.RLAModel:
 
 @pytest.fixture(scope="session")
 def official_file(classifier: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A training checkpoint of the official classification code with the weights of `classifier`."""
+    """A training checkpoint of the official classification code, with `classifier`'s weights."""
     path = tmp_path_factory.mktemp("official") / "model_best.pth"
     state = rlawrap.official_state_dict(classifier)
     torch.save(

@@ -87,7 +87,9 @@ def test_its_detector_is_built(name: str) -> None:
 def test_an_unknown_key_is_refused() -> None:
     cfg = load(NAMES[0])
     cfg.merge_from_dict({"model.backbone.rla_channels": 16})
-    with pytest.raises(rlawrap.ConfigError, match=r"no rla_channels=16. Did you mean rla_channel\?"):
+    with pytest.raises(
+        rlawrap.ConfigError, match=r"no rla_channels=16. Did you mean rla_channel\?"
+    ):
         MODELS.build(cfg.model)
 
 

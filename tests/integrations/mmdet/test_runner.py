@@ -44,7 +44,11 @@ def small(name: str, folder: Path, checkpoint: Path) -> Config:
             "model.train_cfg.rcnn.sampler.num": 32,
             "model.train_cfg.rpn_proposal.max_per_img": 50,
             "model.test_cfg.rpn.max_per_img": 50,
+            "model.test_cfg.rcnn.max_per_img": 10,
         }
+    else:
+        # As it starts no score reaches the usual one, and there would be nothing to judge.
+        changes |= {"model.test_cfg.score_thr": 0.0, "model.test_cfg.max_per_img": 10}
     for loader in ("train_dataloader", "val_dataloader"):
         data = {
             "data_root": str(folder),

@@ -75,10 +75,16 @@ def test_a_base_alone_leaves_h(net: Any, classifier: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda s: s.pop("layer1.0.conv1.weight"), r"missing: layer1.0.conv1.weight \[64, 64, 1, 1"),
+        (
+            lambda s: s.pop("layer1.0.conv1.weight"),
+            r"missing: layer1.0.conv1.weight \[64, 64, 1, 1",
+        ),
         (lambda s: s.update({"bn1.bias": torch.zeros(3)}), r"bn1.bias is \[3\], the backbone has"),
         (lambda s: s.update({"bn1.bias": 3}), "bn1.bias is a int"),
-        (lambda s: s.update({"layer4.3.bn1.bias": torch.zeros(3)}), "unexpected: layer4.3.bn1.bias"),
+        (
+            lambda s: s.update({"layer4.3.bn1.bias": torch.zeros(3)}),
+            "unexpected: layer4.3.bn1.bias",
+        ),
         (lambda s: s.pop("rla.cell.1.conv.weight"), "missing: rla.cell.1.conv.weight"),
     ],
 )
@@ -129,7 +135,7 @@ def test_urls_and_paths(
         fetch_state(f"{served}/nothing.pth")
     with pytest.raises(rlawrap.CheckpointError, match="mmengine knows no such name"):
         fetch_state("torchvision://resnet5000")
-    with pytest.raises(rlawrap.CheckpointError, match="init_cfg.checkpoint=FILE"):
+    with pytest.raises(rlawrap.CheckpointError, match=r"init_cfg\.checkpoint=FILE"):
         fetch_state(str(tmp_path / "nothing.pth"))
 
 
