@@ -64,7 +64,7 @@ def find_network(name: str) -> NamedNetwork:
     if asked and asked not in SOURCES and is_place(name):
         return _in_user_code(name)
     # Ours first: torchvision and timm take seconds to import.
-    ours = builder(rest) if asked in ("", "rlawrap") else None
+    ours = (builder(rest) or _detector_of(rest)) if asked in ("", "rlawrap") else None
     if ours is not None:
         return NamedNetwork(text=name, source="rlawrap", name=rest, builder=ours)
     known = known_names()
@@ -137,6 +137,15 @@ def known_names() -> dict[str, list[str]]:
 
         known["timm"] = timm.list_models()
     return known
+
+
+def _detector_of(name: str) -> Callable[..., nn.Module] | None:
+    """The builder of one of our detectors, which need torchvision's, if the name can be one."""
+    if "rla" not in name:
+        return None
+    from rlawrap.detection.names import builder as detector_builder
+
+    return detector_builder(name)
 
 
 def _builder_of(source: str, name: str) -> Callable[..., Any]:

@@ -35,13 +35,17 @@ BASES: Mapping[str, ResNetBase | None] = {
 }
 
 
-def build_base(name: str, *, num_classes: int = 1000, weights: Any = None) -> nn.Module:
+def build_base(
+    name: str, *, num_classes: int = 1000, weights: Any = None, output_stride: int = 32
+) -> nn.Module:
     """A base network by name, with fresh weights or the torchvision weights of that name.
 
     Fresh weights follow the official code: Kaiming-normal by fan out, and a weight of zero in the
     last norm of every residual branch of a ResNet. `weights` is what torchvision takes for this
     network, such as "IMAGENET1K_V2"; with another `num_classes` than its own, the classifier stays
-    fresh. Raises `ConfigError` for unknown weights, `CheckpointError` if they cannot be fetched.
+    fresh. `output_stride`: 8 or 16 for a ResNet whose last stages are dilated in the place of
+    halving. Raises `ConfigError` for unknown weights and for a stride that cannot be had,
+    `CheckpointError` if weights cannot be fetched.
     """
     if not isinstance(num_classes, int) or isinstance(num_classes, bool) or num_classes < 1:
         raise ConfigError(
@@ -49,7 +53,12 @@ def build_base(name: str, *, num_classes: int = 1000, weights: Any = None) -> nn
         )
     found = _find_weights(name, weights)
     spec = BASES[name]
-    model = _mobilenet(num_classes) if spec is None else _resnet(spec, num_classes)
+    able = (8, 16, 32) if spec is not None and not spec.more_planes else (32,)
+    if output_stride not in able:
+        raise ConfigError(
+            f"{name}(output_stride={output_stride!r}): it can be {', '.join(map(str, able))}."
+        )
+    model = _mobilenet(num_classes) if spec is None else _resnet(spec, num_classes, output_stride)
     if found is not None:
         _load(model, name, found, num_classes)
     return model
@@ -61,7 +70,7 @@ def _mobilenet(num_classes: int) -> nn.Module:
     return mobilenet_v2(weights=None, num_classes=num_classes)
 
 
-def _resnet(spec: ResNetBase, num_classes: int) -> nn.Module:
+def _resnet(spec: ResNetBase, num_classes: int, output_stride: int) -> nn.Module:
     from torchvision.models.resnet import Bottleneck, ResNet
 
     model = ResNet(
@@ -71,6 +80,7 @@ def _resnet(spec: ResNetBase, num_classes: int) -> nn.Module:
         zero_init_residual=True,
         groups=spec.groups,
         width_per_group=spec.width_per_group,
+        replace_stride_with_dilation=[output_stride < stride for stride in (8, 16, 32)],
     )
     if spec.more_planes:
         _widen(model, spec, num_classes)

@@ -96,9 +96,11 @@ def build_preset(
     k: int | None = None,
     num_classes: int = 1000,
     weights: Any = None,
+    output_stride: int = 32,
     **options: Any,
 ) -> nn.Module:
-    """Build a preset. `weights` names torchvision weights of the base (see `build_base`).
+    """Build a preset. `weights` names torchvision weights of the base, and `output_stride` dilates
+    its last stages (see `build_base`); their layers of h are those of the undilated network.
 
     Fresh networks start as the official ones do. With `weights` the default is `init="identity"`,
     so that the network computes what its base does until it is trained. `options` are fields of
@@ -113,7 +115,9 @@ def build_preset(
         raise ConfigError(
             f"{preset.name}: it has no hidden state and takes num_classes and weights, not {asked}."
         )
-    base = build_base(preset.base, num_classes=num_classes, weights=weights)
+    base = build_base(
+        preset.base, num_classes=num_classes, weights=weights, output_stride=output_stride
+    )
     if preset.attention is not None:
         kernel = _mobilenet_kernel if preset.base == "mobilenet_v2" else None
         base = attend(base, preset.attention, kernel=kernel if preset.attention == "eca" else None)
@@ -122,7 +126,9 @@ def build_preset(
     if weights is not None:
         options.setdefault("init", "identity")
     config = variant(preset.variant, **{"k": preset.k if k is None else k, **options})
-    model = apply(base, config=config)
+    # Dilated stages are of one resolution, but share no cell.
+    stages = None if output_stride == 32 else [f"layer{i}" for i in range(1, 5)]
+    model = apply(base, config=config, stages=stages)
     if weights is None and config.init == "paper":
         _initialise_jointly(model)
     return model
