@@ -1,0 +1,56 @@
+"""What `freeze_base` froze of a network, and its norms, which no `train()` wakes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from rlawrap._torch import NormBase
+from rlawrap.design.heads import lies_in
+from rlawrap.design.names import is_added
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """Names of the parameters that were frozen, and paths of the base's parts that learn on."""
+
+    parameters: tuple[str, ...]
+    learning: tuple[str, ...] = ()
+
+
+def is_norm(module: nn.Module) -> bool:
+    """Whether a module keeps running statistics, which train mode moves."""
+    return isinstance(module, NormBase) or isinstance(module._buffers.get("running_mean"), Tensor)
+
+
+def still_norms(network: nn.Module, learning: tuple[str, ...]) -> dict[str, nn.Module]:
+    """The norms of the base, by path, but for those in parts that learn."""
+    return {
+        path: module
+        for path, module in network.named_modules()
+        if is_norm(module)
+        and not is_added(path)
+        and not any(lies_in(path, part) for part in learning)
+    }
+
+
+def keep_still(network: nn.Module, frozen: Frozen) -> None:
+    """Set the base's norms to evaluation mode; what lies inside of one keeps its mode."""
+    for norm in still_norms(network, frozen.learning).values():
+        norm.training = False
+
+
+def thaw(network: nn.Module, frozen: Frozen, base: type[nn.Module]) -> None:
+    """Let learn what was frozen; norms take the mode of the network, or what `base` keeps them in.
+
+    Parameters that have gone since are passed over.
+    """
+    parameters = dict(network.named_parameters())
+    for name in frozen.parameters:
+        if name in parameters:
+            parameters[name].requires_grad_(True)
+    for norm in still_norms(network, frozen.learning).values():
+        norm.training = network.training
+    if base.train is not nn.Module.train:
+        network.train(network.training)
