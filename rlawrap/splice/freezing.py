@@ -86,11 +86,9 @@ def unfreeze_base(model: Model) -> Model:
 
 def _thawed(network: RLAModel) -> None:
     splice = network.rla.splice
-    if splice.frozen is not None:
-        thaw(network, splice.frozen, splice.base_class)
-        splice.frozen = None
-        if splice.base_class.train is not nn.Module.train:
-            network.train(network.training)
+    frozen, splice.frozen = splice.frozen, None
+    if frozen is not None:
+        thaw(network, frozen, splice.base_class)
 
 
 def _freezing(network: RLAModel, head: Any) -> Frozen:

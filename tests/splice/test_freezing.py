@@ -42,18 +42,15 @@ def of_h(model: nn.Module) -> set[str]:
     return {name for name in model.state_dict() if name.startswith("rla.")}
 
 
-@pytest.mark.parametrize("name", ["resnet18", "small_googlenet", "small_mobilenet"])
+@pytest.mark.parametrize("name", ["block_net", "small_googlenet"])
 def test_nothing_of_the_base_moves_and_all_of_h_does(name: str) -> None:
     base, x = family(name)
-    x = x[..., :32, :32]
     model = rewritten(base)
     keys = list(model.state_dict())
     assert rlawrap.freeze_base(model) is model
     assert moved(model, x) == of_h(model)
     assert list(model.state_dict()) == keys
-    if name == "resnet18":
-        thawed = moved(rlawrap.unfreeze_base(model), x)
-        assert sum(1 for key, _ in model.named_buffers() if key in thawed - of_h(model)) == 60
+    assert moved(rlawrap.unfreeze_base(model), x) >= {n for n, _ in model.named_buffers()}
 
 
 def test_norms_compute_with_their_running_statistics_and_dropout_drops() -> None:
@@ -83,8 +80,7 @@ WAYS: dict[str, Callable[[Any], nn.Module]] = {
     "pickle": lambda model: pickle.loads(pickle.dumps(model.eval())),
     "modes": lambda model: model.eval().train().requires_grad_(),
     "state dict": loaded,
-    "backbone": rlawrap.backbone,
-    "backbone of a copy": lambda model: copy.deepcopy(rlawrap.backbone(model)),
+    "backbone": lambda model: copy.deepcopy(rlawrap.backbone(model)),
     "checkpointing": checkpointed,
     "sync": nn.SyncBatchNorm.convert_sync_batchnorm,
 }
