@@ -1,13 +1,14 @@
 # Every target sets up what it needs in .venv; a stamp file makes it do so once.
 #   make demo    train a small ResNet and its RLA form side by side (minutes, CPU)
 #   make test    lint, types and the whole test suite
+#   make test-mmdet    the tests of the MMDetection integration, in .venv-mmdet
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
 CONSTRAINTS ?=
 
-.PHONY: demo test suite test-oldest lint format docs clean fuzz zoo digest wild peers chaos
+.PHONY: demo test suite test-mmdet test-oldest lint format docs clean fuzz zoo digest wild peers chaos
 
 demo: $(VENV)/.installed-train
 	$(BIN)/rlawrap demo
@@ -22,6 +23,11 @@ test-oldest:
 # The tests alone, without lint and types, which newer tools check.
 suite: $(VENV)/.installed-test
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
+
+# The MMDetection integration, with what MMDetection needs, in an environment of its own.
+test-mmdet: .venv-mmdet/.installed-mmdet
+	.venv-mmdet/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal \
+		tests/integrations/mmdet rlawrap/integrations/mmdet
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
@@ -64,11 +70,17 @@ chaos: $(VENV)/.installed-test
 	.venv-wild/bin/python -m pip install --no-deps torchaudio==2.11.0
 	touch $@
 
+.venv-mmdet/.installed-mmdet: tests/integrations/mmdet/requirements.txt pyproject.toml
+	test -x .venv-mmdet/bin/python || $(PYTHON) -m venv .venv-mmdet
+	.venv-mmdet/bin/python -m pip install --editable '.[mmdet,timm]' \
+		--requirement tests/integrations/mmdet/requirements.txt
+	touch $@
+
 docs: $(VENV)/.installed-docs
 	$(BIN)/mkdocs build --strict
 
 clean:
-	rm -rf $(VENV) .venv-wild build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-wild .venv-mmdet build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # .installed-EXTRA: the package in development mode, with that extra of pyproject.toml.

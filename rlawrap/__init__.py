@@ -19,15 +19,18 @@ from rlawrap.errors import (
     TrainError,
 )
 from rlawrap.official import load_official, official_state_dict
+from rlawrap.parameters import named_rla_parameters, param_groups, rla_parameters
 from rlawrap.plan import Block, Plan, Stage
 from rlawrap.splice import (
     RLAModel,
     apply,
     backbone,
     disabled,
+    freeze_base,
     initialize,
     inspect,
     rla_state_dict,
+    unfreeze_base,
     unwrap,
 )
 
@@ -55,15 +58,20 @@ __all__ = [
     "backbone",
     "cost",
     "disabled",
+    "freeze_base",
     "initialize",
     "inspect",
     "load",
     "load_official",
     "models",
+    "named_rla_parameters",
     "official_state_dict",
+    "param_groups",
     "register_cell",
+    "rla_parameters",
     "rla_state_dict",
     "save",
+    "unfreeze_base",
     "unwrap",
     "variant",
 ]

@@ -130,7 +130,8 @@ _MOBILE = _PAPER.with_options(
     source="branch", share="network", inject="depthwise", head_act="relu6"
 )
 
-#: Every official variant as a configuration (the names follow the official constructors').
+#: Every official variant as a configuration (the names follow the official constructors'), and
+#: one of this library's for Xception, of which the paper has results and no code.
 VARIANTS: Mapping[str, RLAConfig] = {
     "rla": _PAPER,
     "rlav1": _PAPER.with_options(head_act="tanh"),
@@ -146,6 +147,7 @@ VARIANTS: Mapping[str, RLAConfig] = {
     "rlagru": _PAPER.with_options(cell="convgru"),
     "rla_mobilenetv2": _MOBILE,
     "dsrla_mobilenetv2": _MOBILE.with_options(cell="dwconv"),
+    "rla_xception": RLAConfig(init="paper", source="branch"),
 }
 
 

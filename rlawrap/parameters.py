@@ -1,25 +1,75 @@
-"""The parameters of a network in groups for an optimiser: rates by depth, decay by kind."""
+"""The parameters of a network: those of h, and all in groups for an optimiser."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
-from rlawrap.design.names import is_added
+from rlawrap.design.names import ROOT
 from rlawrap.errors import ConfigError, PlanError
 from rlawrap.plan import Block
 from rlawrap.splice import RLAModel, inspect
+from rlawrap.splice.access import parts, rewritten
 
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Parameters, by name, that share a learning rate (as a multiple) and a weight decay."""
+    """Parameters, by name, that share a learning rate (as a multiple) and a weight decay.
+
+    added: whether they are those of h, where these are apart from the others.
+    """
 
     names: tuple[str, ...]
     lr_scale: float
     weight_decay: float
+    added: bool = False
+
+
+def rla_parameters(model: nn.Module) -> Iterator[nn.Parameter]:
+    """The parameters that `apply` added, in order, as `nn.Module.parameters` gives all of them.
+
+    `model` may be rewritten itself or hold rewritten networks in its parts, as a detector does.
+    Raises `PlanError` for a model without hidden state.
+
+    >>> import rlawrap, torchvision
+    >>> model = rlawrap.apply(torchvision.models.resnet18(), k=32)
+    >>> sum(parameter.numel() for parameter in rlawrap.rla_parameters(model))
+    634688
+    """
+    return (parameter for _, parameter in _added(model, "rla_parameters(model)"))
+
+
+def named_rla_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """`rla_parameters` with their names in `model`, as `nn.Module.named_parameters` gives all.
+
+    >>> import rlawrap, torchvision
+    >>> model = rlawrap.apply(torchvision.models.resnet18(), k=8)
+    >>> next(rlawrap.named_rla_parameters(model))[0]
+    'rla.input.0_64.weight'
+    """
+    return iter(_added(model, "named_rla_parameters(model)"))
+
+
+def _added(model: nn.Module, call: str) -> list[tuple[str, nn.Parameter]]:
+    """The parameters of h with their names, each once."""
+    rewritten(model, call)
+    names = added_names(model)
+    return [(name, parameter) for name, parameter in model.named_parameters() if name in names]
+
+
+def added_names(model: nn.Module) -> set[str]:
+    """Names of the parameters under the `rla` of each rewritten network; none in other models.
+
+    A model's own attribute `rla` is no such.
+    """
+    return {
+        f"{path}.{name}" if path else name
+        for path, network in parts(model)
+        for name, _ in network.rla.named_parameters(prefix=ROOT)
+    }
 
 
 def param_groups(
@@ -33,10 +83,13 @@ def param_groups(
 ) -> list[dict[str, Any]]:
     """The trainable parameters of a network in groups that any `torch.optim` optimiser takes.
 
+    Frozen ones are left out, and what several modules share is there once.
+
     lr: the learning rate. rla_lr: that of the `rla.` parameters, which `apply` added; None: lr.
     no_decay: parameters of one dimension or none (biases, the scale of a norm) do not decay.
     layer_decay: the rate of each block is that of the block behind it times this much; the
-    classifier has the full rate, and so have `rla.` parameters, which start untrained.
+    classifier has the full rate, and so have `rla.` parameters, which start untrained, and what a
+    model that holds a rewritten network has around it.
 
     Raises `ConfigError` when nothing is left to train, `PlanError` for `layer_decay` on a network
     in which no blocks are found.
@@ -50,7 +103,7 @@ def param_groups(
     """
     found = group_parameters(
         model,
-        rla_scale=1.0 if rla_lr is None else rla_lr / lr,
+        apart=rla_lr is not None and rla_lr != lr,
         weight_decay=weight_decay,
         no_decay=no_decay,
         layer_decay=layer_decay,
@@ -59,7 +112,7 @@ def param_groups(
     return [
         {
             "params": [parameters[name] for name in group.names],
-            "lr": lr * group.lr_scale,
+            "lr": rla_lr if group.added else lr * group.lr_scale,
             "weight_decay": group.weight_decay,
         }
         for group in found
@@ -69,6 +122,7 @@ def param_groups(
 def group_parameters(
     model: nn.Module,
     *,
+    apart: bool = False,
     rla_scale: float = 1.0,
     weight_decay: float = 0.0,
     no_decay: bool = True,
@@ -76,28 +130,42 @@ def group_parameters(
 ) -> list[Group]:
     """The groups of `param_groups` by name, in order of their first parameter.
 
-    rla_scale: learning rate of the `rla.` parameters, as a multiple of that of the others.
+    apart: keep the `rla.` parameters in groups of their own. rla_scale: their learning rate, as a
+    multiple of that of the others.
     """
     if layer_decay is not None and not 0 < layer_decay <= 1:
         raise ConfigError(f"layer_decay={layer_decay}: give a factor above 0 and up to 1.")
-    depths = {} if layer_decay in (None, 1) else layer_depths(model)
-    last = max(depths.values(), default=0)
-    groups: dict[tuple[float, float], list[str]] = {}
+    behind = {} if layer_decay in (None, 1) else _blocks_behind(model)
+    added = added_names(model)
+    groups: dict[tuple[float, float, bool], list[str]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        if is_added(name):
-            scale = rla_scale
-        else:
-            scale = (layer_decay or 1.0) ** (last - depths.get(name, last))
-        decays = not no_decay or parameter.ndim > 1
-        groups.setdefault((scale, weight_decay if decays else 0.0), []).append(name)
+        ours = name in added
+        scale = rla_scale if ours else (layer_decay or 1.0) ** behind.get(name, 0)
+        decay = 0.0 if no_decay and parameter.ndim < 2 else weight_decay
+        groups.setdefault((scale, decay, apart and ours), []).append(name)
     if not groups:
-        raise ConfigError("freeze leaves no parameter to train. Freeze less.")
+        raise ConfigError("all parameters are frozen: no parameter to train is left. Freeze less.")
     return [
-        Group(names=tuple(names), lr_scale=scale, weight_decay=decay)
-        for (scale, decay), names in groups.items()
+        Group(names=tuple(names), lr_scale=scale, weight_decay=decay, added=ours)
+        for (scale, decay, ours), names in groups.items()
     ]
+
+
+def _blocks_behind(model: nn.Module) -> dict[str, int]:
+    """How many blocks lie between each parameter and the full rate; what is missing has it."""
+    found: dict[str, int] = {}
+    inner = [(path, network) for path, network in parts(model) if path]
+    for path, network in inner:
+        full = len(network.rla.plan.blocks) + 1  # the classifier's depth, or that of what is around
+        depths = layer_depths(network)
+        found.update({f"{path}.{name}": full - depth for name, depth in depths.items()})
+    if not inner:
+        depths = layer_depths(model)
+        last = max(depths.values(), default=0)
+        found = {name: last - depth for name, depth in depths.items()}
+    return found
 
 
 def layer_depths(model: nn.Module) -> dict[str, int]:
@@ -113,7 +181,7 @@ def layer_depths(model: nn.Module) -> dict[str, int]:
     [0, 1, 9]
     """
     try:
-        plan: Any = model.plan if isinstance(model, RLAModel) else inspect(model)
+        plan: Any = model.rla.plan if isinstance(model, RLAModel) else inspect(model)
     except PlanError as error:
         raise PlanError(f"layer_decay: it takes blocks to count, and {error}") from error
     owners = {
@@ -121,7 +189,8 @@ def layer_depths(model: nn.Module) -> dict[str, int]:
     }
     heads = [_module_of(reference) for reference in plan.head]
     last = len(plan.blocks) + 1
-    names = [name for name, _ in model.named_parameters() if not is_added(name)]
+    added = added_names(model)
+    names = [name for name, _ in model.named_parameters() if name not in added]
     own = {name: _depth_in(owners, name) for name in names}
     behind = max((n for n, name in enumerate(names) if own[name] is not None), default=-1)
     depths, before = {}, 0

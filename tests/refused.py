@@ -227,6 +227,24 @@ def lazy() -> nn.Module:
     return nn.Sequential(nn.LazyConv2d(4, 3, padding=1), *features()[1:])
 
 
+class NormByHand(nn.Module):
+    """Does one thing in train mode and another in eval mode."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("running_mean", torch.zeros(channels, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.running_mean.lerp_(x.detach().mean((0, 2, 3)).view(-1, 1, 1), 0.1)
+            return x - x.mean((0, 2, 3), keepdim=True)
+        return x - self.running_mean
+
+
+def norm_by_hand() -> Any:
+    return rlawrap.apply(nn.Sequential(*features(), NormByHand(4), *classifier()[3:]), k=2)
+
+
 def compiled() -> Any:
     return torch.compile(classifier(), backend="eager")
 

@@ -32,6 +32,7 @@ from tests.refused import (
     features,
     inside,
     lazy,
+    norm_by_hand,
     only_one,
     plain,
 )
@@ -147,6 +148,11 @@ OPTIONS = [
     Row("unwrap", lambda: nn.DataParallel(rlawrap.apply(classifier(), k=2)),
         ("rlawrap.unwrap(model.module)",), "expected a model made by", call=rlawrap.unwrap),
     Row("unwrap a base", classifier, (), "expected a model made by", call=rlawrap.unwrap),
+    Row("no h", classifier, ("model = rlawrap.apply(model)",), "has no hidden state", x=IMAGE,
+        call=rlawrap.rla_parameters),
+    Row("a norm by hand", norm_by_hand, ("model = rlawrap.apply(rlawrap.unwrap(model), "
+        "config=model.rla.config, leaf_modules=[type(model[3])])",), "the norm '3' (NormByHand)",
+        x=IMAGE, call=rlawrap.freeze_base),
 ]  # fmt: skip
 ROWS = {row.name: row for row in [*NO_GRAPH, *INPUTS, *BLOCKS, *WRAPPED, *MAPS, *OPTIONS]}
 

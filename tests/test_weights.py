@@ -15,8 +15,9 @@ import rlawrap
 from rlawrap.errors import CheckpointError
 from rlawrap.models import get_model
 from rlawrap.official.convert import load_official
-from rlawrap.train.loop import loading
-from rlawrap.train.loop.loading import load_model, load_weights_of
+from rlawrap.train.loop import plain_weights
+from rlawrap.train.loop.loading import load_model
+from rlawrap.train.loop.plain_weights import load_weights_of
 from rlawrap.train.network.build import load_first_convolution, load_weights
 from rlawrap.train.store import checkpoint
 from rlawrap.weights import fit_names, state_dict_in
@@ -94,7 +95,7 @@ def test_the_trainer_reads_weights_with_prefixes(tmp_path: Path, file: str, pref
 
 def test_official_weights_with_prefixes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = get_model("rla_mobilenetv2_k6", num_classes=4)
-    monkeypatch.setattr(loading, "build_model", lambda config, classes: model)
+    monkeypatch.setattr(plain_weights, "build_model", lambda config, classes: model)
     config = toy_config(tmp_path, arch="rla_mobilenetv2_k6")
     before = {name: value.clone() for name, value in model.state_dict().items()}
     state = {f"module.net.{n}": v + 1 for n, v in rlawrap.official_state_dict(model).items()}

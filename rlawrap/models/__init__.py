@@ -5,10 +5,10 @@ Every registered name is a function here too: `rlawrap.models.rla_resnet50(num_c
 
 from __future__ import annotations
 
-from rlawrap.models import cifar, presets
+from rlawrap.models import cifar, presets, xception
 from rlawrap.models.model_registry import Builder, builder, get_model, list_models, register_model
 
-__all__ = ["cifar", "get_model", "list_models", "presets", "register_model"]
+__all__ = ["cifar", "get_model", "list_models", "presets", "register_model", "xception"]
 
 
 def __getattr__(name: str) -> Builder:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from rlawrap.design.names import is_added
 from rlawrap.errors import PlanError
 from rlawrap.splice.classes import plain_copy
+from rlawrap.splice.frozen import thaw
 from rlawrap.splice.model import RLAModel
 
 
@@ -32,9 +33,27 @@ def checked(model: Any, call: str) -> RLAModel:
     return model
 
 
+def parts(model: nn.Module) -> list[tuple[str, RLAModel]]:
+    """The rewritten networks in a model, itself or parts of it, with their paths."""
+    return [(path, m) for path, m in model.named_modules() if isinstance(m, RLAModel)]
+
+
+def rewritten(model: Any, call: str) -> list[tuple[str, RLAModel]]:
+    """`parts` of a model, of which there are some. Raises `PlanError` if not."""
+    if not isinstance(model, nn.Module):
+        raise PlanError(f"{call}: expected a torch.nn.Module, got {type(model).__name__}.")
+    found = parts(model)
+    if not found:
+        raise PlanError(
+            f"{call}: {type(model).__name__} has no hidden state, nor has a part of it. "
+            "`model = rlawrap.apply(model)` gives it one."
+        )
+    return found
+
+
 def unwrap(model: nn.Module) -> nn.Module:
     """The base network with the present weights, as a copy: same class, keys, mode and outputs as
-    the network before `apply`.
+    the network before `apply`. What `freeze_base` froze is as it was.
 
     >>> import rlawrap, torchvision
     >>> model = rlawrap.apply(torchvision.models.resnet18(weights=None), k=8)
@@ -43,6 +62,9 @@ def unwrap(model: nn.Module) -> nn.Module:
     """
     rla_model = checked(model, "unwrap(model)")
     base = plain_copy(rla_model)
+    frozen = rla_model.rla.splice.frozen
+    if frozen is not None:
+        thaw(base, frozen, type(base))
     modules = dict(base.named_modules())
     for path in rla_model.rla.splice.turned:
         modules[path].inplace = True  # type: ignore[assignment]

@@ -23,6 +23,7 @@ from rlawrap.errors import ConfigError, PlanError
 from rlawrap.flow.traced import Traced
 from rlawrap.plan import Plan
 from rlawrap.splice.classes import dress
+from rlawrap.splice.frozen import Frozen
 from rlawrap.splice.hidden import Hidden
 from rlawrap.splice.model import RLAModel
 from rlawrap.splice.record import Settings
@@ -116,6 +117,7 @@ def rebuild(
     config: RLAConfig,
     settings: Settings,
     checkpointing: bool,
+    frozen: Frozen | None = None,
 ) -> RLAModel:
     """Unpickle: rewrite the base again after the same plan and put the saved layers in."""
     model = apply(
@@ -126,6 +128,7 @@ def rebuild(
         example_input=settings.example_input,
     )
     model.rla.splice.settings = settings
+    model.rla.splice.frozen = frozen
     rla.splice = model.rla.splice
     model._modules[names.ROOT] = rla
     RLAModel.set_grad_checkpointing(model, checkpointing)

@@ -23,7 +23,7 @@ from rlawrap.splice.access import checked
 from rlawrap.splice.classes import dress, make_class, plain_copy
 from rlawrap.splice.cutting import Output, cut, prune
 from rlawrap.splice.feature_info import FeatureInfos, measure
-from rlawrap.splice.frozen import frozen_parts
+from rlawrap.splice.frozen_stages import frozen_parts
 from rlawrap.splice.guards import remove_guards
 from rlawrap.splice.hook_points import hook_check
 from rlawrap.splice.mode_watch import ModeWatch

@@ -53,7 +53,7 @@ def replace_classifier(
     if args or kwargs:
         name = _splice(model).base_class.__name__
         raise ConfigError(f"reset_classifier: {name} takes a number of classes, and head=, alone.")
-    layers = _named(_classifiers(model), named, num_classes)
+    layers = _named(classifiers(model), named, num_classes)
     _check_last(model, layers)
     if num_classes == 0:
         _write_anew(model, lambda base: _remove(base, layers))
@@ -113,7 +113,7 @@ def _write_anew(model: nn.Module, change: Callable[[nn.Module], Any]) -> None:
         _keep_layers(rla, model.get_submodule(ROOT))
     cls: type[nn.Module] = write(twin, rla, traced, design, settings, _mixin(model), before.rebuild)
     rla.splice.turned = tuple(dict.fromkeys((*before.turned, *rla.splice.turned)))
-    rla.splice.disabled = before.disabled
+    rla.splice.disabled, rla.splice.frozen = before.disabled, before.frozen
     # Nothing is changed before this line, and nothing can fail behind it.
     base = bare(model)
     change(base)
@@ -184,7 +184,7 @@ def _heads(traced: Traced, heads: tuple[str, ...]) -> tuple[str, ...]:
     )
 
 
-def _classifiers(model: nn.Module) -> Layers:
+def classifiers(model: nn.Module) -> Layers:
     """Paths of the layers that make outputs, with those of the last layers of h's shares in each.
 
     A layer that is called for several outputs has a share in each.

@@ -14,6 +14,7 @@ from rlawrap.design.names import ROOT
 from rlawrap.splice.checkpointing import checkpointed
 from rlawrap.splice.classes import copies_itself, dress, plain_copy
 from rlawrap.splice.classifier import replace_classifier
+from rlawrap.splice.frozen import keep_still
 from rlawrap.splice.hidden import Hidden
 
 if TYPE_CHECKING:
@@ -34,7 +35,10 @@ class RLAModel(nn.Module):
         """Pass nothing on: registries of a base's subclasses are for classes that someone wrote."""
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode as the base does: what its own `train` keeps frozen stays so."""
+        """Set the mode as the base does: what its own `train` keeps frozen stays so.
+
+        So do the norms of a base that `freeze_base` froze.
+        """
         maps = self.rla.splice.maps
         if maps is not None and maps.uncut is not None:
             maps.uncut.train(mode)
@@ -42,6 +46,9 @@ class RLAModel(nn.Module):
         else:
             super().train(mode)
         self.rla.train(mode)
+        frozen = self.rla.splice.frozen
+        if frozen is not None:
+            keep_still(self, frozen)
         self.rla.splice.watch.find(self)
         return self
 
@@ -110,6 +117,7 @@ class RLAModel(nn.Module):
             splice.config,
             splice.settings,
             splice.checkpointing,
+            splice.frozen,
         )
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -142,9 +150,11 @@ class RLAModel(nn.Module):
         replace_classifier(self, num_classes, args, kwargs)
 
     def extra_repr(self) -> str:
-        """The base's own line, and one on h."""
+        """The base's own line, and one on h and on how many parameters learn."""
         splice = self.rla.splice
         base = super().extra_repr()
         k, cell, blocks = splice.config.k, splice.config.cell, len(splice.plan.blocks)
-        ours = f"h: k={k}, cell={cell}, blocks={blocks}"
+        learning = sum(p.numel() for p in self.parameters() if p.requires_grad)
+        whole = sum(p.numel() for p in self.parameters())
+        ours = f"h: k={k}, cell={cell}, blocks={blocks}, trainable {learning:,} of {whole:,}"
         return f"{base}, {ours}" if base else ours

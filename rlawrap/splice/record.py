@@ -12,6 +12,7 @@ from torch import fx, nn
 from rlawrap.config import RLAConfig
 from rlawrap.plan import Plan
 from rlawrap.splice.feature_info import FeatureInfos
+from rlawrap.splice.frozen import Frozen
 from rlawrap.splice.mode_watch import ModeWatch
 from rlawrap.splice.program import Forward, Program
 
@@ -44,8 +45,8 @@ class Maps:
 class Splice:
     """What was done to a network, and how it runs now.
 
-    Of the fields only `disabled`, `checkpointing` and `watch` belong to one model; all others are
-    shared by its copies.
+    Of the fields only `disabled`, `checkpointing`, `frozen` and `watch` belong to one model; all
+    others are shared by its copies.
     """
 
     plan: Plan
@@ -67,6 +68,8 @@ class Splice:
     maps: Maps | None = None
     disabled: bool = False
     checkpointing: bool = False
+    #: What `freeze_base` froze, while it is frozen.
+    frozen: Frozen | None = None
     #: Forwards of train mode that keep the blocks' inputs only, by whether they run hooks.
     checkpointed: Mapping[bool, Forward] = field(default_factory=dict)
 

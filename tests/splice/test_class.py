@@ -66,7 +66,10 @@ def test_it_is_an_instance_of_its_base_and_prints_as_a_module_tree() -> None:
     assert isinstance(model, BlockNet) and isinstance(model, rlawrap.RLAModel)
     assert type(model).__name__ == "RLABlockNet"
     lines = repr(model).splitlines()
-    assert lines[:2] == ["RLABlockNet(", "  h: k=4, cell=conv, blocks=3"]
+    assert lines[:2] == [
+        "RLABlockNet(",
+        "  h: k=4, cell=conv, blocks=3, trainable 11,433 of 11,433",
+    ]
     children = [line for line in lines if line.startswith("  (")]
     assert [line[3:].split(")")[0] for line in children] == [*dict(base.named_children()), "rla"]
     with pytest.raises(AttributeError, match="'RLABlockNet' object has no attribute 'nothing'"):

@@ -9,6 +9,13 @@ from typing import Annotated, Literal
 import typer
 
 from rlawrap.errors import ConfigError, RLAError
+from rlawrap.network_options import (
+    KOption,
+    RlaArgOption,
+    RlaOption,
+    parse_assignments,
+    rla_options,
+)
 from rlawrap.train.loop.predicting import predict, write_csv, write_json
 
 
@@ -17,8 +24,25 @@ def predict_command(
         list[Path], typer.Argument(help="image files, and folders of them", metavar="IMAGES...")
     ],
     weights: Annotated[
-        str, typer.Option(help="a run folder (its best network), or a checkpoint of a run")
+        str,
+        typer.Option(help="a run folder (its best network), a checkpoint, or weights (--arch)"),
     ],
+    arch: Annotated[
+        str | None, typer.Option(help="the network that plain or official weights are of")
+    ] = None,
+    model_arg: Annotated[
+        list[str] | None, typer.Option(help="with --arch: NAME=VALUE; may be repeated")
+    ] = None,
+    imports: Annotated[
+        list[str] | None,
+        typer.Option("--import", help="file of yours that registers the network's name"),
+    ] = None,
+    rla: RlaOption = False,
+    k: KOption = None,
+    rla_arg: RlaArgOption = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="side of the images; default: the run's, or 224", min=1)
+    ] = None,
     top: Annotated[int, typer.Option(help="classes to name for each image", min=1)] = 5,
     output: Annotated[
         Path | None,
@@ -47,6 +71,11 @@ def predict_command(
     found = predict(
         weights,
         images,
+        arch=arch,
+        model_kwargs=parse_assignments(model_arg or []),
+        imports=imports or (),
+        rla=rla_options(rla or None, k, rla_arg),
+        image_size=image_size,
         top=top,
         batch_size=batch_size,
         device=device,

@@ -104,8 +104,8 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
         self.labels = source.labels if indices is None else source.labels[indices]
         self.description = source.description
         self.remarks = source.remarks
-        mean = _per_channel("mean", self.augment.mean or source.mean, self.in_channels)
-        std = _per_channel("std", self.augment.std or source.std, self.in_channels)
+        mean = per_channel("mean", self.augment.mean or source.mean, self.in_channels)
+        std = per_channel("std", self.augment.std or source.std, self.in_channels)
         self.preparation = Preparation(
             channels=self.in_channels,
             size=image_size,
@@ -165,7 +165,11 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
         return index if self.indices is None else int(self.indices[index])
 
 
-def _per_channel(what: str, values: tuple[float, ...], channels: int) -> tuple[float, ...]:
+def per_channel(what: str, values: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    """Values of the channels that images have, of a mean or a deviation that was given for 1 or 3.
+
+    Raises `ConfigError` for any other number of them.
+    """
     if len(values) == 1:
         return values * channels
     if channels == 1 and len(values) == 3:

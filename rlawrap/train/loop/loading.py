@@ -15,26 +15,18 @@ from torch import nn
 from rlawrap.checkpoints import build_described
 from rlawrap.errors import CheckpointError, ConfigError, few
 from rlawrap.identity import CUSTOM
-from rlawrap.official import load_official
-from rlawrap.official.layout import official_layout
 from rlawrap.train.config.train_config import TrainConfig
 from rlawrap.train.data.given import GIVEN_DATA
 from rlawrap.train.data.loader import Images, PartDataset, make_loader
 from rlawrap.train.data.sampler import EvalSampler
 from rlawrap.train.loop.evaluation import Evaluation, evaluate_model
 from rlawrap.train.loop.opening_lines import notes
+from rlawrap.train.loop.plain_weights import load_weights_of
 from rlawrap.train.loop.setup import open_images
-from rlawrap.train.network.build import (
-    build_model,
-    input_channels,
-    load_weights,
-    misfits,
-    read_weights,
-)
+from rlawrap.train.network.build import build_model, input_channels, misfits
 from rlawrap.train.network.origin import find_again
 from rlawrap.train.process.processes import Processes, choose_device
 from rlawrap.train.store import checkpoint
-from rlawrap.weights import count_known
 
 log = logging.getLogger(__name__)
 
@@ -44,11 +36,13 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, Any], TrainConfig]:
 
     Raises `CheckpointError` when there is none.
     """
-    state = _read_state(Path(path))
+    plain = Path(path).suffix == ".safetensors" and Path(path).is_file()
+    state = {} if plain else _read_state(Path(path))
     if "position" not in state:
         raise CheckpointError(
-            f"{path}: weights, not a checkpoint of a run. To judge them say whose they are: "
-            f"`rlawrap evaluate {path} DATA --arch NAME`."
+            f"{path}: weights, not a checkpoint of a run. Say whose they are: "
+            f"`rlawrap evaluate {path} DATA --arch NAME`, or "
+            f"`rlawrap predict IMAGES --weights {path} --arch NAME`."
         )
     checkpoint.check_format(state, path)
     return state, TrainConfig.from_dict(state["config"])
@@ -79,10 +73,10 @@ def load_model(
     Raises `CheckpointError` when the network cannot be found again or the weights do not fit it.
     """
     state, config = load_checkpoint(path)
-    return _filled(state, config, str(path), average=average, arch=arch, model=model)
+    return filled(state, config, str(path), average=average, arch=arch, model=model)
 
 
-def _filled(
+def filled(
     state: Mapping[str, Any],
     config: TrainConfig,
     path: str,
@@ -91,7 +85,7 @@ def _filled(
     arch: str | None,
     model: nn.Module | None,
 ) -> nn.Module:
-    """The network of a checkpoint that has been read."""
+    """The network of a checkpoint that has been read; the arguments are those of `load_model`."""
     if model is None:
         with torch.random.fork_rng(devices=[]):
             model = _rebuild(state, config, path, arch)
@@ -124,38 +118,6 @@ def _rebuild(
     return build_model(bare, len(state["classes"]))
 
 
-def load_weights_of(path: str | Path, config: TrainConfig, num_classes: int) -> nn.Module:
-    """The network that `config.arch` names with the weights in a file, in evaluation mode.
-
-    Takes what `--finetune` takes, and checkpoints of the official code; but all weights of the
-    network must be there. Raises `CheckpointError` otherwise.
-    """
-    with torch.random.fork_rng(devices=[]):
-        model = build_model(config, num_classes)
-    weights = read_weights(Path(path))
-    if not _is_official(model, weights):
-        kept = load_weights(model, Path(path))
-        missing = [name for name in kept if not name.endswith("num_batches_tracked")]
-        if missing:
-            raise CheckpointError(
-                f"{path}: has {len(missing)} weights less than {config.arch} with {num_classes} "
-                f"classes, or of other shapes: {few(missing, 5)}. Choose the --arch, --model-arg "
-                "and data that they are of."
-            )
-    else:
-        load_official(model, weights)
-    return model.eval()
-
-
-def _is_official(model: nn.Module, weights: Mapping[str, Any]) -> bool:
-    """Whether weights have the names of the official code rather than the network's own."""
-    try:
-        theirs = [entry.key for entry in official_layout(model).entries]
-    except CheckpointError:  # the official code has no such network
-        return False
-    return count_known(weights, theirs) > count_known(weights, model.state_dict())
-
-
 def evaluate(
     path: str | Path,
     *,
@@ -186,7 +148,7 @@ def evaluate(
     Raises `CheckpointError` and `DataError`, the former also when the classes are not those of the
     training.
     """
-    if arch is None or Path(path).is_dir() or _is_of_run(Path(path)):
+    if arch is None or is_of_run(path):
         if model_kwargs or rla is not None:
             raise ConfigError(
                 "--model-arg and --rla go with --arch, for weights that are no run's."
@@ -199,7 +161,7 @@ def evaluate(
         }
         changes = {name: value for name, value in given.items() if value not in (None, "")}
         state, trained = load_checkpoint(path)
-        model = _filled(state, trained, str(path), average=average, arch=arch, model=model)
+        model = filled(state, trained, str(path), average=average, arch=arch, model=model)
         images = _images_of_run(
             path, state, trained.replace(**changes), split, images, input_channels(model)
         )
@@ -236,10 +198,11 @@ def evaluate(
         loader.kill_workers()
 
 
-def _is_of_run(path: Path) -> bool:
-    """Whether a file is a checkpoint of a run rather than bare weights."""
+def is_of_run(path: str | Path) -> bool:
+    """Whether a path is that of a run, or of a checkpoint of one, rather than of bare weights."""
+    path = Path(path)
     if path.suffix == ".safetensors" or not path.is_file():
-        return False
+        return path.is_dir()
     return "position" in _read_state(path)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -14,15 +14,17 @@ from typing import Any, TextIO
 import torch
 from torch import Tensor, nn
 
-from rlawrap.errors import CheckpointError, DataError, UnreadableError
+from rlawrap.errors import CheckpointError, ConfigError, DataError, UnreadableError
 from rlawrap.train.config.augment import AugmentConfig
 from rlawrap.train.config.train_config import TrainConfig
-from rlawrap.train.data.dataset import Preparation
+from rlawrap.train.data.dataset import Preparation, per_channel
 from rlawrap.train.data.decode import decode, unreadable
 from rlawrap.train.data.endings import ending_of, readable_endings
+from rlawrap.train.data.folder import IMAGENET_MEAN, IMAGENET_STD
 from rlawrap.train.data.transforms import eval_transform
-from rlawrap.train.loop.loading import load_checkpoint, load_model
+from rlawrap.train.loop.loading import filled, is_of_run, load_checkpoint
 from rlawrap.train.loop.outputs import heads
+from rlawrap.train.loop.plain_weights import class_names, count_classes, load_weights_of
 from rlawrap.train.loop.setup import open_images
 from rlawrap.train.network.build import input_channels
 from rlawrap.train.process.processes import choose_device
@@ -63,37 +65,121 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
     return found
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Judge:
+    """A network, how images are made ready for it, and the names of its classes, where known."""
+
+    model: nn.Module
+    preparation: Preparation
+    upright: bool
+    classes: Sequence[str] | None
+
+    def name(self, number: int) -> str:
+        """The name of a class, or its number."""
+        return str(number) if self.classes is None else self.classes[number]
+
+
 def predict(
-    run: str | Path,
+    weights: str | Path,
     images: Sequence[str | Path],
     *,
+    arch: str | None = None,
+    model_kwargs: Mapping[str, Any] | None = None,
+    imports: Sequence[str] = (),
+    rla: Mapping[str, Any] | None = None,
+    image_size: int | None = None,
     top: int = 5,
     batch_size: int = 64,
     device: str = "auto",
     average: bool = True,
     bad_image: Callable[[DataError], None] | None = None,
 ) -> Iterator[Prediction]:
-    """What the best network of a run, or a checkpoint, takes image files for, one by one.
+    """What a trained network takes image files for, one by one.
 
-    They are turned upright, resized, cut and normalised as the test images of the run were.
+    weights: a run folder (its best network), a checkpoint of a run, or plain weights of the network
+    that `arch` names, built with `model_kwargs`, `imports` and `rla`; for a run `arch` is what
+    makes its network now.
+    The images are turned upright, resized, cut and normalised as the test images of the run were;
+    for plain weights as those of a folder are: 224 pixels unless `image_size` says otherwise, and
+    ImageNet's normalisation. Classes have the names that the run or the file has, or their numbers.
     Folders stand for the images in and below them. bad_image: told of a broken image, which is then
-    left out; None raises its `DataError`. Raises `CheckpointError` for what is no run.
+    left out; None raises its `DataError`.
+
+    Raises `CheckpointError` for weights that do not fit, and for those of which nobody says whose
+    they are.
     """
     files = find_images(map(Path, images))
-    state, config = load_checkpoint(run)
-    model = load_model(run, average=average)
-    preparation = _preparation(state, config, model, str(run))
+    if arch is None or is_of_run(weights):
+        if model_kwargs or rla is not None:
+            raise ConfigError(
+                "--model-arg and --rla go with --arch, for weights that are no run's."
+            )
+        judge = _of_run(weights, arch, average=average)
+    else:
+        config = TrainConfig(
+            arch=arch,
+            model_kwargs=dict(model_kwargs or {}),
+            imports=tuple(imports),
+            rla=None if rla is None else dict(rla),
+        )
+        judge = _of_weights(weights, config)
+    if image_size is not None:
+        judge = replace(judge, preparation=replace(judge.preparation, size=image_size))
+    yield from _predictions(judge, files, top, batch_size, device, bad_image)
+
+
+def _predictions(
+    judge: _Judge,
+    files: Sequence[Path],
+    top: int,
+    batch_size: int,
+    device: str,
+    bad_image: Callable[[DataError], None] | None,
+) -> Iterator[Prediction]:
     place = choose_device(device, 0)
-    model.to(place)
-    read = partial(decode, channels=preparation.channels, exif_orientation=config.exif_orientation)
-    prepared = _prepared(files, read, preparation, bad_image)
+    judge.model.to(place)
+    how = judge.preparation
+    read = partial(decode, channels=how.channels, exif_orientation=judge.upright)
+    prepared = _prepared(files, read, how, bad_image)
     while batch := list(islice(prepared, batch_size)):
         with torch.no_grad():
-            logits = heads(model(torch.stack([image for _, image in batch]).to(place)))[0]
+            logits = heads(judge.model(torch.stack([image for _, image in batch]).to(place)))[0]
         shares, numbers = logits.float().softmax(1).cpu().topk(min(top, logits.shape[1]))
         for (file, _), row, which in zip(batch, shares.tolist(), numbers.tolist(), strict=True):
-            names = [state["classes"][number] for number in which]
+            names = map(judge.name, which)
             yield Prediction(file=str(file), classes=tuple(zip(names, row, strict=True)))
+
+
+def _of_run(path: str | Path, arch: str | None, *, average: bool) -> _Judge:
+    """The network of a run or of a checkpoint."""
+    state, config = load_checkpoint(path)
+    model = filled(state, config, str(path), average=average, arch=arch, model=None)
+    return _Judge(
+        model=model,
+        preparation=_preparation(state, config, model, str(path)),
+        upright=config.exif_orientation,
+        classes=state["classes"],
+    )
+
+
+def _of_weights(path: str | Path, config: TrainConfig) -> _Judge:
+    """The network that `config` names with the weights in a file."""
+    count = count_classes(path, config)
+    names = class_names(path)
+    if names is not None and len(names) != count:
+        raise CheckpointError(
+            f"{path}: names {len(names)} classes, but its weights tell {count} apart."
+        )
+    model = load_weights_of(path, config, count)
+    channels = input_channels(model)
+    preparation = Preparation(
+        channels=channels,
+        size=224,
+        mean=per_channel("mean", IMAGENET_MEAN, channels),
+        std=per_channel("std", IMAGENET_STD, channels),
+        resize=None,
+    )
+    return _Judge(model=model, preparation=preparation, upright=True, classes=names)
 
 
 def _preparation(

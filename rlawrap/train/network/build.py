@@ -170,7 +170,7 @@ def load_weights(model: nn.Module, path: Path) -> list[str]:
     missing = [name for name in missing if not name.endswith("num_batches_tracked")]
     differing = [n for n, value in state.items() if n in own and own[n].shape != value.shape]
     classifier = [name for name in differing if own[name].shape[1:] == state[name].shape[1:]]
-    classifier = [name for name in classifier if _in_last_layer(model, name)]
+    classifier = [name for name in classifier if in_last_layer(model, name)]
     problems = [
         f"{len(names)} {what}: {few(names)}"
         for what, names in (
@@ -260,7 +260,7 @@ def _prefixes(name: str) -> list[str]:
     return [".".join(parts[: n + 1]) for n in range(len(parts))]
 
 
-def _in_last_layer(model: nn.Module, name: str) -> bool:
+def in_last_layer(model: nn.Module, name: str) -> bool:
     """Whether a parameter is of the base's classifier or of the one that rlawrap put beside it."""
     owner = name.rpartition(".")[0]
     linear = [

@@ -7,14 +7,19 @@ import json
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+import rlawrap
 from rlawrap.cli import app
 from rlawrap.errors import CheckpointError, ConfigError, DataError
+from rlawrap.models import get_model
 from rlawrap.train import TrainResult, load_model, train
 from rlawrap.train.data import open_data
+from rlawrap.train.loop import plain_weights
+from rlawrap.train.loop.plain_weights import class_names, count_classes
 from rlawrap.train.loop.predicting import predict
 from tests.train.toys import ToyImages, toy_config, toy_models
 
@@ -120,3 +125,83 @@ def test_data_of_ones_own_is_prepared_by_it_alone(tmp_path: Path, pictures: Path
         train(toy_config(tmp_path / "toy", epochs=1), data=(ToyImages(), ToyImages(10)))
         with pytest.raises(CheckpointError, match="a data set of your own"):
             list(predict(tmp_path / "toy", [pictures]))
+
+
+NAMES = ("bag", "boot", "coat")
+
+
+@pytest.mark.parametrize("kind", ["torch", "safetensors"])
+def test_predict_takes_weights_whose_network_is_named(
+    kind: str, pictures: Path, tmp_path: Path
+) -> None:
+    base = get_model("cifar_resnet20", num_classes=3)
+    file, options = tmp_path / "weights.safetensors", ["--image-size", 8]
+    if kind == "torch":
+        model, file = base.eval(), tmp_path / "weights.pth"
+        state = {f"module.{name}": value for name, value in model.state_dict().items()}
+        numbers = {name: number for number, name in reversed([*enumerate(NAMES)])}
+        torch.save({"state_dict": state, "class_to_idx": numbers, "epoch": 3}, file)
+    else:
+        model = rlawrap.apply(base, k=4, init="paper").eval()
+        safetensors.torch.save_file(model.state_dict(), file, {"epoch": "3"})
+        options += ["--rla", "--k", 4]
+    names = NAMES if kind == "torch" else ("0", "1", "2")
+    given = ("predict", pictures, "--weights", file, "--arch", "cifar_resnet20", *options)
+    found = json.loads(call(*given, "--format", "json"))
+    assert [len(each["predictions"]) for each in found] == [3] * 4
+    for place in NAMES:  # the same images, as `evaluate` reads a folder of classes
+        (tmp_path / "folder" / place).mkdir(parents=True)
+        for n, each in enumerate(found):
+            image = Path(each["file"]).read_bytes()
+            (tmp_path / "folder" / place / f"{n}.png").write_bytes(image)
+    data = open_data(tmp_path / "folder", split="test", image_size=8, whole=True)
+    with torch.no_grad():
+        shares = model(torch.stack([data[n][0] for n in range(4)])).softmax(1)
+    for each, row in zip(found, shares, strict=True):
+        probabilities, order = row.sort(descending=True)
+        assert [p["class"] for p in each["predictions"]] == [names[n] for n in order.tolist()]
+        given_shares = [p["probability"] for p in each["predictions"]]
+        assert given_shares == pytest.approx(probabilities.tolist(), rel=1e-4)
+
+
+def test_classes_are_counted_by_the_weights_and_named_by_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = get_model("rla_mobilenetv2_k6", num_classes=4)
+    state = {f"module.{n}": v for n, v in rlawrap.official_state_dict(model).items()}
+    torch.save({"state_dict": state, "classes": 4}, tmp_path / "theirs.pth")
+    config = toy_config(tmp_path, arch="rla_mobilenetv2_k6")
+    monkeypatch.setattr(plain_weights, "build_model", lambda config, classes: model)
+    assert count_classes(tmp_path / "theirs.pth", config) == 4
+    assert class_names(tmp_path / "theirs.pth") is None
+    config = config.replace(model_kwargs={"num_classes": 7})
+    assert count_classes(tmp_path / "theirs.pth", config) == 7
+    file = tmp_path / "named.safetensors"
+    for told, names in (({"classes": json.dumps(NAMES)}, NAMES), ({"classes": "[1]"}, None)):
+        safetensors.torch.save_file({"x": torch.zeros(1)}, file, told)
+        assert class_names(file) == names
+    for numbers, names in (({"b": 1, "a": 0}, ("a", "b")), ({"b": 2, "a": 0}, None)):
+        torch.save({"class_to_idx": numbers}, tmp_path / "named.pth")
+        assert class_names(tmp_path / "named.pth") == names
+
+
+def test_weights_that_cannot_be_predicted_with(
+    result: TrainResult, pictures: Path, tmp_path: Path
+) -> None:
+    model = get_model("cifar_resnet20", num_classes=3)
+    file = tmp_path / "weights.pth"
+    torch.save({"state_dict": model.state_dict(), "classes": ["a", "b"]}, file)
+    safetensors.torch.save_file(model.state_dict(), tmp_path / "weights.safetensors")
+    for path in (file, tmp_path / "weights.safetensors"):
+        with pytest.raises(
+            CheckpointError, match=r"`rlawrap predict IMAGES --weights .* --arch NA"
+        ):
+            list(predict(path, [pictures]))
+    with pytest.raises(CheckpointError, match="names 2 classes, but its weights tell 3 apart"):
+        list(predict(file, [pictures], arch="cifar_resnet20"))
+    with pytest.raises(CheckpointError, match="not weights of this network"):
+        list(predict(tmp_path / "weights.safetensors", [pictures], arch="cifar_resnet32"))
+    with pytest.raises(ConfigError, match="for weights that are no run's"):
+        list(predict(result.output, [pictures], rla={}))
+    with pytest.raises(CheckpointError, match="no such file"):
+        list(predict(tmp_path / "none.safetensors", [pictures], arch="cifar_resnet20"))

@@ -1,0 +1,9 @@
+# RLA-ECANet-101 in the place of ResNet, from the official ImageNet checkpoint.
+custom_imports = dict(imports="rlawrap.integrations.mmdet")
+rla_backbone = dict(
+    type="RLAResNet",
+    depth=101,
+    rla_channel=32,
+    attention="eca",
+    init_cfg=dict(type="Pretrained", checkpoint="checkpoints/rla_resnet101_eca.pth"),
+)

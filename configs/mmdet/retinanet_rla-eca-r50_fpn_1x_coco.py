@@ -1,0 +1,3 @@
+_base_ = ["mmdet::retinanet/retinanet_r50_fpn_1x_coco.py", "./_base_/rla-eca-r50.py"]
+
+model = dict(backbone=_base_.rla_backbone)

@@ -1,0 +1,103 @@
+"""Weights of any of the known origins into a backbone: official, ours, or a base's without h."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rlawrap.design.names import is_added
+from rlawrap.errors import CheckpointError, RLAWarning
+from rlawrap.official import load_official, official_state_dict
+from rlawrap.splice import RLAModel
+from rlawrap.weights import fit_names
+
+#: What the official ResNets are made of; a detector's files have more beside their backbone.
+_OFFICIAL = ("conv1", "bn1", "conv_outs", "recurrent_convs", "stages", "stage_bns")
+#: What stands behind the last stage, and is in no detector.
+_OFFICIAL_HEAD = ("bn2", "fc")
+_OFFICIAL_BLOCK = re.compile(r"(^|\.)stages\.\d+\.\d+\.")
+
+
+def load_pretrained(
+    net: nn.Module,
+    state: Mapping[str, Any],
+    where: str,
+    whole: Callable[[], RLAModel] | None = None,
+) -> None:
+    """Load a state dict into a backbone, in place, by what its names say it is.
+
+    The official code's, a classifier's or a detector's (`whole` builds the network that the
+    backbone was cut from); one of rlawrap's, of a network, backbone or detector; or one of the base
+    alone, after which h starts as it was built. Raises `CheckpointError` for what does not fit,
+    with every tensor, and leaves the backbone as it was.
+    """
+    if whole is not None and any(_OFFICIAL_BLOCK.search(key) for key in state):
+        # In the backbone's type, or float64 would be rounded on the way.
+        state = _converted(state, where, whole().to(dtype=next(net.parameters()).dtype))
+    own = net.state_dict()
+    fitted = fit_names(state, list(own), where)
+    given = {name: value for name, value in fitted.items() if name in own}
+    has_h = any(map(is_added, given))
+    wanted = [name for name in own if has_h or not is_added(name)]
+    problems = [f"missing: {name} {list(own[name].shape)}" for name in wanted if name not in given]
+    problems += [problem for name in given if (problem := _misfit(name, given[name], own[name]))]
+    # A deeper network of the same names would fit but for what is left over.
+    children = {name for name, _ in net.named_children() if not is_added(f"{name}.")}
+    problems += [
+        f"unexpected: {name}"
+        for name in fitted
+        if name not in own and name.partition(".")[0] in children
+    ]
+    if problems:
+        raise CheckpointError(_told(where, net, problems))
+    if not has_h:
+        _warn_of_random_h(net, where)
+    with torch.no_grad():
+        for name in wanted:
+            own[name].copy_(given[name])
+
+
+def _misfit(name: str, value: Any, own: Tensor) -> str | None:
+    if not isinstance(value, Tensor):
+        return f"no tensor: {name} is a {type(value).__name__}"
+    if value.shape != own.shape:
+        return f"shape: {name} is {list(value.shape)}, the backbone has {list(own.shape)}"
+    return None
+
+
+def _told(where: str, net: nn.Module, problems: list[str]) -> str:
+    listed = "\n  ".join(problems)
+    return (
+        f"{where} does not fit the backbone {type(net).__name__}, in {len(problems)} places:\n"
+        f"  {listed}"
+    )
+
+
+def _converted(state: Mapping[str, Any], where: str, whole: RLAModel) -> Mapping[str, Tensor]:
+    """The state dict of `whole` with an official file's weights; its head's where there is none."""
+    own = official_state_dict(whole)
+    fitted = fit_names(state, list(own), where)
+    body = {k: v for k, v in fitted.items() if k.partition(".")[0] in _OFFICIAL}
+    head = {k: v for k, v in own.items() if k.partition(".")[0] in _OFFICIAL_HEAD}
+    try:
+        return load_official(whole, {**body, **head}).state_dict()
+    except CheckpointError as error:
+        # It was given a state dict; the user named a file.
+        raise CheckpointError(str(error).replace("the given state dict", where, 1)) from error
+
+
+def _warn_of_random_h(net: Any, where: str) -> None:
+    if net.rla.splice.config.init == "identity":
+        return
+    warnings.warn(
+        f"{where} has no hidden state, and with init='paper' a random one changes what its "
+        "network computes, in frozen stages for good: `rla=dict(init='identity')` starts with "
+        "what it computes.",
+        RLAWarning,
+        stacklevel=2,
+    )
