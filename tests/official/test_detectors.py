@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-import torchvision
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN, MaskRCNN, RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -35,11 +34,16 @@ CLASSES, WIDTH, HIDDEN = 5, 8, 16
 
 
 @pytest.fixture(scope="module")
-def body() -> nn.Module:
-    """A small official backbone, [256, 512, 1024, 2048] channels wide."""
+def whole() -> nn.Module:
+    """A small network of the official kind, [256, 512, 1024, 2048] channels wide."""
     base = ResNet(Bottleneck, [1, 2, 1, 1], groups=2, width_per_group=2)
     base = rlawrap.attend(base, "eca", kernel=lambda channels: 7 if channels == 2048 else 5)
-    return rlawrap.backbone(rlawrap.apply(base, config=rlawrap.variant("rla", k=4)))
+    return rlawrap.apply(base, config=rlawrap.variant("rla", k=4))
+
+
+@pytest.fixture(scope="module")
+def body(whole: nn.Module) -> nn.Module:
+    return rlawrap.backbone(whole)
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +134,7 @@ def test_mmdet3_keeps_neck_and_heads(kind: str, body: nn.Module) -> None:
         assert torch.equal(state[key], value), key
 
 
-def test_torchvision_from_a_file(body: nn.Module, tmp_path: Path) -> None:
+def test_torchvision_from_a_file(whole: nn.Module, body: nn.Module, tmp_path: Path) -> None:
     """Into the detector that is told, with heads as wide as torchvision's."""
     source, target = tmp_path / "old.pth", tmp_path / "new.pth"
     content = checkpoint(body, "RetinaNet")
@@ -140,9 +144,14 @@ def test_torchvision_from_a_file(body: nn.Module, tmp_path: Path) -> None:
     told = from_detector(source, target, "torchvision")
     assert "counts 6 classes: class 0 is the background, then come the 5 in" in told[1]
     assert any("ReLU before the convolution that makes P7" in sentence for sentence in told)
-    assert told[2].startswith("after `import rlawrap.detection`, load_state_dict of `")
-    names = {"rlawrap": rlawrap, "torchvision": torchvision}
-    model = eval(told[2].split("`")[3], names)
+    network = (
+        "rlawrap.apply(rlawrap.attend(torchvision.models.ResNet(torchvision.models.resnet."
+        'Bottleneck, [1, 2, 1, 1], groups=2, width_per_group=2), "eca"), '
+        'config=rlawrap.variant("rla", k=4))'
+    )
+    call = f"rlawrap.detection.detector('retinanet', {network}, num_classes=6)"
+    assert told[2] == f"after `import rlawrap.detection`, load_state_dict of `{call}` takes it"
+    model: Any = rlawrap.detection.detector("retinanet", whole, num_classes=6)
     model.load_state_dict(read(target), strict=True)
     same = rlawrap.load_official(copy.deepcopy(body), content)
     for key, value in same.state_dict().items():
