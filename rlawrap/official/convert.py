@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from rlawrap.config import variant
 from rlawrap.errors import CheckpointError, few
 from rlawrap.official.entries import Entry, Layout
-from rlawrap.official.layout import official_layout
+from rlawrap.official.layout import layout_of, official_layout
 from rlawrap.official.structure import build_call, difference, structure_of
 from rlawrap.splice import RLAModel
 from rlawrap.weights import WRAPPERS, fit_names, read_weights_file, state_dict_in
@@ -61,7 +61,7 @@ def official_pieces(model: nn.Module, source: Source) -> dict[str, Tensor]:
     Raises `CheckpointError` as `load_official` does.
     """
     where = _named(source)
-    layout = official_layout(model)
+    layout = layout_of(model)
     state = _fitted(layout, source)
     own = model.state_dict()
     pieces: dict[str, Tensor] = {}
@@ -108,7 +108,7 @@ def official_leftovers(model: nn.Module, source: Source) -> list[str]:
     >>> official_leftovers(body, state)[-2:]
     ['classifier.1.weight', 'classifier.1.bias']
     """
-    taken = {entry.key for entry in official_layout(model).entries if entry.parts}
+    taken = {entry.key for entry in official_layout(model) if entry.parts}
     inside, others = _backbone_part(read_official(source))
     fitted = fit_names({key: key for key in inside}, taken, _named(source))
     return [name for key, name in fitted.items() if key not in taken] + list(others)
@@ -128,7 +128,7 @@ def official_state_dict(model: nn.Module, leftovers: Source | None = None) -> di
     >>> state["stages.0.0.conv1.weight"].shape
     torch.Size([64, 96, 1, 1])
     """
-    layout = official_layout(model)
+    layout = layout_of(model)
     own = model.state_dict()
     rest = {} if leftovers is None else _fitted(layout, leftovers)
     made = {}

@@ -39,8 +39,13 @@ _CELL_NAMES = {
 }
 
 
-def official_layout(model: nn.Module) -> Layout:
-    """The official tensors of a model in the official order.
+def official_layout(model: nn.Module) -> list[Entry]:
+    """The official tensors of a model in the official order. Raises as `layout_of` does."""
+    return layout_of(model).entries
+
+
+def layout_of(model: nn.Module) -> Layout:
+    """The official tensors of a model in the official order, and what a backbone was cut of.
 
     A network without hidden state has the same keys there and here. Raises `CheckpointError` for a
     model that the official code could not build, with the tensors it has no place for.
@@ -70,7 +75,7 @@ def official_names(model: nn.Module) -> dict[str, tuple[str, ...]]:
     ('stages.0.0.conv.1.weight',)
     """
     found: dict[str, tuple[str, ...]] = {}
-    for entry in official_layout(model).entries:
+    for entry in official_layout(model):
         for part in entry.parts:
             found[part] = (*found.get(part, ()), entry.key)
     return found
