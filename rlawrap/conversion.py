@@ -196,7 +196,8 @@ def _refuse_detection(state: Mapping[str, Any], source: Path, target: Path, arch
     has_classifier = any(key.endswith("fc.weight") or "classifier." in key for key in state)
     if whole or (any(key.endswith("conv_outs.0.weight") for key in state) and not has_classifier):
         what = "the checkpoint of a whole detector" if whole else "a detector's backbone"
-        to = f"`rlawrap convert {source} {target} --to mmdet3` (or torchvision) converts it whole. "
+        file = target.with_suffix(".pth")
+        to = f"`rlawrap convert {source} {file} --to mmdet3` (or torchvision) converts it whole. "
         raise CheckpointError(
             f"{source}: {what}, not of a classifier. {to if whole else ''}The backbone alone is "
             f"read with `rlawrap.load_official(rlawrap.backbone(rlawrap.models.{arch}()), "

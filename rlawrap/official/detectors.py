@@ -280,5 +280,6 @@ def _check_classes(
     if num_classes not in (None, classes):
         raise CheckpointError(
             f"{where}: a detector of {classes} classes, not {num_classes}. Convert it with "
-            f"`num_classes={classes}`, and give a model for other classes fresh last layers."
+            f"`--num-classes {classes}` (from Python: `num_classes={classes}`), and give a model "
+            "for other classes fresh last layers."
         )

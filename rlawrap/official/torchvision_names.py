@@ -45,8 +45,8 @@ _RETINA = {
 _KINDS = {"Faster R-CNN": "fasterrcnn", "Mask R-CNN": "maskrcnn", "RetinaNet": "retinanet"}
 
 _EVERYWHERE = (
-    "torchvision rounds its anchors to whole pixels, MMDetection does not: boxes shift by less "
-    "than a pixel, unless the anchors are given to torchvision as they were"
+    "torchvision rounds the corners of its anchors to whole pixels, MMDetection does not, so boxes "
+    "shift a little"
 )
 #: What a converted detector computes otherwise in torchvision.
 DIFFERENCES = {
