@@ -19,7 +19,7 @@ from rlawrap.errors import (
     TrainError,
 )
 from rlawrap.official import load_official, official_state_dict
-from rlawrap.plan import Block, Plan, Stage
+from rlawrap.plan import Block, Plan, Plans, Stage
 from rlawrap.splice import (
     RLAModel,
     apply,
@@ -43,6 +43,7 @@ __all__ = [
     "DataError",
     "Plan",
     "PlanError",
+    "Plans",
     "RLAConfig",
     "RLAError",
     "RLAModel",

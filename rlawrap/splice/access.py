@@ -3,56 +3,86 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from torch import Tensor, nn
 
-from rlawrap.design.names import is_added
+from rlawrap.capture.refusals import is_wrapper
+from rlawrap.copying import deep_copy
 from rlawrap.errors import PlanError
-from rlawrap.splice.classes import plain_copy
+from rlawrap.splice.classes import plain_copy, undress
+from rlawrap.splice.inside import added_in, rewritten_in
 from rlawrap.splice.model import RLAModel
+
+#: Where what wraps a model for training or compiles it has the model.
+_WRAPPED_AT = ("module", "_orig_mod")
 
 
 def checked(model: Any, call: str) -> RLAModel:
     """`model`, if it is a whole rewritten network. Raises `PlanError` if not."""
     if not isinstance(model, RLAModel):
-        inside = [
-            n for n in ("module", "_orig_mod") if isinstance(getattr(model, n, None), RLAModel)
-        ]
-        told = "".join(
-            f" Pass the module inside, `rlawrap.{call.replace('model', f'model.{name}')}`."
-            for name in inside
-        )
-        raise PlanError(
-            f"{call}: expected a model made by rlawrap.apply, got {type(model).__name__}.{told}"
-        )
+        raise PlanError(_not_ours(model, call))
     if model.rla.splice.maps is not None:
         raise PlanError(f"{call}: the model is a backbone; pass the model it was cut from.")
     return model
 
 
+def checked_parts(model: Any, call: str) -> dict[str, RLAModel]:
+    """The rewritten networks in a model by path; one that is itself rewritten by "".
+
+    Raises `PlanError` where there is none, for a backbone among them, and for a wrapped model.
+    """
+    parts = rewritten_in(model) if isinstance(model, nn.Module) else {}
+    if not parts or ("" not in parts and is_wrapper(model)):
+        raise PlanError(_not_ours(model, call))
+    for path, part in parts.items():
+        if part.rla.splice.maps is not None:
+            what = f"its module {path!r}" if path else "the model"
+            raise PlanError(f"{call}: {what} is a backbone; pass the model it was cut from.")
+    return parts
+
+
+def _not_ours(model: Any, call: str) -> str:
+    """That a model holds nothing rewritten, or is wrapped; then with the call to make."""
+    inner = [(name, getattr(model, name, None)) for name in _WRAPPED_AT]
+    told = "".join(
+        f" Pass the module inside, `rlawrap.{call.replace('model', f'model.{name}')}`."
+        for name, module in inner
+        if isinstance(module, nn.Module) and rewritten_in(module)
+    )
+    return f"{call}: expected a model made by rlawrap.apply, got {type(model).__name__}.{told}"
+
+
 def unwrap(model: nn.Module) -> nn.Module:
     """The base network with the present weights, as a copy: same class, keys, mode and outputs as
-    the network before `apply`.
+    the network before `apply`. A model that holds rewritten networks comes back with their bases.
 
     >>> import rlawrap, torchvision
     >>> model = rlawrap.apply(torchvision.models.resnet18(weights=None), k=8)
     >>> type(rlawrap.unwrap(model)).__name__
     'ResNet'
     """
-    rla_model = checked(model, "unwrap(model)")
-    base = plain_copy(rla_model)
+    parts = checked_parts(model, "unwrap(model)")
+    if "" not in parts:
+        twin = deep_copy(model)
+        for part in rewritten_in(twin).values():
+            undress(part)
+        return twin
+    base = plain_copy(model)
     modules = dict(base.named_modules())
-    for path in rla_model.rla.splice.turned:
+    for path in parts[""].rla.splice.turned:
         modules[path].inplace = True  # type: ignore[assignment]
     return base
 
 
 def rla_state_dict(model: nn.Module) -> dict[str, Tensor]:
-    """The part of the state dict that `apply` added: the keys that start with `rla.`."""
-    state = checked(model, "rla_state_dict(model)").state_dict()
-    return {key: value for key, value in state.items() if is_added(key)}
+    """The part of the state dict that `apply` added: the keys that start with `rla.`, or with the
+    path of a rewritten network inside and `.rla.`.
+    """
+    checked_parts(model, "rla_state_dict(model)")
+    is_added = added_in(model)
+    return {key: value for key, value in model.state_dict().items() if is_added(key)}
 
 
 @contextmanager
@@ -61,10 +91,18 @@ def disabled(model: nn.Module) -> Iterator[nn.Module]:
 
     The change is this model's alone; it ends with the context, also after an error.
     """
-    splice = checked(model, "disabled(model)").rla.splice
+    with ExitStack() as stack:
+        for part in checked_parts(model, "disabled(model)").values():
+            stack.enter_context(_disabled(part))
+        yield model
+
+
+@contextmanager
+def _disabled(part: RLAModel) -> Iterator[None]:
+    splice = part.rla.splice
     before = splice.disabled
     splice.disabled = True
     try:
-        yield model
+        yield
     finally:
         splice.disabled = before
