@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -10,19 +10,16 @@ from torch import Tensor, nn
 
 from rlawrap.capture.refusals import is_wrapper
 from rlawrap.copying import deep_copy
-from rlawrap.errors import PlanError
+from rlawrap.errors import PlanError, spelled
 from rlawrap.splice.classes import plain_copy, undress
 from rlawrap.splice.inside import added_in, rewritten_in
 from rlawrap.splice.model import RLAModel
-
-#: Where what wraps a model for training or compiles it has the model.
-_WRAPPED_AT = ("module", "_orig_mod")
 
 
 def checked(model: Any, call: str) -> RLAModel:
     """`model`, if it is a whole rewritten network. Raises `PlanError` if not."""
     if not isinstance(model, RLAModel):
-        raise PlanError(_not_ours(model, call))
+        raise PlanError(_not_ours(model, call, _parts(model)))
     if model.rla.splice.maps is not None:
         raise PlanError(f"{call}: the model is a backbone; pass the model it was cut from.")
     return model
@@ -33,9 +30,11 @@ def checked_parts(model: Any, call: str) -> dict[str, RLAModel]:
 
     Raises `PlanError` where there is none, for a backbone among them, and for a wrapped model.
     """
-    parts = rewritten_in(model) if isinstance(model, nn.Module) else {}
+    parts = _parts(model)
     if not parts or ("" not in parts and is_wrapper(model)):
-        raise PlanError(_not_ours(model, call))
+        raise PlanError(
+            _not_ours(model, call, dict.fromkeys(path.partition(".")[0] for path in parts))
+        )
     for path, part in parts.items():
         if part.rla.splice.maps is not None:
             what = f"its module {path!r}" if path else "the model"
@@ -43,13 +42,15 @@ def checked_parts(model: Any, call: str) -> dict[str, RLAModel]:
     return parts
 
 
-def _not_ours(model: Any, call: str) -> str:
-    """That a model holds nothing rewritten, or is wrapped; then with the call to make."""
-    inner = [(name, getattr(model, name, None)) for name in _WRAPPED_AT]
+def _parts(model: Any) -> dict[str, RLAModel]:
+    return rewritten_in(model) if isinstance(model, nn.Module) else {}
+
+
+def _not_ours(model: Any, call: str, inside: Iterable[str]) -> str:
+    """That a model is none of ours, and the calls for those that it has inside."""
     told = "".join(
-        f" Pass the module inside, `rlawrap.{call.replace('model', f'model.{name}')}`."
-        for name, module in inner
-        if isinstance(module, nn.Module) and rewritten_in(module)
+        f" Pass the module inside, `rlawrap.{call.replace('model', spelled(path, model))}`."
+        for path in inside
     )
     return f"{call}: expected a model made by rlawrap.apply, got {type(model).__name__}.{told}"
 

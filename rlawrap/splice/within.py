@@ -36,7 +36,7 @@ def apply_within(
 def rewrite_parts(
     model: nn.Module, requests: Mapping[str, Request], call: str = "apply(model)"
 ) -> nn.Module:
-    """A copy of `model` in which the modules of these paths are rewritten.
+    """A copy of `model` in which the modules of these paths are rewritten; "" is the model itself.
 
     All are prepared before the model is copied. In the copy each is rewritten in place, so that
     whatever else refers to the module (another path, a weight that is tied) refers to it still.
@@ -87,16 +87,18 @@ def _told_of(path: str, several: bool, one: Callable[[], T]) -> tuple[T, list[st
 
     Its refusals and warnings get the path, and the calls that they tell are calls of the whole.
     """
+
+    def placed(text: str) -> str:
+        return f"at={path!r}: {moved_advice(text, path, several)}" if path else text
+
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             made = one()
     except RLAError as error:
-        told = moved_advice(str(error), path, several)
-        raise type(error)(f"at={path!r}: {told}") from error.__cause__
+        raise type(error)(placed(str(error))) from error.__cause__
     ours = [w for w in caught if issubclass(w.category, RLAWarning)]
     for other in caught:
         if other not in ours:
             warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
-    texts = [moved_advice(str(w.message), path, several) for w in ours]
-    return made, [f"at={path!r}: {text}" for text in texts]
+    return made, [placed(str(w.message)) for w in ours]
