@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 import rlawrap
-from rlawrap.splice.inside import added_in
-from tests.nets import Residual, random_rla
+from rlawrap.splice.inside import added_in, rewritten_in
+from tests.advice import calls_told
+from tests.nets import random_rla
 from tests.refused import classifier
 
 X = torch.rand(2, 3, 12, 12)
@@ -49,7 +50,7 @@ def same(a: nn.Module, b: nn.Module, mode: bool = False) -> bool:
 
 def randomised(model: nn.Module) -> Any:
     """h is no longer zero, in any of the rewritten networks."""
-    for part in rlawrap.splice.inside.rewritten_in(model).values():
+    for part in rewritten_in(model).values():
         random_rla(part)
     return model
 
@@ -113,7 +114,8 @@ def test_options_by_path() -> None:
     sizes = rlawrap.inspect(base, at=["towers.a", "towers.b"], example_input=example)
     assert [plan.input_shape[2:] for plan in sizes.values()] == [(12, 12), (9, 12)]
     one = rlawrap.inspect(base, at="aux", example_input={"input": X}, leaf_modules=["1"])
-    assert [b.path for b in one.blocks] == ["2"] and one.input_shape == (2, 3, 12, 12)
+    assert [b.entries for b in one.blocks] == [(), ("2.conv1",)]
+    assert one.input_shape == (2, 3, 12, 12)
     given: Any = rlawrap.apply(base, k=3, at="aux", plan=one, leaf_modules=["1"])
     assert given.aux.plan.digest == one.digest
 
@@ -123,9 +125,9 @@ def test_another_part_of_a_model_with_a_rewritten_one() -> None:
     both: Any = rlawrap.apply(first, k=5, at="towers.b")
     assert [both.towers[n].config.k for n in "ab"] == [3, 5]
     assert same(first, both) and not isinstance(first.towers["b"], rlawrap.RLAModel)
-    with pytest.raises(rlawrap.PlanError, match="its module 'towers.a' is a RLAModel"):
+    with pytest.raises(rlawrap.PlanError, match=r"its module 'towers\.a' is a RLAModel"):
         rlawrap.apply(first, at="towers.*")
-    with pytest.raises(rlawrap.PlanError, match="its module 'towers.a' is a RLAModel"):
+    with pytest.raises(rlawrap.PlanError, match=r"its module 'towers\.a' is a RLAModel"):
         rlawrap.apply(first)
 
 
@@ -142,28 +144,27 @@ def test_the_state_lives_on() -> None:
         torch.testing.assert_close(value, model.eval()(X, X + 0.1)[key])
 
 
-class Branch(nn.Module):
-    """Returns a detached image beside what it computes: nothing learns from it."""
-
+class Siamese(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(3, 4, 3, 1, 1), Residual(4, 4), Residual(4, 4))
-        self.fc = nn.Linear(4, 2)
+        self.encoder, self.fc = classifier(), nn.Linear(4, 2)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc(self.body(x).mean((2, 3)).detach())
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.fc(torch.cat([self.encoder(x), self.encoder(y)], 1))
 
 
 def test_warnings_and_errors_tell_the_path() -> None:
-    model = nn.ModuleDict({"net": Branch(), "other": nn.Sequential(Branch())})
-    with pytest.warns(rlawrap.RLAWarning, match="^at='net': ") as caught:
-        rlawrap.apply(model, at="net", k=2)
-    assert {w.filename for w in caught} == {__file__}
-    assert any("h does not join" in str(w.message) for w in caught)
-    with pytest.raises(rlawrap.PlanError, match="^at='net.fc': Linear holds no convolution"):
+    model = nn.ModuleDict({"net": Siamese()})
+    with pytest.warns(rlawrap.RLAWarning, match="^at='net': module 'encoder' runs once") as caught:
+        rlawrap.apply(model, at="net", k=2, example_input=(X, X))
+    assert [w.filename for w in caught] == [__file__]
+    assert calls_told(str(caught[0].message)) == ["rlawrap.apply(model, at='net.encoder')"]
+    with pytest.raises(rlawrap.PlanError, match=r"^at='net\.fc': Linear holds no convolution"):
         rlawrap.apply(model, at="net.fc")
-    with pytest.raises(rlawrap.PlanError, match="^at='net.body.0': no blocks found in Conv2d"):
-        rlawrap.inspect(model, at="net.body.0")
+    with pytest.raises(
+        rlawrap.PlanError, match=r"^at='net\.encoder\.0': no blocks found"
+    ):
+        rlawrap.inspect(model, at="net.encoder.0")
     with pytest.raises(rlawrap.ConfigError, match="choose one"):
         rlawrap.apply(model, at="net", source="outpt")
     model["net"].rla = 1
