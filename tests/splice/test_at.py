@@ -161,9 +161,7 @@ def test_warnings_and_errors_tell_the_path() -> None:
     assert calls_told(str(caught[0].message)) == ["rlawrap.apply(model, at='net.encoder')"]
     with pytest.raises(rlawrap.PlanError, match=r"^at='net\.fc': Linear holds no convolution"):
         rlawrap.apply(model, at="net.fc")
-    with pytest.raises(
-        rlawrap.PlanError, match=r"^at='net\.encoder\.0': no blocks found"
-    ):
+    with pytest.raises(rlawrap.PlanError, match=r"^at='net\.encoder\.0': no blocks found"):
         rlawrap.inspect(model, at="net.encoder.0")
     with pytest.raises(rlawrap.ConfigError, match="choose one"):
         rlawrap.apply(model, at="net", source="outpt")
