@@ -35,6 +35,8 @@ class Places:
     paths: tuple[str, ...]
     same: Mapping[str, str]
     plural: bool
+    #: The user's call, for messages.
+    call: str
 
     def options(self, asked: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """The options of each path; raises `ConfigError` for one of a path that is not named."""
@@ -79,17 +81,20 @@ class Places:
             )
 
 
-def find_places(model: nn.Module, at: At, call: str) -> Places:
-    """The modules that `at=` names, each once. Raises `ConfigError` for what is no path, and
-    `PlanError` for a path that the model does not have, or whose module cannot be rewritten alone.
+def find_places(model: nn.Module, at: At, verb: str) -> Places:
+    """The modules that `at=` names, each once; `verb` is the user's, for messages.
+
+    Raises `ConfigError` for what is no path, and `PlanError` for a path that the model does not
+    have, or whose module cannot be rewritten alone.
     """
-    refuse_wrapped(model, call, at=None)
-    modules = dict(model.named_modules(remove_duplicate=False))
-    parts = [at] if isinstance(at, str) else list(at)
+    parts = list(at) if isinstance(at, Iterable) and not isinstance(at, str) else [at]
+    call = f"{verb}(model, at={(at if isinstance(at, str) else parts)!r})"
     if not parts or not all(isinstance(part, str) for part in parts):
         raise ConfigError(
             f"at={at!r}: give the path of a module, a list of paths, or a glob such as 'towers.*'."
         )
+    refuse_wrapped(model, call, at=None)
+    modules = dict(model.named_modules(remove_duplicate=False))
     paths: dict[str, None] = {}
     for part in parts:
         paths |= dict.fromkeys(_matching(modules, part))
@@ -102,7 +107,7 @@ def find_places(model: nn.Module, at: At, call: str) -> Places:
         refuse_wrapped(model, call, at=path)
         _refuse_uncalled(path, modules[path])
     same = {path: first[id(m)] for path, m in modules.items() if id(m) in first}
-    return Places(named, same, not isinstance(at, str) or at not in modules)
+    return Places(named, same, not isinstance(at, str) or at not in modules, call)
 
 
 def _matching(modules: Mapping[str, nn.Module], part: str) -> list[str]:

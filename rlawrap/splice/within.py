@@ -26,11 +26,10 @@ def apply_within(
     model: nn.Module, at: At, config: RLAConfig, asked: Mapping[str, Any]
 ) -> nn.Module:
     """A copy of `model` in which the modules that `at` names are rewritten; for `apply`."""
-    call = f"apply(model, at={at!r})"
-    places = find_places(model, at, call)
+    places = find_places(model, at, "apply")
     options = places.options(_settled(asked))
     requests = {path: Request(config=config, **own) for path, own in options.items()}
-    return rewrite_parts(model, requests, call)
+    return rewrite_parts(model, requests, places.call)
 
 
 def rewrite_parts(
@@ -63,7 +62,7 @@ def inspect_within(
     model: nn.Module, at: At, asked: Mapping[str, Any], *, explain: bool = False
 ) -> Plan | Plans:
     """The plan of each module that `at` names, of one path the plan itself; for `inspect`."""
-    places = find_places(model, at, f"inspect(model, at={at!r})")
+    places = find_places(model, at, "inspect")
     plans = Plans()
     for path, options in places.options(_settled(asked)).items():
         if explain and places.plural:
