@@ -17,7 +17,7 @@ import rlawrap
 from tests.nets import Residual
 
 IMAGE = torch.rand(2, 3, 12, 12) + 0.1
-PART = "model.body = rlawrap.apply(model.body)"
+PART = "rlawrap.apply(model, at='body')"
 
 
 @dataclass(frozen=True)
@@ -213,6 +213,11 @@ def only_one(net: Any, x: Tensor) -> Tensor:
 def plain(*widths: int) -> nn.Sequential:
     """Convolutions in a row."""
     return nn.Sequential(*(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(widths)))
+
+
+def two() -> nn.Module:
+    """Two networks in a dict, of which the model around calls none."""
+    return inside(towers=nn.ModuleDict({"a": classifier(), "b": classifier()}))
 
 
 def at_a_size() -> nn.Sequential:

@@ -30,7 +30,7 @@ def resolve(traced: Traced, plan: Plan, config: RLAConfig) -> Design:
         raise ConfigError(nothing_reads(design, helps))
     warn_of_idle_options(design)
     for text in (*traced.warnings, *_lost(design)):
-        warnings.warn(f"{text}.", RLAWarning, stacklevel=3)
+        warnings.warn(f"{text}.", RLAWarning, stacklevel=4)
     return design
 
 

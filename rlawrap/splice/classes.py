@@ -199,3 +199,13 @@ def dress(base: nn.Module, rla: nn.Module, cls: type[nn.Module]) -> Any:
     guard(base, splice, splice.guarded)
     splice.watch.find(base)
     return base
+
+
+def undress(model: nn.Module) -> None:
+    """Make a rewritten network into its base again, in place: the inverse of `dress`."""
+    splice: Splice = model.rla.splice  # type: ignore[union-attr, assignment]
+    model._modules.pop(ROOT)
+    model.__class__ = splice.base_class
+    remove_guards(model)
+    for path in splice.turned:
+        model.get_submodule(path).inplace = True  # type: ignore[assignment]

@@ -110,8 +110,10 @@ class RLAModel(nn.Module):
 
     def __reduce__(self) -> tuple[Any, ...]:
         splice = self.rla.splice
+        # The copy has the tensors themselves: one that a model around this ties stays tied.
+        tensors: dict[int, Any] = {id(t): t for t in (*self.parameters(), *self.buffers())}
         return splice.rebuild, (
-            plain_copy(self),
+            plain_copy(self, tensors),
             self.rla,
             splice.plan,
             splice.config,
