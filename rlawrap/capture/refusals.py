@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from rlawrap.capture.bound import bound_methods
 from rlawrap.errors import PlanError, spelled
 
 #: By the class of what is no bare network: how one comes to the network inside, if one does.
@@ -58,10 +59,12 @@ def refuse_wrapped(model: Any, call: str) -> None:
             if _wrapper(cls):
                 place = spelled(path, model) if path else ""
                 raise PlanError(f"{call}: {what} {_told(cls, place)}")
-    if "forward" in vars(model):
+    if "forward" in vars(model) and "forward" not in bound_methods(model):
         raise PlanError(
             f"{call}: this {type(model).__name__} has a forward that was set on the instance "
-            "(model.forward = …), beside that of its class; put it into a subclass."
+            "(model.forward = …) and is no method of it, so that a copy would run this network "
+            "still. Write it as a function of self and its inputs and bind that, "
+            "`model.forward = types.MethodType(forward, model)`, or put it into a subclass."
         )
     if hasattr(model, "rla"):
         raise PlanError(

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from rlawrap._torch import hook_tables
+from rlawrap.capture.bound import bound_methods, put_into_class
 from rlawrap.capture.code import Code, code_of
 from rlawrap.capture.meta import OnMeta, empty_like
 from rlawrap.capture.places import Places
@@ -95,6 +96,7 @@ def make_shadow(model: nn.Module) -> Shadow:
             root = copy.deepcopy(model, memo)
     except Exception as error:
         raise PlanError(f"the model cannot be copied: {type(error).__name__}: {error}") from error
+    put_into_class(root, bound_methods(model))
     device, dtype = device_and_dtype(model)
     lies = {id(memo[id(tensor)]): tensor.device for tensor in tensors.values()}
     lies.update((key, tensor.device) for key, tensor in originals.items())

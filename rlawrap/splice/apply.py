@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import nn
 
+from rlawrap.capture.bound import Functions, bind, bound_methods, put_into_class
 from rlawrap.capture.leaves import as_leaves
 from rlawrap.config import RLAConfig
 from rlawrap.copying import deep_copy
@@ -100,6 +102,7 @@ def _check_types(config: Any, plan: Any) -> None:
 
 def _rewrite(model: nn.Module, traced: Traced, design: Design, settings: Settings) -> RLAModel:
     base = deep_copy(model)
+    put_into_class(base, bound_methods(model))
     rla = hidden_part(base, traced, design)
     cls = write(base, rla, traced, design, settings, RLAModel, rebuild)
     made: RLAModel = dress(base, rla, cls)
@@ -116,8 +119,13 @@ def rebuild(
     config: RLAConfig,
     settings: Settings,
     checkpointing: bool,
+    bound: Functions = MappingProxyType({}),
 ) -> RLAModel:
-    """Unpickle: rewrite the base again after the same plan and put the saved layers in."""
+    """Unpickle: rewrite the base again after the same plan and put the saved layers in.
+
+    bound: the base's methods that were bound to it.
+    """
+    bind(base, bound)
     model = apply(
         base,
         plan=plan,
