@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import fx
 from rlawrap._torch import ASSERT, last_node, pytree
 from rlawrap.capture.arguments import make_arguments, placeholder_values
 from rlawrap.capture.fake_runs import keeps_shapes, run_node
-from rlawrap.capture.probes import Shape, probes_of
+from rlawrap.capture.probes import Shape, odd_at_every_depth, probes_of
 from rlawrap.capture.trace import Trace
 from rlawrap.errors import PlanError
 
@@ -28,6 +29,8 @@ class Shapes:
     numbers: Mapping[fx.Node, Any]
     #: Modules kept whole that return tensors in a list, a tuple or a dict.
     holders: frozenset[fx.Node] = frozenset()
+    #: Measures at `odd_at_every_depth`, once it is asked; without what the network refuses.
+    deep: Callable[[], Mapping[fx.Node, Shape]] = dict
 
     def of(self, node: fx.Node, probe: int = 0) -> Shape | None:
         row = self.table.get(node)
@@ -151,7 +154,16 @@ def measure(
     holders = frozenset(
         n for n in trace.graph.nodes if n.op == "call_module" and _holds_tensor(env.get(n))
     )
-    return Shapes(table, tuple(inputs), dtypes, numbers, holders - set(table)), notes
+    deep = functools.cache(lambda: _deep(trace, example, shape, apart))
+    return Shapes(table, tuple(inputs), dtypes, numbers, holders - set(table), deep), notes
+
+
+def _deep(trace: Trace, example: Any, shape: Shape, apart: bool) -> dict[fx.Node, Shape]:
+    other = odd_at_every_depth(shape)
+    run, _ = propagate(trace, values_at(trace, example, other))
+    if apart and not keeps_images_apart(trace, run, other[0]):
+        return {}
+    return {n: tuple(map(int, v.shape)) for n, v in run.items() if isinstance(v, torch.Tensor)}
 
 
 def _holds_tensor(value: Any) -> bool:
