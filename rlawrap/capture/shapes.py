@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +38,16 @@ class Shapes:
 
     def rows(self, node: fx.Node) -> tuple[Shape | None, ...]:
         return self.table.get(node, (None,) * len(self.inputs))
+
+
+def same_shapes(a: Sequence[Shape | None], b: Sequence[Shape | None]) -> bool:
+    """Whether two values have one shape at the first probe, and at all others that both take.
+
+    >>> same_shapes([(2, 8), (2, 9), None], [(2, 8), None, (2, 7)]), same_shapes([None], [(2, 8)])
+    (True, False)
+    """
+    more = zip(a[1:], b[1:], strict=True)
+    return a[0] == b[0] and all(x == y for x, y in more if x is not None and y is not None)
 
 
 def values_at(trace: Trace, example: Any, shape: Shape) -> dict[str, Any]:
