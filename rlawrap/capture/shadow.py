@@ -22,6 +22,7 @@ from rlawrap.capture.code import Code, code_of
 from rlawrap.capture.meta import OnMeta, empty_like
 from rlawrap.capture.places import Places
 from rlawrap.capture.results import Results
+from rlawrap.copying import copy_views
 from rlawrap.errors import PlanError
 
 
@@ -93,6 +94,7 @@ def make_shadow(model: nn.Module) -> Shadow:
             memo[id(table)] = OrderedDict((k, copy.deepcopy(h)) for k, h in kept.items())
     try:
         with _Copying(originals):
+            copy_views(model, memo)
             root = copy.deepcopy(model, memo)
     except Exception as error:
         raise PlanError(f"the model cannot be copied: {type(error).__name__}: {error}") from error
