@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import types
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,14 @@ from tests.refused import (
     classifier,
     compiled,
     features,
+    forward,
     inside,
     lazy,
     norm_by_hand,
     only_one,
     plain,
     two,
+    with_forward,
 )
 
 EXAMPLE = ("example_input=x",)
@@ -98,6 +101,8 @@ WRAPPED = [
         ("model[0] = rlawrap.unwrap(model[0])",), x=IMAGE),
     Row("part of a name", lambda: inside(a=nn.ModuleDict({"b-1": nn.DataParallel(nn.ReLU())})),
         ("model.a['b-1'] = model.a['b-1'].module",), x=IMAGE),
+    Row("forward of its own", with_forward, ("model.forward = types.MethodType(forward, model)",),
+        "set on the instance", names={"types": types, "forward": forward}),
     Row("backbone", lambda: rlawrap.backbone(rlawrap.apply(classifier(), k=2)), (), "cut from"),
 ]  # fmt: skip
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from rlawrap.capture.bound import bound_methods
 from rlawrap.errors import PlanError, spelled
 
 #: By the class of what is no bare network: how one comes to the network inside, if one does.
@@ -85,10 +86,12 @@ def refuse_wrapped(model: Any, call: str, *, at: str | None = "") -> None:
     if at is None:
         return
     network = model.get_submodule(at)
-    if "forward" in vars(network):
+    if "forward" in vars(network) and "forward" not in bound_methods(network):
         raise PlanError(
             f"{call}: this {type(network).__name__} has a forward that was set on the instance "
-            "(model.forward = …), beside that of its class; put it into a subclass."
+            "(model.forward = …) and is no method of it, so that a copy would run this network "
+            "still. Write it as a function of self and its inputs and bind that, "
+            "`model.forward = types.MethodType(forward, model)`, or put it into a subclass."
         )
     if hasattr(network, "rla"):
         what = f"its module {at!r}" if at else "the model"

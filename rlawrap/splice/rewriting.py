@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import nn
 
+from rlawrap.capture.bound import Functions, bind, bound_methods, put_into_class
 from rlawrap.capture.leaves import as_leaves
 from rlawrap.config import RLAConfig
 from rlawrap.design import names
@@ -99,6 +101,7 @@ def rewrite(base: nn.Module, prepared: Prepared) -> RLAModel:
     New weights are drawn from the global random state.
     """
     traced, design = prepared.traced, prepared.design
+    put_into_class(base, bound_methods(base))
     rla = hidden_part(base, traced, design)
     cls = write(base, rla, traced, design, prepared.settings, RLAModel, rebuild)
     made: RLAModel = dress(base, rla, cls)
@@ -116,8 +119,13 @@ def rebuild(
     settings: Settings,
     checkpointing: bool,
     frozen: Frozen | None = None,
+    bound: Functions = MappingProxyType({}),
 ) -> RLAModel:
-    """Unpickle: rewrite the base after the same plan, in place, and put the saved layers in."""
+    """Unpickle: rewrite the base after the same plan, in place, and put the saved layers in.
+
+    bound: the base's methods that were bound to it.
+    """
+    bind(base, bound)
     request = Request(
         config=config,
         plan=plan,
