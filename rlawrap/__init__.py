@@ -20,7 +20,7 @@ from rlawrap.errors import (
 )
 from rlawrap.official import load_official, official_state_dict
 from rlawrap.parameters import named_rla_parameters, param_groups, rla_parameters
-from rlawrap.plan import Block, Plan, Stage
+from rlawrap.plan import Block, Plan, Plans, Stage
 from rlawrap.splice import (
     RLAModel,
     apply,
@@ -46,6 +46,7 @@ __all__ = [
     "DataError",
     "Plan",
     "PlanError",
+    "Plans",
     "RLAConfig",
     "RLAError",
     "RLAModel",

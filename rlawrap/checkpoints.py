@@ -24,7 +24,11 @@ from rlawrap.errors import CheckpointError, RLAError
 from rlawrap.files import put_in_place
 from rlawrap.identity import identify, rebuild
 from rlawrap.plan import Plan
-from rlawrap.splice import RLAModel, apply, unwrap
+from rlawrap.splice import RLAModel, unwrap
+from rlawrap.splice.at import find_places
+from rlawrap.splice.inside import rewritten_in
+from rlawrap.splice.rewriting import Request
+from rlawrap.splice.within import rewrite_parts
 from rlawrap.weights import fit_names
 
 VERSION = 1
@@ -54,16 +58,27 @@ def save(model: nn.Module, path: str | os.PathLike[str]) -> Path:
 
 def describe(model: nn.Module) -> dict[str, Any]:
     """What is needed to build a model again, as plain data: base identity, config and plan."""
-    if not isinstance(model, RLAModel):
+    parts = rewritten_in(model)
+    # A backbone is no rewrite of the network that `load` is given; with it, that one must have it.
+    if not parts or any(part.rla.splice.maps is not None for part in parts.values()):
         return {"base": identify(model)}
-    base, settings = unwrap(model), model.rla.splice.settings
+    base = unwrap(model)
+    described = {
+        path: _describe_part(part, base.get_submodule(path)) for path, part in parts.items()
+    }
+    whole = described.get("") or {"parts": described}
+    return {**whole, "base": identify(base)}
+
+
+def _describe_part(part: RLAModel, base: nn.Module) -> dict[str, Any]:
+    """How a network is rewritten; `base` is the network without hidden state."""
+    settings = part.rla.splice.settings
     return {
-        "config": model.rla.config.to_dict(),
-        "plan": model.rla.plan.to_dict(),
-        "plan_digest": model.rla.plan.digest,
+        "config": part.rla.config.to_dict(),
+        "plan": part.rla.plan.to_dict(),
+        "plan_digest": part.rla.plan.digest,
         "leaf_modules": _leaf_paths(base, settings.leaf_modules),
         "example_input": _describe_input(settings.example_input),
-        "base": identify(base),
     }
 
 
@@ -71,7 +86,8 @@ def load(path: str | os.PathLike[str], base: nn.Module | None = None) -> nn.Modu
     """Build the model that `save` wrote, with its weights, in eval mode on the CPU.
 
     Networks of rlawrap, torchvision and timm are built from the file alone. For any other, pass
-    `base`: the network that `apply` was called on, freshly built; it is copied, never changed.
+    `base`: the network that `apply` was called on, freshly built; it is copied, never changed. For
+    a model that holds rewritten networks (`apply(model, at=...)`) that is the whole model.
 
     Raises `CheckpointError` for a file that is none of ours, and for one whose tensors do not fit:
     all names and shapes that are wrong are listed.
@@ -228,25 +244,40 @@ def build_described(
                 base = rebuild(header["base"])
             except RLAError as error:
                 raise CheckpointError(f"{path}: {error}") from error
-    elif "config" not in header:
+    elif not _rewrites(header):
         return deep_copy(base)
-    if "config" not in header:
+    described = _rewrites(header)
+    if not described:
         return base
     try:
-        example = _make_input(header["example_input"])
-        config = RLAConfig.from_dict(header["config"])
-        plan = Plan.from_dict(header["plan"])
-        leaves = header["leaf_modules"]
-        model = apply(base, config=config, plan=plan, leaf_modules=leaves, example_input=example)
+        requests = {place: _request(own) for place, own in described.items()}
+        if "" not in requests:
+            find_places(base, list(requests), "load")
+        model = rewrite_parts(base, requests)
     except RLAError as error:
         raise CheckpointError(
             f"{path}: its plan does not fit {type(base).__name__}: {error}"
         ) from error
-    if model.rla.plan.digest != header.get("plan_digest"):
-        raise CheckpointError(
-            f"{path}: its plan and the plan's digest disagree; the file was altered."
-        )
+    for place, part in rewritten_in(model).items():
+        if part.rla.plan.digest != described[place].get("plan_digest"):
+            raise CheckpointError(
+                f"{path}: its plan and the plan's digest disagree; the file was altered."
+            )
     return model
+
+
+def _rewrites(header: Mapping[str, Any]) -> dict[str, Any]:
+    """By path what a file says of each rewritten network in its model; "" is the model itself."""
+    return {"": header} if "config" in header else dict(header.get("parts", {}))
+
+
+def _request(described: Mapping[str, Any]) -> Request:
+    return Request(
+        config=RLAConfig.from_dict(described["config"]),
+        plan=Plan.from_dict(described["plan"]),
+        leaf_modules=described["leaf_modules"],
+        example_input=_make_input(described["example_input"]),
+    )
 
 
 def _fill(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:

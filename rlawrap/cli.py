@@ -151,6 +151,7 @@ def inspect(
 ) -> None:
     """Show the plan of a network: its blocks and stages, and where the hidden state goes."""
     import rlawrap
+    from rlawrap.splice.inside import rewritten_in
 
     if explain and as_json:
         raise ConfigError("inspect: --explain prints a table; leave out --json.")
@@ -163,10 +164,13 @@ def inspect(
         steer = {key: value for key, value in options.items() if key != "explain"}
         given = rla_options(rla or None, k, rla_arg) or {}
         model = rlawrap.apply(model, **given, **steer, example_input=example)
-    if isinstance(model, rlawrap.RLAModel):
+    parts = rewritten_in(model)
+    plan: rlawrap.Plan | rlawrap.Plans
+    if parts:
         if explain:
             raise ConfigError("inspect: --explain is of a plain network; leave out --rla.")
-        plan = model.rla.plan
+        plans = {path: part.rla.plan for path, part in parts.items()}
+        plan = plans.get("") or rlawrap.Plans(plans)
     else:
         plan = rlawrap.inspect(model, example_input=example, **options)
     print(json.dumps(plan.to_dict(), indent=2) if as_json else plan)

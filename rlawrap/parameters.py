@@ -12,7 +12,8 @@ from rlawrap.design.names import ROOT
 from rlawrap.errors import ConfigError, PlanError
 from rlawrap.plan import Block
 from rlawrap.splice import RLAModel, inspect
-from rlawrap.splice.access import parts, rewritten
+from rlawrap.splice.access import rewritten
+from rlawrap.splice.inside import rewritten_in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +68,7 @@ def added_names(model: nn.Module) -> set[str]:
     """
     return {
         f"{path}.{name}" if path else name
-        for path, network in parts(model)
+        for path, network in rewritten_in(model).items()
         for name, _ in network.rla.named_parameters(prefix=ROOT)
     }
 
@@ -156,7 +157,7 @@ def group_parameters(
 def _blocks_behind(model: nn.Module) -> dict[str, int]:
     """How many blocks lie between each parameter and the full rate; what is missing has it."""
     found: dict[str, int] = {}
-    inner = [(path, network) for path, network in parts(model) if path]
+    inner = [(path, network) for path, network in rewritten_in(model).items() if path]
     for path, network in inner:
         full = len(network.rla.plan.blocks) + 1  # the classifier's depth, or that of what is around
         depths = layer_depths(network)

@@ -178,6 +178,27 @@ class Plan:
         return "\n".join(_table(self))
 
 
+class Plans(dict[str, Plan]):
+    """The plans of several modules of a network, by path; `apply` takes it as `plan=`.
+
+    `print(plans)` shows each as a table.
+
+    >>> print(Plans(a=Plan.of("ResNet", []), b=Plan.of("ResNet", [])))
+    a: ResNet at any size: 0 blocks in 0 stages
+    ...
+    <BLANKLINE>
+    b: ResNet at any size: 0 blocks in 0 stages
+    ...
+    """
+
+    def to_dict(self) -> dict[str, Any]:
+        """Each plan as `Plan.to_dict` gives it, by path."""
+        return {path: plan.to_dict() for path, plan in self.items()}
+
+    def __str__(self) -> str:
+        return "\n\n".join(f"{path}: {plan}" for path, plan in self.items())
+
+
 def _chain_without(blocks: tuple[Block, ...], paths: tuple[str, ...]) -> list[int | str | None]:
     """For each block that stays, the one whose hidden state it reads, counted without the others.
 

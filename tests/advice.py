@@ -75,7 +75,7 @@ def _after(
             model = scope["model"]
             return model, arguments, model if rewritten(model) else None
         value = eval(code, scope)
-    if isinstance(value, rlawrap.Plan):
+    if isinstance(value, (rlawrap.Plan, rlawrap.Plans)):
         return model, {**arguments, "plan": value}, None
     if isinstance(value, Tensor):  # the network ran, and may have changed by it
         return model, arguments, None

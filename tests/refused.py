@@ -17,7 +17,7 @@ import rlawrap
 from tests.nets import Residual
 
 IMAGE = torch.rand(2, 3, 12, 12) + 0.1
-PART = "model.body = rlawrap.apply(model.body)"
+PART = "rlawrap.apply(model, at='body')"
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,16 @@ def features() -> nn.Sequential:
 
 def classifier() -> nn.Sequential:
     return nn.Sequential(*features(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+
+
+def forward(net: nn.Sequential, x: Tensor) -> Tensor:
+    return nn.Sequential.forward(net, x * 2)
+
+
+def with_forward() -> nn.Sequential:
+    net = classifier()
+    net.forward = lambda x: forward(net, x)  # type: ignore[method-assign]
+    return net
 
 
 class Around(nn.Module):
@@ -213,6 +223,11 @@ def only_one(net: Any, x: Tensor) -> Tensor:
 def plain(*widths: int) -> nn.Sequential:
     """Convolutions in a row."""
     return nn.Sequential(*(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(widths)))
+
+
+def two() -> nn.Module:
+    """Two networks in a dict, of which the model around calls none."""
+    return inside(towers=nn.ModuleDict({"a": classifier(), "b": classifier()}))
 
 
 def at_a_size() -> nn.Sequential:

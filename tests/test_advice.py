@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import types
 from pathlib import Path
 from typing import Any
 
@@ -30,36 +31,42 @@ from tests.refused import (
     classifier,
     compiled,
     features,
+    forward,
     inside,
     lazy,
     norm_by_hand,
     only_one,
     plain,
+    two,
+    with_forward,
 )
 
 EXAMPLE = ("example_input=x",)
 TOKENS = torch.zeros(2, 7, dtype=torch.long)
 ONE = rlawrap.Block(path="1", entries=("1.conv1",), output="1")
 ELSEWHERE = rlawrap.Plan.of("X", [[rlawrap.Block(path="9", entries=("9.c",), output="9")]])
+ONE_PLAN = rlawrap.Plan.of("X", [[ONE]], head=("5",))
 VERSIONED = rlawrap.RLAConfig(k=3).to_dict()
 
 #: What the input should be, how many channels it has, or what calls read h.
 INPUTS = [
     Row("one size", at_a_size, EXAMPLE, "none of the sizes tried", x=IMAGE),
-    Row("two inputs", lambda: OfTwo(lambda n, x, y: n.body(x + y)), EXAMPLE, "a tuple, or a dict "
-        "by name, of x, y.", x=(IMAGE, IMAGE)),
-    Row("by name", lambda: OfTwo(lambda n, x, y: n.body(x + y)), EXAMPLE,
+    Row("two inputs", lambda: OfTwo(lambda n, x, y: n.body(x + y)), (*EXAMPLE, PART), "a tuple, "
+        "or a dict by name, of x, y.", x=(IMAGE, IMAGE)),
+    Row("by name", lambda: OfTwo(lambda n, x, y: n.body(x + y)), (*EXAMPLE, PART),
         x={"x": IMAGE, "y": IMAGE}),
     Row("made kernels", OfKernels, EXAMPLE, "holds no convolution", x=IMAGE,
         last="nothing reads h"),
     Row("no convolution", lambda: nn.Sequential(nn.Flatten(), nn.Linear(432, 2)), EXAMPLE, x=IMAGE,
         last="no convolution of images lies"),
-    Row("raises", lambda: OfOne(lambda n, x: n.body(x[:, :1])), EXAMPLE, "sizes tried", x=IMAGE,
-        last="does not run on example_input=; at input (2, 3, 12, 12)"),
+    Row("raises", lambda: OfOne(lambda n, x: n.body(x[:, :1]), plain(3, 4)), EXAMPLE,
+        "sizes tried", x=IMAGE, last="does not run on example_input=; at input (2, 3, 12, 12)"),
     Row("one of two", lambda: OfTwo(lambda n, x, y: n.body(x + y)), (), "example_input= has no "
         "value for the input 'y'", {"example_input": IMAGE}),
-    Row("no input", lambda: OfNone(lambda n: n.body(IMAGE)), (), "takes no input"),
-    Row("tokens in", OfTokens, EXAMPLE, "module 'table' (Embedding)", x=TOKENS),
+    Row("no input", lambda: OfNone(lambda n: n.body(IMAGE)), (PART,), "takes no input"),
+    Row("tokens in", OfTokens, (*EXAMPLE, PART), "module 'table' (Embedding)", x=TOKENS),
+    Row("a dict of images", lambda: OfOne(lambda n, x: n.body(x["image"])), (*EXAMPLE, PART),
+        "sizes tried", x={"x": {"image": IMAGE}}),
     Row("no image", OfTokens, (PART,), "no tensor of (batch", {"example_input": TOKENS}, TOKENS),
     Row("lazy", lazy, ("model(x)",), "is lazy", names={"x": IMAGE}),
 ]  # fmt: skip
@@ -94,6 +101,8 @@ WRAPPED = [
         ("model[0] = rlawrap.unwrap(model[0])",), x=IMAGE),
     Row("part of a name", lambda: inside(a=nn.ModuleDict({"b-1": nn.DataParallel(nn.ReLU())})),
         ("model.a['b-1'] = model.a['b-1'].module",), x=IMAGE),
+    Row("forward of its own", with_forward, ("model.forward = types.MethodType(forward, model)",),
+        "set on the instance", names={"types": types, "forward": forward}),
     Row("backbone", lambda: rlawrap.backbone(rlawrap.apply(classifier(), k=2)), (), "cut from"),
 ]  # fmt: skip
 
@@ -128,6 +137,42 @@ MAPS = [
     Row("maps of one size", lambda: rlawrap.apply(FIXED, k=2), ("return_layers=['1']",),
         "have no stride", call=strides),
 ]  # fmt: skip
+#: Modules inside, named by `at=`.
+INSIDE = [
+    Row("the whole", classifier, ("at=None",), "is the model itself", {"at": ""}, IMAGE),
+    Row("no such path", two, (), "no such module. Paths near it: towers.a, towers",
+        {"at": "tower.a"}),
+    Row("no path", two, (), "give the path of a module, a list of paths", {"at": []}),
+    Row("nested", lambda: inside(net=nn.Sequential(classifier(), nn.ReLU())),
+        ("at=['net']", "at=['net.0']"), "'net' and net.0, which lies in it",
+        {"at": ["net", "net.0"]}, IMAGE),
+    Row("no forward", two, ("at='towers.*'",), "a ModuleDict has no forward", {"at": "towers"},
+        IMAGE),
+    Row("one plan for two", two, ("plan=rlawrap.inspect(model, at=['towers.a', 'towers.b'])",),
+        "is one plan", {"at": "towers.*", "plan": ELSEWHERE}, IMAGE),
+    Row("plans as dicts", two,
+        ("plan={path: rlawrap.Plan.from_dict(own) for path, own in plan.items()}",), "of dicts",
+        {"at": "towers.*", "plan": {"towers.a": ONE_PLAN.to_dict()}}, IMAGE),
+    Row("another path", two, (), "Did you mean 'towers.a'?",
+        {"at": "towers.*", "blocks": {"tower.a": "1"}}),
+    Row("part further in",
+        lambda: inside(net=OfOne(lambda n, x: n.body(x * 2 if x.sum() > 0 else x))),
+        ("rlawrap.apply(model, at='net.body')",), "at='net': the forward of OfOne",
+        {"at": "net"}, IMAGE),
+    Row("inputs of two", lambda: inside(a=at_a_size(), b=classifier()),
+        ("example_input={'a': x}",), "at='a': Sequential runs at none", {"at": ["a", "b"]}, IMAGE),
+    Row("empty plan of two", lambda: inside(a=classifier(), b=classifier()),
+        ("rlawrap.inspect(model, at=['a'])",), "at='a': the plan has no blocks",
+        {"at": ["a", "b"], "plan": {"a": rlawrap.Plan.of("X", [])}}, IMAGE),
+    Row("wrapped inside", lambda: inside(a=nn.DataParallel(classifier())),
+        ("model.a = model.a.module",), "'a' is a DataParallel", {"at": "a"}, IMAGE),
+    Row("wrapped around", lambda: nn.DataParallel(inside(a=classifier())),
+        ("model = model.module",), "the model is a DataParallel", {"at": "a"}, IMAGE),
+    Row("rewritten inside", lambda: inside(a=rlawrap.apply(classifier(), k=2)),
+        ("model.a = rlawrap.unwrap(model.a)",), "'a' is a RLAModel", {"at": "a"}, IMAGE),
+    Row("in a rewritten one", lambda: rlawrap.apply(nn.Sequential(classifier()), k=2),
+        ("model = rlawrap.unwrap(model)",), "the model is a RLAModel", {"at": "0"}, IMAGE),
+]  # fmt: skip
 NOTHING = {"inject": "none", "head": "none"}
 OPTIONS = [
     Row("inject", classifier, ("inject='entry'",), "nothing reads the", NOTHING, IMAGE),
@@ -142,11 +187,15 @@ OPTIONS = [
         {"config": VERSIONED}),
     Row("variant", classifier, ("config=rlawrap.variant(config)",), "", {"config": "rlav2"}),
     Row("plan", classifier, ("plan=rlawrap.Plan.from_dict(plan)",), "",
-        {"plan": rlawrap.Plan.of("X", [[ONE]], head=("5",)).to_dict()}, IMAGE),
+        {"plan": ONE_PLAN.to_dict()}, IMAGE),
     Row("plan and blocks", classifier, ("plan=None", "blocks=None, stages=None"), "not both",
-        {"plan": rlawrap.Plan.of("X", [[ONE]], head=("5",)), "blocks": Residual}, IMAGE),
+        {"plan": ONE_PLAN, "blocks": Residual}, IMAGE),
     Row("unwrap", lambda: nn.DataParallel(rlawrap.apply(classifier(), k=2)),
         ("rlawrap.unwrap(model.module)",), "expected a model made by", call=rlawrap.unwrap),
+    Row("unwrap a whole", lambda: nn.DataParallel(inside(a=rlawrap.apply(classifier(), k=2))),
+        ("rlawrap.unwrap(model.module)",), "expected a model made by", call=rlawrap.unwrap),
+    Row("backbone of a whole", lambda: inside(a=nn.Sequential(rlawrap.apply(classifier(), k=2))),
+        ("rlawrap.backbone(model.a[0])",), "expected a model made by", call=rlawrap.backbone),
     Row("unwrap a base", classifier, (), "expected a model made by", call=rlawrap.unwrap),
     Row("no h", classifier, ("model = rlawrap.apply(model)",), "has no hidden state", x=IMAGE,
         call=rlawrap.rla_parameters),
@@ -154,7 +203,7 @@ OPTIONS = [
         "config=model.rla.config, leaf_modules=[type(model[3])])",), "the norm '3' (NormByHand)",
         x=IMAGE, call=rlawrap.freeze_base),
 ]  # fmt: skip
-ROWS = {row.name: row for row in [*NO_GRAPH, *INPUTS, *BLOCKS, *WRAPPED, *MAPS, *OPTIONS]}
+ROWS = {row.name: row for row in [*NO_GRAPH, *INPUTS, *BLOCKS, *WRAPPED, *MAPS, *INSIDE, *OPTIONS]}
 
 
 @functools.cache
@@ -166,7 +215,7 @@ def refusal(name: str) -> rlawrap.RLAError:
 
 
 def test_the_rows_have_names_of_their_own() -> None:
-    assert len(ROWS) == sum(map(len, (NO_GRAPH, INPUTS, BLOCKS, WRAPPED, MAPS, OPTIONS)))
+    assert len(ROWS) == sum(map(len, (NO_GRAPH, INPUTS, BLOCKS, WRAPPED, MAPS, INSIDE, OPTIONS)))
 
 
 @pytest.mark.parametrize("name", ROWS)

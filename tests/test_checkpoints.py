@@ -292,3 +292,60 @@ def test_an_example_input_is_remembered(tmp_path: Path) -> None:
     loaded = load(path, base=Weighted())
     x, weight = torch.randn(2, 3, 32, 32), torch.ones(1)
     assert torch.equal(loaded(x, weight), model(x, weight))
+
+
+class Pair(nn.Module):
+    """Two networks side by side; one may be at both places."""
+
+    def __init__(self, shared: bool = False) -> None:
+        super().__init__()
+        self.left = Mine()
+        self.right = self.left if shared else Mine()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.left(x) - 2 * self.right(x)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_rewritten_networks_inside_of_a_model(shared: bool, tmp_path: Path) -> None:
+    model = rlawrap.apply(Pair(shared), at="left", k=4)
+    if not shared:
+        model = rlawrap.apply(model, at="right", k=2, source="branch")
+    randomised(model)
+    path = save(model, tmp_path / "model.safetensors")
+    header = read_header(path)
+    assert [*header["parts"]] == (["left"] if shared else ["left", "right"])
+    with pytest.raises(CheckpointError, match="pass `base=model`"):
+        load(path)
+    base = Pair(shared)
+    loaded = load(path, base=base)
+    assert type(loaded) is Pair and same(loaded, model)
+    assert list(loaded.state_dict()) == list(model.state_dict())
+    assert (loaded.left is loaded.right) is shared
+    assert not isinstance(base.left, rlawrap.RLAModel)
+    with pytest.raises(CheckpointError, match="at='left': the model has no such module"):
+        load(path, base=Mine())
+
+
+def test_a_segmentation_network_with_a_rewritten_backbone_needs_no_help(tmp_path: Path) -> None:
+    with without_init():
+        base = torchvision.models.segmentation.lraspp_mobilenet_v3_large(
+            weights=None, weights_backbone=None, num_classes=3
+        )
+    model = randomised(rlawrap.apply(base, at="backbone", k=4))
+    path = save(model, tmp_path / "model.safetensors")
+    loaded = load(path)
+    x = torch.randn(1, 3, 64, 64)
+    assert torch.equal(loaded(x)["out"], model(x)["out"])
+    assert loaded.backbone.plan.digest == model.backbone.plan.digest
+
+
+def test_an_altered_plan_of_a_part_is_found(tmp_path: Path) -> None:
+    model = rlawrap.apply(Pair(), at="left", k=4)
+    path = save(model, tmp_path / "model.safetensors")
+    header = read_header(path)
+    header["parts"]["left"]["plan"]["stages"][0]["blocks"][1]["after"] = None
+    state = load_file(path)
+    save_file(state, path, {"format": "pt", "rlawrap": json.dumps(header)})
+    with pytest.raises(CheckpointError, match="the file was altered"):
+        load(path, base=Pair())

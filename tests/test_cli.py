@@ -196,3 +196,17 @@ class Fixed(nn.Sequential):
 
 def net(blocks=2):
     return Fixed("""
+
+
+def test_inspect_shows_the_plans_of_what_is_rewritten_inside(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "nets.py"
+    file.write_text("from tests.refused import two as towers\n")
+    asked = ("inspect", f"{file}:towers", "--rla", "--k", "2", "--rla-arg", 'at="towers.*"')
+    assert run(*asked) == 0
+    out = capsys.readouterr().out
+    assert "towers.a: Sequential at" in out and "towers.b: Sequential at" in out
+    assert run(*asked, "--json") == 0
+    plans = json.loads(capsys.readouterr().out)
+    assert [len(plan["stages"]) for plan in plans.values()] == [1, 1]

@@ -24,7 +24,7 @@ from rlawrap.capture.recording import ForwardFailed, place_of, record
 from rlawrap.capture.shadow import make_shadow
 from rlawrap.capture.trace import CannotFollow, Trace
 from rlawrap.capture.unify import unify
-from rlawrap.errors import TraceError
+from rlawrap.errors import PlanError, TraceError
 from rlawrap.flow.alike import name_alike
 from rlawrap.flow.references import References
 
@@ -39,6 +39,11 @@ def pass_through(module: nn.Module, reference: str, child: str, call: Mapping[st
     call it (`call_of`). Raises `TraceError` for a forward that cannot be recorded, `PlanError` for
     a value it does not compute.
     """
+    if "forward" in vars(module):
+        raise PlanError(
+            f"attend(model): {reference!r} lies in the forward of a {type(module).__name__} that "
+            "was set on the instance (module.forward = …); put that forward into a subclass."
+        )
     plain = _plain_class(module)
     insertions = (*module.__dict__.get("_insertions", ()), (reference, child))
     call = dict(call)
@@ -60,9 +65,7 @@ class Like:
 
 def call_of(module: nn.Module, args: tuple[Any, ...], kwargs: Any) -> dict[str, Any]:
     """A call of a module: its arguments by name, of tensors what they are like."""
-    signature = inspect.signature(type(module).forward)
-    bound = dict(signature.bind(module, *args, **kwargs).arguments)
-    bound.pop(next(iter(signature.parameters)))
+    bound = dict(inspect.signature(module.forward).bind(*args, **kwargs).arguments)
     like: dict[str, Any] = pytree.tree_map_only(
         Tensor, lambda t: Like(tuple(t.shape), t.dtype), bound
     )

@@ -66,9 +66,10 @@ def make_arguments(
     kwargs: dict[str, Any] = {}
     if example is None:
         if not parameters or shape is None:
-            raise PlanError(
+            raise for_whole(
+                PlanError,
                 f"the forward of {type(shadow.root).__name__} takes no input, so that no image "
-                "goes through the network."
+                "goes through the network.",
             )
         args = (torch.empty(shape, device="meta", dtype=shadow.dtype),)
     else:
@@ -116,9 +117,10 @@ def _bound(
                 f"example_input= has no value for the input {missing[0]!r}; the network takes "
                 f"{names}."
             )
-        raise PlanError(
+        raise for_whole(
+            PlanError,
             f"the input {missing[0]!r} has no value; pass `example_input=x`, where x is a tuple, "
-            f"or a dict by name, of {few(missing if len(missing) > 1 else names)}."
+            f"or a dict by name, of {few(missing if len(missing) > 1 else names)}.",
         )
     return dict(bound.arguments)
 

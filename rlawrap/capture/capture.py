@@ -163,10 +163,11 @@ class _Recording:
             return folded
         if self.example is not None:
             raise PlanError(f"{type(root).__name__} does not run on example_input=; {failure}.")
-        raise PlanError(
+        raise for_whole(
+            PlanError,
             f"{type(root).__name__} runs at none of the sizes tried; {failure}. Pass "
             "`example_input=x`, where x is a tensor (or a tuple, or a dict by name) that it "
-            "accepts."
+            "accepts.",
         )
 
     def fixed_axes(self, trace: Trace, shape: Shape) -> list[int]:

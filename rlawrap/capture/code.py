@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from rlawrap.capture.bound import bound_methods
 from rlawrap.capture.leaves import library_functions
 
 _NOT_THEIRS = frozenset(("torch", "builtins", "numpy", "functools", "collections"))
@@ -31,8 +32,9 @@ class Code:
 
 
 def code_of(root: nn.Module) -> tuple[Code, ...]:
-    """The loaded Python modules of the packages that the classes of a network come from."""
+    """The loaded Python modules of the packages that a network's classes and methods come from."""
     names = {cls.__module__ for module in root.modules() for cls in type(module).__mro__}
+    names |= {f.__module__ for module in root.modules() for f in bound_methods(module).values()}
     # einops is called by its module's name (`einops.rearrange`), from wherever.
     packages = {"einops", *(name.partition(".")[0] for name in names)} - _NOT_THEIRS
     whole = {id(f) for f in library_functions()}

@@ -67,3 +67,13 @@ def probes_of(shape: Shape) -> list[Shape]:
     odd = tuple(n + step + 5 + 2 * i if n % 2 == 0 else n + step + 4 for i, n in enumerate(spatial))
     odder = tuple(n + step // 2 + 3 + 4 * i for i, n in enumerate(spatial))
     return [shape, *((*shape[:2], *s) for s in (larger, odd, odder))]
+
+
+def odd_at_every_depth(shape: Shape) -> Shape:
+    """A larger shape whose maps tell how their size was rounded, however deep they lie.
+
+    Every other side is odd however often it is halved and rounded down, as 255 is, and those
+    between when it is rounded up, as 257 is.
+    """
+    powers = [1 << (n + 1).bit_length() for n in shape[2:]]
+    return (*shape[:2], *(p + 1 if i % 2 else p - 1 for i, p in enumerate(powers)))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import nn
 
+from rlawrap.capture.bound import bound_methods
 from rlawrap.errors import PlanError, spelled
 
 #: By the class of what is no bare network: how one comes to the network inside, if one does.
@@ -17,6 +19,11 @@ _WRAPPERS = {
     "FullyShardedDataParallel": "",
     "FSDPModule": "",
 }
+
+
+def is_wrapper(module: nn.Module) -> bool:
+    """Whether a module has been put around another: DataParallel, DDP, or a compiled one."""
+    return any(_WRAPPERS.get(cls.__name__) for cls in type(module).__mro__)
 
 
 def _wrapper(cls: type) -> bool:
@@ -42,11 +49,29 @@ def _told(cls: type, place: str) -> str:
     return f"is a {name}; take what it wraps, `{inside} = {inner}`, and wrap the result."
 
 
-def refuse_wrapped(model: Any, call: str) -> None:
-    """Raise `PlanError` for what is no bare network: DDP, compiled, scripted, not a module."""
+def _on_the_way(model: nn.Module, at: str | None) -> Iterator[tuple[str, nn.Module]]:
+    """The modules around the one at a path, the model first, and those inside of it."""
+    yield "", model
+    if at is None:
+        return
+    names = at.split(".") if at else []
+    for length in range(1, len(names)):
+        path = ".".join(names[:length])
+        yield path, model.get_submodule(path)
+    for path, module in model.get_submodule(at).named_modules(prefix=at):
+        if path:
+            yield path, module
+
+
+def refuse_wrapped(model: Any, call: str, *, at: str | None = "") -> None:
+    """Raise `PlanError` for what is no bare network: DDP, compiled, scripted, not a module.
+
+    at: the path of the network in the model, around and inside of which such a module must not
+    lie; None asks for the model alone.
+    """
     if not isinstance(model, nn.Module):
         raise PlanError(f"{call}: expected a torch.nn.Module, got {type(model).__name__}.")
-    for path, module in model.named_modules():
+    for path, module in _on_the_way(model, at):
         what = f"its module {path!r}" if path else "the model"
         if isinstance(module, torch.jit.ScriptModule):
             raise PlanError(
@@ -58,13 +83,19 @@ def refuse_wrapped(model: Any, call: str) -> None:
             if _wrapper(cls):
                 place = spelled(path, model) if path else ""
                 raise PlanError(f"{call}: {what} {_told(cls, place)}")
-    if "forward" in vars(model):
+    if at is None:
+        return
+    network = model.get_submodule(at)
+    if "forward" in vars(network) and "forward" not in bound_methods(network):
         raise PlanError(
-            f"{call}: this {type(model).__name__} has a forward that was set on the instance "
-            "(model.forward = …), beside that of its class; put it into a subclass."
+            f"{call}: this {type(network).__name__} has a forward that was set on the instance "
+            "(model.forward = …) and is no method of it, so that a copy would run this network "
+            "still. Write it as a function of self and its inputs and bind that, "
+            "`model.forward = types.MethodType(forward, model)`, or put it into a subclass."
         )
-    if hasattr(model, "rla"):
+    if hasattr(network, "rla"):
+        what = f"its module {at!r}" if at else "the model"
         raise PlanError(
-            f"{call}: the model has an attribute 'rla' of its own, the name under which everything "
+            f"{call}: {what} has an attribute 'rla' of its own, the name under which everything "
             "new lives; rename it."
         )

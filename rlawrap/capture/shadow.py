@@ -17,10 +17,12 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from rlawrap._torch import hook_tables
+from rlawrap.capture.bound import bound_methods, put_into_class
 from rlawrap.capture.code import Code, code_of
 from rlawrap.capture.meta import OnMeta, empty_like
 from rlawrap.capture.places import Places
 from rlawrap.capture.results import Results
+from rlawrap.copying import copy_views
 from rlawrap.errors import PlanError
 
 
@@ -92,9 +94,11 @@ def make_shadow(model: nn.Module) -> Shadow:
             memo[id(table)] = OrderedDict((k, copy.deepcopy(h)) for k, h in kept.items())
     try:
         with _Copying(originals):
+            copy_views(model, memo)
             root = copy.deepcopy(model, memo)
     except Exception as error:
         raise PlanError(f"the model cannot be copied: {type(error).__name__}: {error}") from error
+    put_into_class(root, bound_methods(model))
     device, dtype = device_and_dtype(model)
     lies = {id(memo[id(tensor)]): tensor.device for tensor in tensors.values()}
     lies.update((key, tensor.device) for key, tensor in originals.items())

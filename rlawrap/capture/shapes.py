@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import fx
 from rlawrap._torch import ASSERT, last_node, pytree
 from rlawrap.capture.arguments import make_arguments, placeholder_values
 from rlawrap.capture.fake_runs import keeps_shapes, run_node
-from rlawrap.capture.probes import Shape, probes_of
+from rlawrap.capture.probes import Shape, odd_at_every_depth, probes_of
 from rlawrap.capture.trace import Trace
 from rlawrap.errors import PlanError
 
@@ -28,6 +29,8 @@ class Shapes:
     numbers: Mapping[fx.Node, Any]
     #: Modules kept whole that return tensors in a list, a tuple or a dict.
     holders: frozenset[fx.Node] = frozenset()
+    #: Measures at `odd_at_every_depth`, once it is asked; without what the network refuses.
+    deep: Callable[[], Mapping[fx.Node, Shape]] = dict
 
     def of(self, node: fx.Node, probe: int = 0) -> Shape | None:
         row = self.table.get(node)
@@ -35,6 +38,16 @@ class Shapes:
 
     def rows(self, node: fx.Node) -> tuple[Shape | None, ...]:
         return self.table.get(node, (None,) * len(self.inputs))
+
+
+def same_shapes(a: Sequence[Shape | None], b: Sequence[Shape | None]) -> bool:
+    """Whether two values have one shape at the first probe, and at all others that both take.
+
+    >>> same_shapes([(2, 8), (2, 9), None], [(2, 8), None, (2, 7)]), same_shapes([None], [(2, 8)])
+    (True, False)
+    """
+    more = zip(a[1:], b[1:], strict=True)
+    return a[0] == b[0] and all(x == y for x, y in more if x is not None and y is not None)
 
 
 def values_at(trace: Trace, example: Any, shape: Shape) -> dict[str, Any]:
@@ -151,7 +164,16 @@ def measure(
     holders = frozenset(
         n for n in trace.graph.nodes if n.op == "call_module" and _holds_tensor(env.get(n))
     )
-    return Shapes(table, tuple(inputs), dtypes, numbers, holders - set(table)), notes
+    deep = functools.cache(lambda: _deep(trace, example, shape, apart))
+    return Shapes(table, tuple(inputs), dtypes, numbers, holders - set(table), deep), notes
+
+
+def _deep(trace: Trace, example: Any, shape: Shape, apart: bool) -> dict[fx.Node, Shape]:
+    other = odd_at_every_depth(shape)
+    run, _ = propagate(trace, values_at(trace, example, other))
+    if apart and not keeps_images_apart(trace, run, other[0]):
+        return {}
+    return {n: tuple(map(int, v.shape)) for n, v in run.items() if isinstance(v, torch.Tensor)}
 
 
 def _holds_tensor(value: Any) -> bool:

@@ -11,13 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rlawrap._torch import VALUE_ERRORS
 from rlawrap.capture.arguments import parameters_of
 from rlawrap.capture.probes import Shape, common_sides, kernel_read_first
 from rlawrap.capture.shadow import Shadow
 from rlawrap.cost.count import Call, DoesNotRun, count_calls, shadow_of
 from rlawrap.cost.inputs import Example, InputError, Size, asked_for
-from rlawrap.errors import RLAError
+from rlawrap.errors import RLAError, spelled
 from rlawrap.splice import RLAModel
+from rlawrap.splice.inside import rewritten_in
 
 #: Sides that one call after the other is tried for, divided by the number of modules.
 EFFORT = 4000
@@ -66,16 +68,33 @@ class _Try:
     options: str
 
 
-def advised(model: nn.Module, spelled: str, error: InputError) -> InputError:
-    """The error with a call of `cost` that works, where one is found."""
-    for attempt in _tries(model, error.reads):
+def advised(model: nn.Module, name: str, error: InputError) -> InputError:
+    """The error with a call of `cost` that works, where one is found.
+
+    name: the network as it stands in the call that was made: "model", or a name in quotes.
+    """
+    asks = error.__cause__ is not None and isinstance(error.__cause__.__cause__, VALUE_ERRORS)
+    for attempt in () if asks else _tries(model, error.reads):  # at no size there are values
         try:
             run(model, **attempt.arguments)
         except RLAError:
             continue
-        call = f"rlawrap.cost({spelled}, {attempt.python})"
+        call = f"rlawrap.cost({name}, {attempt.python})"
         return InputError(error.what, call, attempt.options)
-    return InputError(error.what)
+    return InputError(error.what, _of_a_part(model) if name == "model" else "")
+
+
+def _of_a_part(model: nn.Module) -> str:
+    """The call that counts a part which runs by itself: a rewritten one, or the largest child."""
+    sizes = {path: sum(p.numel() for p in m.parameters()) for path, m in model.named_children()}
+    parts = list(rewritten_in(model)) or sorted(sizes, key=sizes.__getitem__, reverse=True)[:3]
+    for path in parts:
+        try:
+            run(model.get_submodule(path))
+        except RLAError:
+            continue
+        return f"rlawrap.cost({spelled(path, model)})"
+    return ""
 
 
 def _tries(model: nn.Module, reads: tuple[int, int] | None) -> Iterator[_Try]:

@@ -31,6 +31,7 @@ from rlawrap.networks import build_network
 from rlawrap.plan import Plan
 from rlawrap.splice import RLAModel
 from rlawrap.splice.access import unwrap
+from rlawrap.splice.inside import added_in, rewritten_in
 
 
 def cost(
@@ -50,6 +51,8 @@ def cost(
     Where one image is not what the network takes, `example_input` is: a tensor, a tuple or a dict
     by argument name, counted as it is. A rewritten network remembers the one that it was made with.
     Else the batch is one. The mode is eval. The model is not run, and nothing in it changes.
+    A model that holds rewritten networks is counted by its children, or each network by itself:
+    `cost(model.backbone)`.
 
     Raises `PlanError` where the model does not run on that, with a call that works where one is
     found, `ConfigError` for a bad size.
@@ -63,9 +66,7 @@ def cost(
     if isinstance(model, str):
         name, model = model, build_network(model)
     elif isinstance(model, nn.Module):
-        name = type(model).__name__
-        if isinstance(model, RLAModel):
-            name = f"{model.rla.splice.base_class.__name__} with RLA, k={model.rla.config.k}"
+        name = _name(model)
     else:
         raise PlanError(f"cost: expected a torch.nn.Module or a name, got {type(model).__name__}.")
 
@@ -76,6 +77,17 @@ def cost(
     thop, note = _thop(model, example)
     parts = _parts(model, example, calls)
     return Cost(name=name, input_shape=example.shape, parts=parts, thop=thop, thop_note=note)
+
+
+def _name(model: nn.Module) -> str:
+    """The base's class, and where in it there is a hidden state."""
+    name = type(model).__name__
+    for path, part in rewritten_in(model).items():
+        if not path:
+            name = part.rla.splice.base_class.__name__
+        place = f" in {path}" if path else ""
+        name += f" with RLA{place}, k={part.rla.config.k}"
+    return name
 
 
 def _thop(model: nn.Module, example: Example) -> tuple[int | None, str]:
@@ -138,6 +150,7 @@ def _by_node(model: nn.Module, plan: Plan, example: Example) -> tuple[list[Call]
 
 def _parts(model: nn.Module, example: Example, run: list[Call]) -> tuple[PartCost, ...]:
     calls, of_call, parts = _split(model, example, run)
+    is_added = added_in(model)
     parameters = dict(model.named_parameters())
     of_parameter = assign_parameters(parameters, calls, of_call)
     base: dict[str, Count] = dict.fromkeys([*parts, UNUSED], Count())

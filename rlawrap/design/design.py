@@ -27,6 +27,8 @@ class Entry:
     reads: list[tuple[str, Callable[[fx.Node], Any]]] = field(default_factory=list)
     #: In train mode, where the layer runs elsewhere: h's way to the last layer of `path`.
     trained: Path | None = None
+    #: Of the layers of `path` those that it passes before, by their names.
+    shared: tuple[str, ...] = ()
     #: Whether the layer reads a detached value, so that no gradient of its may pass on into h.
     detached: bool = False
     #: Of a head the block whose h joins it.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import fx, nn
 
@@ -59,6 +61,21 @@ def head_path(maker: PathMaker, layer: fx.Node, last: fx.Node) -> Path:
     return _checked(maker, layer, last, layers)
 
 
+def without_idle_slope(path: Path, act: str) -> Path:
+    """The path without a PReLU that gets nothing negative, as its slope would learn nothing.
+
+    `act` is the activation that h passes before the path.
+    """
+    if act not in ("relu", "relu6"):
+        return path
+    for i, (name, make) in enumerate(path.layers):
+        if name == "act" and isinstance(make(), nn.PReLU):
+            return replace(path, layers=path.layers[:i] + path.layers[i + 1 :])
+        if name in ("act", "norm", "conv", "linear"):
+            break
+    return path
+
+
 def _step(maker: PathMaker, node: fx.Node) -> list[tuple[str, Build]] | None:
     """Layers for h that do what a node before the classifier does; None if h cannot follow."""
     flow, ops = maker.flow, maker.flow.ops
@@ -91,7 +108,7 @@ def _step(maker: PathMaker, node: fx.Node) -> list[tuple[str, Build]] | None:
     if name in ("pad", "interpolate") and flow.channel_axis(node) == 1:
         return maker.follow(node)
     if any(isinstance(a, fx.Node) for a in node.all_input_nodes if a not in flow.data):
-        return None
+        return _global_pool(maker, node)
     if name in ("mean", "amax"):
         dims = args[0] if args else node.kwargs.get("dim")
         keep = args[1] if len(args) > 1 else node.kwargs.get("keepdim", False)
@@ -111,6 +128,16 @@ def _step(maker: PathMaker, node: fx.Node) -> list[tuple[str, Build]] | None:
         return [("pool", lambda: Function(public, tuple(args), dict(node.kwargs)))]
     scalar = flow.shapes.of(node) == flow.shapes.of(flow.sources[node][0])
     return [] if scalar else None
+
+
+def _global_pool(maker: PathMaker, node: fx.Node) -> list[tuple[str, Build]] | None:
+    """A pool whose kernel is computed, from the image's size where one pixel is left of any."""
+    flow, name = maker.flow, name_of(node)
+    sizes = [size for size in flow.resolution(node) if size is not None]
+    if "pool" not in name or flow.channel_axis(node) != 1 or any(max(size) > 1 for size in sizes):
+        return None
+    how = "amax" if "max" in name else "mean"
+    return [("pool", lambda: Reduce(how, tuple(range(2, flow.rank)), True))]
 
 
 def _run(

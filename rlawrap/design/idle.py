@@ -73,4 +73,4 @@ def warn_of_idle_options(design: Design) -> None:
     for text in idle:
         if text.startswith("head=") and config.head == "concat":
             continue  # the default; the plan already says that there is no classifier
-        warnings.warn(f"{text}.", RLAWarning, stacklevel=4)
+        warnings.warn(f"{text}.", RLAWarning, stacklevel=5)

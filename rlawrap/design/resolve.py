@@ -10,6 +10,7 @@ from rlawrap.cells import CellSpec, get_cell
 from rlawrap.config import HEAD_WORDS, RLAConfig
 from rlawrap.design.design import BlockDesign, Design, Entry
 from rlawrap.design.entries import Network, entry_paths
+from rlawrap.design.head import without_idle_slope
 from rlawrap.design.heads import head_entries
 from rlawrap.design.idle import drop_unread, nothing_reads, warn_of_idle_options
 from rlawrap.design.living import drop_dead
@@ -30,7 +31,7 @@ def resolve(traced: Traced, plan: Plan, config: RLAConfig) -> Design:
         raise ConfigError(nothing_reads(design, helps))
     warn_of_idle_options(design)
     for text in (*traced.warnings, *_lost(design)):
-        warnings.warn(f"{text}.", RLAWarning, stacklevel=3)
+        warnings.warn(f"{text}.", RLAWarning, stacklevel=4)
     return design
 
 
@@ -167,3 +168,5 @@ def _add_head(design: Design, network: Network) -> None:
         design.head_norm = config.head_norm == "yes" or (config.head_norm == "auto" and auto)
         act = ("relu" if auto else "none") if config.head_act == "auto" else config.head_act
         design.head_act = act
+        for entry in design.head:
+            entry.path = without_idle_slope(entry.path, act)

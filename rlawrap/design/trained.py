@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
+
 from torch import nn
 
 from rlawrap.design.design import Design, Entry
-from rlawrap.design.head import head_path
+from rlawrap.design.head import head_path, without_idle_slope
 from rlawrap.design.paths import Path, PathMaker
 from rlawrap.flow.dataflow import Flow
 from rlawrap.flow.references import References
@@ -15,8 +17,8 @@ from rlawrap.flow.traced import Traced
 def fit_training(design: Design, traced: Traced) -> None:
     """Give each head that train mode runs elsewhere its way there, and note what has none.
 
-    Both ways end in one layer, which holds all that h learns there; before it each mode pools and
-    flattens h as it does x.
+    Both ways begin with the same layers and end in one, and these hold all that h learns there;
+    between them each mode pools and flattens h as it does x.
     """
     if traced.training is None:
         return
@@ -60,12 +62,17 @@ def _other_way(design: Design, traced: Traced, refs: References, entry: Entry) -
         return path.problem
     if path.readings:
         return "h would be brought there to a size of train mode's own"
+    path = without_idle_slope(path, design.head_act)
+    built = entry.path.build()
     *before, last = path.build()
-    *evaluated, shared = entry.path.build()
-    learns = any(True for part in (*before, *evaluated) for _ in part.parameters())
-    if learns or repr(last) != repr(shared):
+    *evaluated, end = built
+    pairs = zip(before, evaluated, strict=False)
+    both = len([*takewhile(lambda pair: repr(pair[0]) == repr(pair[1]), pairs)])
+    learns = any(True for m in (*before[both:], *evaluated[both:]) for _ in m.parameters())
+    if learns or repr(last) != repr(end):
         return "h learns otherwise on its way there"
-    entry.trained = Path(layer, path.layers[:-1])
+    entry.shared = tuple(built._modules)[:both]
+    entry.trained = Path(layer, path.layers[both:-1])
     return ""
 
 

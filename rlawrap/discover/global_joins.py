@@ -7,8 +7,9 @@ from collections.abc import Hashable, Iterable
 
 from torch import fx
 
+from rlawrap.discover.candidates import Kind
 from rlawrap.discover.measures import depth, learned_layers
-from rlawrap.discover.places import outermost
+from rlawrap.discover.places import inside, outermost
 from rlawrap.discover.survey import Survey
 from rlawrap.discover.verdicts import Reason, Table, Verdict, Votes
 
@@ -22,15 +23,29 @@ def global_joins_are_none(survey: Survey, table: Table) -> Votes:
         body   x ──┬─ conv ─ relu ─ conv ─ relu ─ … ─ conv ─(+)──
                    └────────────── global skip ─────────────┘
 
+    So is one that holds another of its own class, over layers enough (a UNet of nested skips):
+
+        Skip [ conv, Skip [ conv, Skip [ conv ](cat), conv up ](cat), conv up ](cat)
+
     What repeats inside, or else the layers, are the blocks.
     """
     blocks = [survey[name] for name in table.blocks]
     if len(blocks) != 1 or blocks[0].region is not None or blocks[0].evidence.calls > 1:
         return {}
     path = blocks[0].name
-    if table.verdicts[path].reason is not Reason.JOINS or not spans(survey, survey.nodes_of(path)):
+    if table.verdicts[path].reason is not Reason.JOINS:
         return {}
-    return {path: Verdict(Reason.SPANS)}
+    nodes = survey.nodes_of(path)
+    nests = _holds_its_like(survey, path) and layers_in_a_row(survey, nodes) >= MANY - 1
+    return {path: Verdict(Reason.SPANS)} if nests or spans(survey, nodes) else {}
+
+
+def _holds_its_like(survey: Survey, path: str) -> bool:
+    """Whether an owner of joins holds another of its class, which is no container's."""
+    return not survey.is_container(path) and any(
+        c.kind is Kind.OWNER and c.cls is survey.class_of(path) and inside(c.path, path)
+        for c in survey.candidates.values()
+    )
 
 
 def spans(survey: Survey, nodes: Iterable[fx.Node]) -> bool:

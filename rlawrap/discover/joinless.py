@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 
 from rlawrap.discover.candidates import Candidate, Kind
 from rlawrap.discover.claims import nothing_joins
@@ -41,7 +41,8 @@ def repeated_class_is_block(survey: Survey, table: Table) -> Votes:
 
         Separable ─ Separable ─ Separable ─ Separable ─ …      (MobileNetV1)
 
-    Of several classes the one that convolves most, and of nested modules the outermost.
+    Of several classes the one that convolves most, and of nested modules the outermost, which alone
+    are counted.
     """
     if not nothing_joins(survey, table):
         return {}
@@ -105,7 +106,10 @@ def _convolving(survey: Survey) -> list[Candidate]:
 
 def _repeated_class(survey: Survey) -> list[str]:
     found = _convolving(survey)
-    count = Counter(c.cls for c in found)
+    paths: dict[type, list[str]] = defaultdict(list)
+    for c in found:
+        paths[c.cls].append(c.path)
+    count = {cls: len(outermost(of_class)) for cls, of_class in paths.items()}
     weight: Counter[type] = Counter()
     for c in found:
         if count[c.cls] >= 3:

@@ -90,5 +90,5 @@ def _warn_of_one_block(flow: Flow, block: Wired) -> None:
             f"{block.found.path or '(network)'}; name more with blocks= (a class, paths or a "
             "glob).",
             RLAWarning,
-            stacklevel=4,
+            stacklevel=5,
         )

@@ -209,8 +209,10 @@ class Flow:
 
     def spatial(self, node: fx.Node, probe: int = 0) -> tuple[int, ...] | None:
         """The spatial size of an image-like tensor at a probe size."""
+        return self._spatial(node, self.shapes.of(node, probe))
+
+    def _spatial(self, node: fx.Node, shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
         axis = self.channel_axis(node)
-        shape = self.shapes.of(node, probe)
         if axis is None or shape is None or len(shape) != self.rank:
             return None
         return tuple(n for i, n in enumerate(shape) if i not in (0, axis))
@@ -221,6 +223,10 @@ class Flow:
             probes = range(len(self.shapes.inputs))
             self._sizes[node] = tuple(self.spatial(node, i) for i in probes)
         return self._sizes[node]
+
+    def deep_size(self, node: fx.Node) -> tuple[int, ...] | None:
+        """Its spatial size at one more probe, whose sides stay odd; None where that is refused."""
+        return self._spatial(node, self.shapes.deep().get(node))
 
     def same_size(self, a: fx.Node, b: fx.Node) -> bool:
         """Whether two tensors have one spatial size, at every probe that the network takes so far.

@@ -105,7 +105,8 @@ def route(flow: Flow, source: fx.Node, goal: fx.Node) -> list[Step] | None:
     """Steps from the size of `source` to the size of `goal`, exact at every probe; None if none.
 
     First the windows on the shortest data path between them, then a pool whose stride explains
-    the sizes at every probe.
+    the sizes at every probe. Deep down these may all be even, and another probe tells of two such
+    pools which one it is.
     """
     if flow.same_size(source, goal):
         return []
@@ -115,8 +116,11 @@ def route(flow: Flow, source: fx.Node, goal: fx.Node) -> list[Step] | None:
         steps = _along(flow, source, path)
         if steps is not None and _fits(steps, here, there):
             return steps
-    guess = _by_stride(here, there)
-    return guess if guess is not None and _fits(guess, here, there) else None
+    guesses = [g for g in _by_stride(here, there) if _fits(g, here, there)]
+    if len(guesses) > 1:
+        deep = [(flow.deep_size(source),), (flow.deep_size(goal),)]
+        guesses = [g for g in guesses if _fits(g, *deep)]
+    return guesses[0] if guesses else None
 
 
 def _fits(steps: Sequence[Step], here: Sequence[Size | None], there: Sequence[Size | None]) -> bool:
@@ -253,18 +257,19 @@ def crop_of(flow: Flow, node: fx.Node) -> Crop | None:
     return Crop(tuple(parts)) if known else None  # type: ignore[arg-type]
 
 
-def _by_stride(here: Sequence[Size | None], there: Sequence[Size | None]) -> list[Step] | None:
-    """A pool of kernel = stride that explains the sizes at every probe, rounding up or down."""
+def _by_stride(here: Sequence[Size | None], there: Sequence[Size | None]) -> list[list[Step]]:
+    """The pools of kernel = stride that explain the sizes at every probe, rounding up or down."""
     pairs = [(a, b) for a, b in zip(here, there, strict=True) if a and b]
     if not pairs or len(pairs[0][0]) != len(pairs[0][1]):
-        return None
+        return []
     dims = len(pairs[0][0])
+    found: list[list[Step]] = []
     for ceil_mode in (True, False):
         strides: list[int] = []
         for axis in range(dims):
             n, m = pairs[0][0][axis], pairs[0][1][axis]
             if m < 1 or m > n:
-                return None
+                return []
             fits = [
                 s
                 for s in {n // m, -(-n // m), max(1, round(n / m))}
@@ -278,5 +283,5 @@ def _by_stride(here: Sequence[Size | None], there: Sequence[Size | None]) -> lis
         else:
             stride = tuple(strides)
             window = Window(stride, stride, (0,) * dims, (1,) * dims, ceil_mode)
-            return [Pool(window)]
-    return None
+            found.append([Pool(window)])
+    return found

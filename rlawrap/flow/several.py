@@ -21,8 +21,8 @@ def of_several_inputs(flow: Flow) -> list[str]:
         return []
     return [
         f"module {path!r} runs once for each of {count} inputs, and every run has other layers for "
-        f"h, or none; to have the same for all, rewrite that module alone: model.{path} = "
-        f"rlawrap.apply(model.{path})"
+        "h, or none; to have the same for all, rewrite that module alone: "
+        f"`rlawrap.apply(model, at={path!r})`"
         for path, count in _towers(flow).items()
     ]
 

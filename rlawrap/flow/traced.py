@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from rlawrap.capture.capture import capture
+from rlawrap.capture.shapes import same_shapes
 from rlawrap.capture.trace import Trace
 from rlawrap.flow.alike import name_alike
 from rlawrap.flow.dataflow import Flow
@@ -52,7 +53,11 @@ def trace_model(
     notes += warned
     if found.training is not None and found.training_shapes is not None:
         shapes, training_shapes = found.shapes, found.training_shapes
-        name_alike(found.trace, found.training, lambda a, b: shapes.of(a) == training_shapes.of(b))
+        name_alike(
+            found.trace,
+            found.training,
+            lambda a, b: same_shapes(shapes.rows(a), training_shapes.rows(b)),
+        )
         training = Flow(found.training, found.training_shapes)
         notes.append("training mode runs another graph than eval mode; both are rewritten")
     return Traced(flow, training, tuple(notes), found.example, found.whole, warned)

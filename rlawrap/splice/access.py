@@ -2,79 +2,114 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from torch import Tensor, nn
 
-from rlawrap.design.names import is_added
-from rlawrap.errors import PlanError
-from rlawrap.splice.classes import plain_copy
-from rlawrap.splice.frozen import thaw
+from rlawrap.capture.refusals import is_wrapper
+from rlawrap.copying import deep_copy
+from rlawrap.errors import PlanError, spelled
+from rlawrap.splice.classes import plain_copy, undress
+from rlawrap.splice.frozen import Frozen, thaw
+from rlawrap.splice.inside import added_in, rewritten_in
 from rlawrap.splice.model import RLAModel
 
 
 def checked(model: Any, call: str) -> RLAModel:
     """`model`, if it is a whole rewritten network. Raises `PlanError` if not."""
     if not isinstance(model, RLAModel):
-        inside = [
-            n for n in ("module", "_orig_mod") if isinstance(getattr(model, n, None), RLAModel)
-        ]
-        told = "".join(
-            f" Pass the module inside, `rlawrap.{call.replace('model', f'model.{name}')}`."
-            for name in inside
-        )
-        raise PlanError(
-            f"{call}: expected a model made by rlawrap.apply, got {type(model).__name__}.{told}"
-        )
+        raise PlanError(_not_ours(model, call, _parts(model)))
     if model.rla.splice.maps is not None:
         raise PlanError(f"{call}: the model is a backbone; pass the model it was cut from.")
     return model
 
 
-def parts(model: nn.Module) -> list[tuple[str, RLAModel]]:
-    """The rewritten networks in a model, itself or parts of it, with their paths."""
-    return [(path, m) for path, m in model.named_modules() if isinstance(m, RLAModel)]
+def checked_parts(model: Any, call: str) -> dict[str, RLAModel]:
+    """The rewritten networks in a model by path; one that is itself rewritten by "".
+
+    Raises `PlanError` where there is none, for a backbone among them, and for a wrapped model.
+    """
+    parts = _parts(model)
+    if not parts or ("" not in parts and is_wrapper(model)):
+        raise PlanError(
+            _not_ours(model, call, dict.fromkeys(path.partition(".")[0] for path in parts))
+        )
+    for path, part in parts.items():
+        if part.rla.splice.maps is not None:
+            what = f"its module {path!r}" if path else "the model"
+            raise PlanError(f"{call}: {what} is a backbone; pass the model it was cut from.")
+    return parts
 
 
 def rewritten(model: Any, call: str) -> list[tuple[str, RLAModel]]:
-    """`parts` of a model, of which there are some. Raises `PlanError` if not."""
+    """The rewritten networks in a model with their paths, backbones as well.
+
+    Raises `PlanError` where there is none.
+    """
     if not isinstance(model, nn.Module):
         raise PlanError(f"{call}: expected a torch.nn.Module, got {type(model).__name__}.")
-    found = parts(model)
+    found = rewritten_in(model)
     if not found:
         raise PlanError(
             f"{call}: {type(model).__name__} has no hidden state, nor has a part of it. "
             "`model = rlawrap.apply(model)` gives it one."
         )
-    return found
+    return list(found.items())
+
+
+def _parts(model: Any) -> dict[str, RLAModel]:
+    return rewritten_in(model) if isinstance(model, nn.Module) else {}
+
+
+def _not_ours(model: Any, call: str, inside: Iterable[str]) -> str:
+    """That a model is none of ours, and the calls for those that it has inside."""
+    told = "".join(
+        f" Pass the module inside, `rlawrap.{call.replace('model', spelled(path, model))}`."
+        for path in inside
+    )
+    return f"{call}: expected a model made by rlawrap.apply, got {type(model).__name__}.{told}"
 
 
 def unwrap(model: nn.Module) -> nn.Module:
     """The base network with the present weights, as a copy: same class, keys, mode and outputs as
-    the network before `apply`. What `freeze_base` froze is as it was.
+    the network before `apply`. A model that holds rewritten networks comes back with their bases.
+    What `freeze_base` froze is as it was.
 
     >>> import rlawrap, torchvision
     >>> model = rlawrap.apply(torchvision.models.resnet18(weights=None), k=8)
     >>> type(rlawrap.unwrap(model)).__name__
     'ResNet'
     """
-    rla_model = checked(model, "unwrap(model)")
-    base = plain_copy(rla_model)
-    frozen = rla_model.rla.splice.frozen
-    if frozen is not None:
-        thaw(base, frozen, type(base))
+    parts = checked_parts(model, "unwrap(model)")
+    if "" not in parts:
+        twin = deep_copy(model)
+        for part in rewritten_in(twin).values():
+            frozen = part.rla.splice.frozen
+            undress(part)
+            _thaw(part, frozen)
+        return twin
+    base = plain_copy(model)
+    _thaw(base, parts[""].rla.splice.frozen)
     modules = dict(base.named_modules())
-    for path in rla_model.rla.splice.turned:
+    for path in parts[""].rla.splice.turned:
         modules[path].inplace = True  # type: ignore[assignment]
     return base
 
 
+def _thaw(base: nn.Module, frozen: Frozen | None) -> None:
+    if frozen is not None:
+        thaw(base, frozen, type(base))
+
+
 def rla_state_dict(model: nn.Module) -> dict[str, Tensor]:
-    """The part of the state dict that `apply` added: the keys that start with `rla.`."""
-    state = checked(model, "rla_state_dict(model)").state_dict()
-    return {key: value for key, value in state.items() if is_added(key)}
+    """The part of the state dict that `apply` added: the keys that start with `rla.`, or with the
+    path of a rewritten network inside and `.rla.`.
+    """
+    checked_parts(model, "rla_state_dict(model)")
+    is_added = added_in(model)
+    return {key: value for key, value in model.state_dict().items() if is_added(key)}
 
 
 @contextmanager
@@ -83,10 +118,18 @@ def disabled(model: nn.Module) -> Iterator[nn.Module]:
 
     The change is this model's alone; it ends with the context, also after an error.
     """
-    splice = checked(model, "disabled(model)").rla.splice
+    with ExitStack() as stack:
+        for part in checked_parts(model, "disabled(model)").values():
+            stack.enter_context(_disabled(part))
+        yield model
+
+
+@contextmanager
+def _disabled(part: RLAModel) -> Iterator[None]:
+    splice = part.rla.splice
     before = splice.disabled
     splice.disabled = True
     try:
-        yield model
+        yield
     finally:
         splice.disabled = before

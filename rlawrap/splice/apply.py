@@ -3,37 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import nn
 
-from rlawrap.capture.leaves import as_leaves
 from rlawrap.config import RLAConfig
 from rlawrap.copying import deep_copy
-from rlawrap.design import names
-from rlawrap.design.design import Design
-from rlawrap.design.heads import named_heads, with_named_heads
-from rlawrap.design.resolve import resolve
 from rlawrap.discover.blocks import BlockChoice
-from rlawrap.discover.parts import trace_whole
-from rlawrap.discover.planning import make_plan
 from rlawrap.discover.stages import StageChoice
-from rlawrap.errors import ConfigError, PlanError
-from rlawrap.flow.traced import Traced
+from rlawrap.errors import ConfigError
 from rlawrap.plan import Plan
-from rlawrap.splice.classes import dress
-from rlawrap.splice.frozen import Frozen
-from rlawrap.splice.hidden import Hidden
+from rlawrap.splice.at import At
 from rlawrap.splice.model import RLAModel
-from rlawrap.splice.record import Settings
-from rlawrap.splice.splicing import hidden_part, write
+from rlawrap.splice.rewriting import Request, prepare, rewrite
+from rlawrap.splice.within import apply_within
 
 
+@overload
 def apply(
     model: nn.Module,
     k: int | None = None,
     *,
+    at: None = None,
     config: RLAConfig | None = None,
     plan: Plan | None = None,
     blocks: BlockChoice | None = None,
@@ -41,7 +33,38 @@ def apply(
     leaf_modules: Iterable[type | str] = (),
     example_input: Any = None,
     **options: Any,
-) -> RLAModel:
+) -> RLAModel: ...
+
+
+@overload
+def apply(
+    model: nn.Module,
+    k: int | None = None,
+    *,
+    at: At,
+    config: RLAConfig | None = None,
+    plan: Plan | Mapping[str, Plan] | None = None,
+    blocks: BlockChoice | Mapping[str, BlockChoice] | None = None,
+    stages: StageChoice | Mapping[str, StageChoice] | None = None,
+    leaf_modules: Iterable[type | str] | Mapping[str, Iterable[type | str]] = (),
+    example_input: Any = None,
+    **options: Any,
+) -> nn.Module: ...
+
+
+def apply(
+    model: nn.Module,
+    k: int | None = None,
+    *,
+    at: At | None = None,
+    config: RLAConfig | None = None,
+    plan: Any = None,
+    blocks: Any = None,
+    stages: Any = None,
+    leaf_modules: Any = (),
+    example_input: Any = None,
+    **options: Any,
+) -> nn.Module:
     """A copy of `model` with a hidden state of k channels along its depth; `model` is untouched.
 
     `k` (32 by default) and `options` are fields of `RLAConfig`; they change `config` if both are
@@ -50,6 +73,11 @@ def apply(
     `init="identity"` the result computes what `model` does until it is trained. All new parameters
     and buffers are named `rla.…`; the base's keep their keys and shapes. The global random state
     is left alone, and new weights follow it: `torch.manual_seed` before makes them repeatable.
+
+    `at` names modules of `model` by path, by a list of paths or by a glob ("towers.*"). The copy is
+    then of the whole model, of its own class, and each module named is rewritten in it alone. All
+    other options are those of the named modules; of several, `plan`, `blocks`, `stages`,
+    `leaf_modules` and `example_input` may be given by path.
 
     Raises `ConfigError` for an option, `PlanError` for a model, plan or block choice that cannot be
     rewritten, `TraceError` where `torch.fx` cannot follow the forward.
@@ -61,75 +89,32 @@ def apply(
     >>> torch.equal(base(x), model(x))
     True
     """
-    _check_types(config, plan)
+    if config is not None and not isinstance(config, RLAConfig):
+        raise ConfigError(_no_config(config))
     settled = (config or RLAConfig()).with_options(**options)
     if k is not None:
         settled = settled.with_options(k=k)
-    if plan is not None and (blocks is not None or stages is not None):
-        raise ConfigError(
-            "apply: give plan= or blocks=/stages=, not both: `plan=None`, or "
-            "`blocks=None, stages=None`."
-        )
-    leaves = as_leaves(leaf_modules)
-    traced = trace_whole(
-        model, leaf_modules=leaves, example_input=example_input, call="apply(model)"
-    )
-    if plan is None:
-        plan = make_plan(traced, blocks=blocks, stages=stages)
-    named = named_heads(settled)
-    plan = with_named_heads(plan, named, model)
-    design = resolve(traced, plan, settled)
+    asked = {
+        "plan": plan,
+        "blocks": blocks,
+        "stages": stages,
+        "leaf_modules": leaf_modules,
+        "example_input": example_input,
+    }
+    if at is not None:
+        return apply_within(model, at, settled, asked)
+    prepared = prepare(model, Request(config=settled, **asked))
     with torch.random.fork_rng(devices=[]):
-        return _rewrite(model, traced, design, Settings(leaves, example_input, plan.head, named))
+        return rewrite(deep_copy(model), prepared)
 
 
-def _check_types(config: Any, plan: Any) -> None:
-    """Raises `ConfigError` and `PlanError` for what is no configuration and no plan."""
-    if config is not None and not isinstance(config, RLAConfig):
-        told = ""
-        if isinstance(config, str):
-            told = "; of an official variant, `config=rlawrap.variant(config)`"
-        elif isinstance(config, Mapping):
-            versioned = "version" in config
-            code = "RLAConfig.from_dict(config)" if versioned else "RLAConfig(**config)"
-            told = f"; of a dict, `config=rlawrap.{code}`"
-        raise ConfigError(f"apply: config= takes an RLAConfig, got {type(config).__name__}{told}.")
-    if plan is not None and not isinstance(plan, Plan):
-        told = "; of a dict, `plan=rlawrap.Plan.from_dict(plan)`" * isinstance(plan, Mapping)
-        raise PlanError(f"apply: plan= takes a Plan, got {type(plan).__name__}{told}.")
-
-
-def _rewrite(model: nn.Module, traced: Traced, design: Design, settings: Settings) -> RLAModel:
-    base = deep_copy(model)
-    rla = hidden_part(base, traced, design)
-    cls = write(base, rla, traced, design, settings, RLAModel, rebuild)
-    made: RLAModel = dress(base, rla, cls)
-    # Tracing dissolves the checkpoints that a base makes in its own forward.
-    if any(getattr(m, "grad_checkpointing", False) is True for m in base.modules()):
-        RLAModel.set_grad_checkpointing(made)
-    return made
-
-
-def rebuild(
-    base: nn.Module,
-    rla: Hidden,
-    plan: Plan,
-    config: RLAConfig,
-    settings: Settings,
-    checkpointing: bool,
-    frozen: Frozen | None = None,
-) -> RLAModel:
-    """Unpickle: rewrite the base again after the same plan and put the saved layers in."""
-    model = apply(
-        base,
-        plan=plan,
-        config=config,
-        leaf_modules=settings.leaf_modules,
-        example_input=settings.example_input,
-    )
-    model.rla.splice.settings = settings
-    model.rla.splice.frozen = frozen
-    rla.splice = model.rla.splice
-    model._modules[names.ROOT] = rla
-    RLAModel.set_grad_checkpointing(model, checkpointing)
-    return model
+def _no_config(config: Any) -> str:
+    """What is no configuration, and how one is made of it."""
+    told = ""
+    if isinstance(config, str):
+        told = "; of an official variant, `config=rlawrap.variant(config)`"
+    elif isinstance(config, Mapping):
+        versioned = "version" in config
+        code = "RLAConfig.from_dict(config)" if versioned else "RLAConfig(**config)"
+        told = f"; of a dict, `config=rlawrap.{code}`"
+    return f"apply: config= takes an RLAConfig, got {type(config).__name__}{told}."

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import torch
 from torch import fx, nn
 
+from rlawrap.capture.bound import put_back
 from rlawrap.capture.generate import compile_source, signature_text
 from rlawrap.copying import deep_copy
 from rlawrap.design.names import ROOT
@@ -42,7 +43,7 @@ def make_class(
         "forward": _forward(base, forward),
         "__module__": base.__module__,
         "__doc__": base.__doc__,
-        **container_methods(base, bare),
+        **container_methods(base, _plain_view),
     }
     for name in methods:
         body[name] = _method(base, name)
@@ -178,11 +179,23 @@ def bare(model: nn.Module) -> nn.Module:
     return view
 
 
-def plain_copy(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
+def _plain_view(model: nn.Module) -> nn.Module:
+    """The base of a rewritten network as `bare` gives it, of the user's own class."""
+    splice: Splice = model.rla.splice  # type: ignore[union-attr, assignment]
+    return put_back(bare(model), splice.base_class)
+
+
+def bare_copy(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
     """A deep copy of the base of a rewritten network, as the base's own class copies itself."""
     twin: nn.Module = deep_copy(bare(model), memo)
     remove_guards(twin)
     return twin
+
+
+def plain_copy(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
+    """A deep copy of the base as the user had it, with its bound methods on the instance."""
+    splice: Splice = model.rla.splice  # type: ignore[union-attr, assignment]
+    return put_back(bare_copy(model, memo), splice.base_class)
 
 
 def copies_itself(cls: type) -> bool:
@@ -199,3 +212,14 @@ def dress(base: nn.Module, rla: nn.Module, cls: type[nn.Module]) -> Any:
     guard(base, splice, splice.guarded)
     splice.watch.find(base)
     return base
+
+
+def undress(model: nn.Module) -> None:
+    """Make a rewritten network into its base again, in place: the inverse of `dress`."""
+    splice: Splice = model.rla.splice  # type: ignore[union-attr, assignment]
+    model._modules.pop(ROOT)
+    model.__class__ = splice.base_class
+    remove_guards(model)
+    put_back(model, splice.base_class)
+    for path in splice.turned:
+        model.get_submodule(path).inplace = True  # type: ignore[assignment]

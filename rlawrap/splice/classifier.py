@@ -10,6 +10,7 @@ import torch
 from torch import fx, nn
 
 from rlawrap._torch import ConvNd
+from rlawrap.capture.bound import bound_methods, put_into_class
 from rlawrap.design.heads import lies_in
 from rlawrap.design.names import ROOT, is_join
 from rlawrap.design.resolve import resolve
@@ -108,6 +109,7 @@ def _write_anew(model: nn.Module, change: Callable[[nn.Module], Any]) -> None:
         there = tuple(p for p in settings.named if any(lies_in(h, p) for h in plan.head))
         config = replace(config, head=there or "none")
     design = resolve(traced, plan, config)
+    put_into_class(twin, bound_methods(twin))
     with torch.random.fork_rng(devices=[]):
         rla = hidden_part(twin, traced, design)
         _keep_layers(rla, model.get_submodule(ROOT))
@@ -117,6 +119,7 @@ def _write_anew(model: nn.Module, change: Callable[[nn.Module], Any]) -> None:
     # Nothing is changed before this line, and nothing can fail behind it.
     base = bare(model)
     change(base)
+    put_into_class(base, bound_methods(base))
     model.__dict__.update(base.__dict__)
     remove_guards(model)
     for path in rla.splice.turned:

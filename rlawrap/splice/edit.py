@@ -222,6 +222,9 @@ class GraphEditor:
             if self._runs(target):
                 self._join(path, entry, h, "the head")
             elif entry.trained is not None:
+                for layer in entry.shared:
+                    layer = f"{path}.{layer}"
+                    h = self._module(layer, (self._beside(h, [layer]),), [])
                 trained = names.trained(entry.name)
                 brought = self._module(trained, (self._beside(h, [trained]),), [])
                 path = f"{path}.{last_name(entry.path)}"

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from rlawrap.design import names
 from rlawrap.design.resolve import resolve
 from rlawrap.errors import PlanError, RLAWarning
-from rlawrap.splice.access import checked
+from rlawrap.splice.access import checked_parts
 from rlawrap.splice.classes import bare, tables_of
+from rlawrap.splice.model import RLAModel
 from rlawrap.splice.splicing import hidden_part, move_constants, trace_again
 
 
@@ -22,6 +23,7 @@ def initialize(model: nn.Module) -> None:
     base's weights were loaded with `assign=True`; what still lies on meta comes to where the base's
     layers are. Of an ordinary model it draws h's layers anew. The base's weights are left alone.
     New weights follow the global random state, as in `apply`, and are the same for the same seed.
+    Of a model that holds rewritten networks each gets them.
 
     Raises `PlanError` for what is no model made by `apply`, or a base that is on meta yet.
 
@@ -35,26 +37,32 @@ def initialize(model: nn.Module) -> None:
     >>> bool(model.rla.inject["1"].conv.weight.any())
     False
     """
-    rla_model = checked(model, "initialize(model)")
-    splice, base = rla_model.rla.splice, bare(rla_model)
-    _check_base(base)
-    settings = splice.settings
-    traced = trace_again(base, settings, "initialize(model)")
-    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+    parts = checked_parts(model, "initialize(model)")
+    for path, part in parts.items():
+        _check_base(bare(part), f"{path}." if path else "")
+    with torch.random.fork_rng(devices=[]):
+        for part in parts.values():
+            _initialize(part)
+
+
+def _initialize(part: RLAModel) -> None:
+    splice, base = part.rla.splice, bare(part)
+    traced = trace_again(base, splice.settings, "initialize(model)")
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", RLAWarning)  # said by `apply` already
         design = resolve(traced, splice.plan, splice.config)
         made = hidden_part(base, traced, design)
     for flow in (traced.flow, traced.training):
         if flow is not None:
             move_constants(flow.trace, made)
-    _fill(rla_model.rla, made)
+    _fill(part.rla, made)
 
 
-def _check_base(base: nn.Module) -> None:
+def _check_base(base: nn.Module, before: str) -> None:
     for name, tensor in (*base.named_parameters(), *base.named_buffers()):
         if tensor.is_meta:
             raise PlanError(
-                f"initialize(model): {name!r} of the base has no values yet. Call "
+                f"initialize(model): {before + name!r} of the base has no values yet. Call "
                 'model.to_empty(device="cpu"), or another device, and '
                 "model.load_state_dict(weights_of_the_base, strict=False) first."
             )

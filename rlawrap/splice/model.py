@@ -9,10 +9,11 @@ import torch
 from torch import nn
 
 from rlawrap._torch import COMPILED_CALL
+from rlawrap.capture.bound import unbind
 from rlawrap.copying import deep_copy
 from rlawrap.design.names import ROOT
 from rlawrap.splice.checkpointing import checkpointed
-from rlawrap.splice.classes import copies_itself, dress, plain_copy
+from rlawrap.splice.classes import bare_copy, copies_itself, dress, plain_copy
 from rlawrap.splice.classifier import replace_classifier
 from rlawrap.splice.frozen import keep_still
 from rlawrap.splice.hidden import Hidden
@@ -98,7 +99,7 @@ class RLAModel(nn.Module):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         if copies_itself(self.rla.splice.base_class):
-            twin = dress(plain_copy(self, memo), deep_copy(self.rla, memo), type(self))
+            twin = dress(bare_copy(self, memo), deep_copy(self.rla, memo), type(self))
             memo[id(self)] = twin
             return twin
         twin = object.__new__(type(self))
@@ -110,14 +111,19 @@ class RLAModel(nn.Module):
 
     def __reduce__(self) -> tuple[Any, ...]:
         splice = self.rla.splice
+        # The copy has the tensors themselves: one that a model around this ties stays tied.
+        tensors: dict[int, Any] = {id(t): t for t in (*self.parameters(), *self.buffers())}
+        base = plain_copy(self, tensors)
+        bound = unbind(base)
         return splice.rebuild, (
-            plain_copy(self),
+            base,
             self.rla,
             splice.plan,
             splice.config,
             splice.settings,
             splice.checkpointing,
             splice.frozen,
+            bound,
         )
 
     def __reduce_ex__(self, protocol: Any) -> Any:

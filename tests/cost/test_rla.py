@@ -9,6 +9,7 @@ from torch import nn
 
 import rlawrap
 from rlawrap.cost import Count, PartCost, cost
+from tests.refused import classifier
 
 
 @pytest.fixture(scope="module")
@@ -72,3 +73,45 @@ def test_train_mode_and_hidden_state_are_left_alone() -> None:
         cost(model, size=64)
         assert modes == [m.training for m in model.modules()]
         assert torch.equal(model.eval()(x), before)
+
+
+class Twin(nn.Module):
+    """Two networks for one image; with `boxes`, then a choice by value that no counting follows."""
+
+    def __init__(self, boxes: bool = False) -> None:
+        super().__init__()
+        self.a, self.b, self.fc = classifier(), classifier(), nn.Linear(2, 3)
+        self.boxes = boxes
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.fc(self.a(x) + self.b(x))
+        return y[y > 0] if self.boxes else y
+
+
+def test_a_model_with_rewritten_networks_inside() -> None:
+    base = Twin()
+    model = rlawrap.apply(base, at="b", k=2)
+    plain, held, alone = cost(base, 12), cost(model, 12), cost(model.b, 12)
+    assert held.name == "Twin with RLA in b, k=2"
+    assert [(p.name, p.rla == Count()) for p in held.parts] == [
+        ("a", True), ("b", False), ("fc", True)
+    ]  # fmt: skip
+    assert held.base == plain.total
+    assert (held.rla.params, held.rla.macs) == (alone.rla.params, alone.rla.macs)
+    assert held.rla.params == sum(v.numel() for v in added_weights(model))
+
+
+def added_weights(model: nn.Module) -> list[torch.Tensor]:
+    return [p for name, p in model.named_parameters() if ".rla." in name]
+
+
+def test_what_cannot_be_counted_as_a_whole_is_counted_in_parts() -> None:
+    base = Twin(boxes=True)
+    for model, call in (
+        (rlawrap.apply(base, at="b", k=2), "rlawrap.cost(model.b)"),
+        (base, "rlawrap.cost(model.a)"),
+    ):
+        with pytest.raises(rlawrap.PlanError, match=r"aten\.nonzero") as refusal:
+            cost(model)
+        assert str(refusal.value).endswith(f"this call works: {call}")
+        assert eval(call, {"rlawrap": rlawrap, "model": model}).total.params > 0

@@ -45,6 +45,30 @@ class OtherLine(Late):
         return self.fc(x)
 
 
+class AtOneSize(Late):
+    """Both modes leave one pixel of four, and of more only train mode does, by a kernel of its own.
+
+    What they normalise before it is the same.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.norm(F.avg_pool2d(self.body(self.stem(x)), 4)))
+        if not self.training:
+            return self.fc(F.avg_pool2d(x, 4, 1)).mean((2, 3))
+        pool = F.max_pool2d if self.maximum else F.avg_pool2d
+        return self.fc(pool(x, (x.shape[2], x.shape[3]))).flatten(1)
+
+    maximum = False
+
+
+class AtOneSizeMaximum(AtOneSize):
+    maximum = True
+
+
 class NoHead(Late):
     """Train mode returns features."""
 
@@ -104,6 +128,29 @@ def test_a_head_is_joined_where_each_mode_runs_it(make: type[nn.Module]) -> None
     model.train()(torch.randn(2, 3, 16, 16)).sum().backward()
     weight = model.rla.get_parameter("head.join.0.conv.weight")
     assert weight.grad is not None and weight.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("make", [AtOneSize, AtOneSizeMaximum])
+def test_ways_that_are_alike_at_one_size_alone_are_told_apart(make: type[AtOneSize]) -> None:
+    net = make()
+    image = torch.zeros(2, 3, 16, 16)
+    model = random_rla(rlawrap.apply(net, k=4, inject="none", example_input=image))
+    for size in (16, 24):
+        x = torch.randn(3, 3, size, size)
+        for training in (False, True):
+            model.train(training), net.train(training)
+            assert model(x).shape == net(x).shape == (3, 5)
+    states: list[Tensor] = []
+    model.rla.head.act.register_forward_hook(lambda m, a, out: states.append(out))
+    trained = model(x) - rlawrap.unwrap(model)(x)
+    join = model.rla.head.join["0"]
+    assert model.rla.splice.plan.notes == (ONE_LINE,)
+    with torch.no_grad():
+        twin = copy.deepcopy(join.norm)
+        h = F.relu(twin(F.avg_pool2d(states[0], 4)))
+        h = h.amax((2, 3)) if make.maximum else h.mean((2, 3))
+        share = F.linear(h, join.conv.weight.flatten(1))
+    assert torch.allclose(trained, share, atol=1e-5)
 
 
 def test_each_mode_brings_h_to_the_classifier_as_it_brings_x() -> None:

@@ -233,3 +233,45 @@ def test_the_names_of_attributes_decide_nothing(make: type[nn.Module]) -> None:
     twin, paths = renamed(net, seed=5)
     ours = translated(rlawrap.inspect(twin, example_input=IMAGE), {p: p for p in paths.values()})
     assert ours == translated(rlawrap.inspect(net, example_input=IMAGE), paths)
+
+
+class Skip(nn.Module):
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x, self.body(x)], 1)
+
+
+def nested(depth: int, width: int) -> nn.Sequential:
+    """Down, a skip around the next level or one convolution at the bottom, and up, as layers."""
+
+    def layer(inputs: int, outputs: int, transposed: bool = False) -> nn.Sequential:
+        if transposed:
+            made: nn.Module = nn.ConvTranspose2d(inputs, outputs, 4, 2, 1)
+        else:
+            made = nn.Conv2d(inputs, outputs, 3, padding=1)
+        return nn.Sequential(made, nn.BatchNorm2d(outputs), nn.PReLU())
+
+    inner = nested(depth - 1, width) if depth > 1 else layer(width, width)
+    down = nn.Sequential(nn.AvgPool2d(2), layer(width, width))
+    return nn.Sequential(down, Skip(inner), layer(2 * width, width, transposed=True))
+
+
+def test_skips_that_hold_skips_are_no_block_and_no_class_that_repeats() -> None:
+    base = nn.Sequential(nn.Conv2d(3, 4, 1), nested(3, 4), nn.Conv2d(4, 2, 1)).eval()
+    plan = sound(base, size=32).plan
+    skips = ["1", "1.1.body", "1.1.body.1.body"]
+    down = [f"{path}.0.1.0" for path in skips]
+    assert [b.path for b in plan.blocks] == [*down, f"{skips[-1]}.1.body.0"]
+    assert ("1.1", "joins around most of the network: a global skip") in plan.left_out
+
+
+def test_a_block_that_holds_one_of_its_class_and_few_layers_is_a_block() -> None:
+    inner = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.ReLU())
+    outer = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(), Skip(inner))
+    plan = rlawrap.inspect(nn.Sequential(
+        nn.Conv2d(3, 4, 1), Skip(outer), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, 2)
+    ))  # fmt: skip
+    assert [b.path for b in plan.blocks] == ["1"]

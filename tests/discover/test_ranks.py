@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -122,10 +124,9 @@ def test_a_message_names_the_part_that_has_blocks_and_the_call_works() -> None:
     with pytest.raises(rlawrap.PlanError) as refusal:
         rlawrap.inspect(net, example_input=IMAGES)
     message = str(refusal.value)
-    assert message.endswith("`model.net[1] = rlawrap.apply(model.net[1])`.")
+    assert message.endswith("`rlawrap.apply(model, at='net.1')`.")
     assert "Never: what it adds and concatenates are no images of 4 axes and several" in message
-    model = net
-    model.net[1] = rlawrap.apply(model.net[1])
+    model: Any = rlawrap.apply(net, at="net.1")
     assert [b.path for b in model.net[1].plan.blocks] == ["0", "1"]
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import namedtuple
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rlawrap.capture.probes import probes_of
+from rlawrap.capture.probes import odd_at_every_depth, probes_of
 from rlawrap.capture.shapes import propagate, values_at
 from rlawrap.flow.dataflow import Flow
 from rlawrap.flow.references import References
@@ -117,6 +118,15 @@ def test_two_of_the_probes_are_odd_and_all_differ() -> None:
     assert sum(s[2] % 2 for s in shapes) == 2
     assert all(s[2] != s[3] for s in shapes[1:])
     assert all(s[:2] == (2, 3) for s in shapes)
+
+
+@pytest.mark.parametrize("side", [1, 16, 28, 32, 63, 224, 299, 16000])
+def test_a_shape_with_sides_that_stay_odd(side: int) -> None:
+    down, up = odd_at_every_depth((2, 3, side, side))[2:]
+    assert down > side
+    while down > 1:
+        assert down % 2 == up % 2 == 1
+        down, up = down // 2, -(-up // 2)
 
 
 def test_results_that_are_shared_have_the_shapes_of_those_that_are_not() -> None:

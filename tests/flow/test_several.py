@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -54,7 +56,9 @@ class Modalities(nn.Module):
 
 
 def test_two_images_through_one_network_are_two_chains() -> None:
-    with pytest.warns(rlawrap.RLAWarning, match="model.encoder = rlawrap.apply") as caught:
+    with pytest.warns(
+        rlawrap.RLAWarning, match=r"`rlawrap.apply\(model, at='encoder'\)`"
+    ) as caught:
         model = rlawrap.apply(Siamese(), k=4, init="paper", example_input=(IMAGE, IMAGE))
     assert [w.filename for w in caught] == [__file__]
     assert any("'encoder' runs once for each of 2 inputs" in note for note in model.plan.notes)
@@ -67,8 +71,7 @@ def test_two_images_through_one_network_are_two_chains() -> None:
 
 
 def test_the_advised_call_gives_one_hidden_state_for_all() -> None:
-    model = Siamese().eval()
-    model.encoder = rlawrap.apply(model.encoder, k=4, init="paper")
+    model: Any = rlawrap.apply(Siamese().eval(), at="encoder", k=4, init="paper")
     random_rla(model.encoder)
     x = torch.randn(2, 3, 16, 16)
     assert torch.equal(model.encoder(x), model.encoder(x.clone()))

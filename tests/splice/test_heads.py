@@ -267,3 +267,27 @@ def test_one_head_called_for_two_images_is_reset_with_both_shares() -> None:
     random_rla(model)
     model.reset_classifier(7)
     assert [o.shape[1] for o in model(X, X)] == [7, 7]
+
+
+class Sloped(nn.Module):
+    """A PReLU before the classifier, as a module or as a function of a weight."""
+
+    def __init__(self, functional: bool) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), Residual(8, 8), Residual(8, 8))
+        self.act, self.functional = nn.PReLU(), functional
+        self.fc = nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.body(x).mean((2, 3))
+        return self.fc(torch.prelu(y, self.act.weight) if self.functional else self.act(y))
+
+
+@pytest.mark.parametrize("functional", [False, True])
+def test_h_passes_no_slope_for_what_is_never_negative(functional: bool) -> None:
+    model = random_rla(rlawrap.apply(Sloped(functional), k=4))
+    assert not any(isinstance(m, nn.PReLU) for m in model.rla.head.modules())
+    model(X).square().sum().backward()
+    assert all(p.grad is not None and p.grad.any() for p in model.rla.parameters())
+    model = rlawrap.apply(Sloped(functional), k=4, head_act="tanh")
+    assert sum(isinstance(m, nn.PReLU) for m in model.rla.head.modules()) == 1

@@ -51,6 +51,27 @@ class Down(nn.Module):
         return y + self.b(torch.tanh(y))
 
 
+class Padding(nn.Conv2d):
+    """A convolution that pads by itself, more behind than before; `up`: from odd sizes, too."""
+
+    def __init__(self, up: bool) -> None:
+        super().__init__(8, 8, 3, 2)
+        self.up = up
+
+    def forward(self, x: Tensor) -> Tensor:
+        sides = [1 + self.up * n % 2 for n in (x.shape[3], x.shape[2])]
+        return super().forward(F.pad(x, [sides[0] - 1, 1, sides[1] - 1, 1]))
+
+
+class DownByItself(nn.Module):
+    def __init__(self, up: bool) -> None:
+        super().__init__()
+        self.a, self.down = nn.Conv2d(8, 8, 1), Padding(up)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(torch.tanh(self.a(x)))
+
+
 class Up(nn.Module):
     """A decoder block that enlarges its input, then joins the skip, if it joins one."""
 
@@ -246,3 +267,17 @@ class ChannelsLast(nn.Module):
 
 def test_images_whose_channels_come_last() -> None:
     reaches(ChannelsLast(), ["1", "2"], sizes_of(2))
+
+
+@pytest.mark.parametrize("up", [False, True], ids=["down", "up"])
+def test_deep_maps_round_as_the_network_does(up: bool) -> None:
+    blocks = [nn.Sequential(Before(torch.tanh, padding=1), DownByItself(up)) for _ in range(5)]
+    base = nn.Sequential(nn.Conv2d(3, 8, 1), *blocks, Before(torch.tanh, padding=1)).eval()
+    model = rlawrap.apply(base, k=4, blocks=(Before, DownByItself))
+    down = [layer for layer in model.rla.down.values() if isinstance(layer, nn.AvgPool2d)]  # type: ignore[union-attr]
+    assert [layer.ceil_mode for layer in down] == [up] * 5
+    random_rla(model)
+    for size in [(77, 69), (64, 64), (63, 65)]:
+        x = torch.randn(1, 3, *size)
+        deepest = [-(-n // 32) if up else n // 32 for n in size]
+        assert model(x).shape == base(x).shape == (1, 8, *deepest)

@@ -22,7 +22,7 @@ rewritten by `rlawrap.apply(model, k=4)` and checked. `make wild` writes this pa
 - **At once**: the first call is accepted, and sound. Where a network takes something else than one
   image whose size can be guessed, that call gives `example_input=`; how many need it is told.
 - **In two calls**: the first call is refused, or its network refuses the example, and the call that
-  the message names is accepted and sound: `model.part = rlawrap.apply(model.part)`, `blocks=`,
+  the message names is accepted and sound: `rlawrap.apply(model, at='part')`, `blocks=`,
   `leaf_modules=`, or `example_input=` where the size was guessed.
 - **Sound**: base keys and shapes are a prefix of the new state dict; same outputs in eval mode
   (relative error below 1e-5), for a larger batch, a larger and an odd size too where the network

@@ -23,7 +23,7 @@ LARGE = 3 * 128 * 128
 #: the size and goes another way.
 REFUSED = "refused"
 #: A refusal that names a part of the network to rewrite.
-PART = re.compile(r"model((?:\.\w+|\[\d+\])+) = rlawrap\.apply\(")
+PART = re.compile(r"rlawrap\.apply\(model, at=\[?'([^']+)'")
 
 
 def check(net: Wild) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def _accepted(
     named = next((m for text in reversed(refusals) for m in PART.finditer(text)), None)
     if named is None:
         return None, ""
-    part = re.sub(r"\[(\d+)\]", r".\1", named[1]).removeprefix(".")
+    part = named[1]
     try:
         model = _with_part(base, part, example, told)
     except rlawrap.RLAError as error:
@@ -118,11 +118,11 @@ def _apply(base: nn.Module, options: dict[str, Any], told: list[str]) -> nn.Modu
 
 
 def _with_part(base: nn.Module, part: str, example: Any, told: list[str]) -> nn.Module:
-    """`model.part = rlawrap.apply(model.part)`; if refused, with what the part was called with."""
+    """`rlawrap.apply(model, at=part)`; if refused, with what the part was called with."""
     model = copy.deepcopy(base)
     inner = model.get_submodule(part)
     try:
-        rewritten = _apply(inner, {}, told)
+        return _apply(base, {"at": part}, told)
     except rlawrap.RLAError:
         given: list[Any] = []
         hook = inner.register_forward_pre_hook(
@@ -134,9 +134,7 @@ def _with_part(base: nn.Module, part: str, example: Any, told: list[str]) -> nn.
         args, kwargs = given[0] if given else ((), {})
         if not given or (args and kwargs):
             raise
-        rewritten = _apply(inner, {"example_input": kwargs or args}, told)
-    model.set_submodule(part, rewritten)
-    return model
+        return _apply(base, {"at": part, "example_input": kwargs or args}, told)
 
 
 def _checks(

@@ -1,0 +1,81 @@
+"""The parts that a refusal of the whole tells: the largest, found by trying."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import rlawrap
+from rlawrap.discover import parts
+from rlawrap.discover.parts import rewritable_parts
+from tests.nets import Residual
+from tests.refused import classifier, inside, plain
+
+
+class Maps(nn.Module):
+    """A body whose maps are returned after a projection of each, as a pyramid does."""
+
+    class Body(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = nn.Sequential(nn.Conv2d(3, 4, 3, 1, 1), Residual(4, 4))
+            self.b = Residual(4, 4)
+
+        def forward(self, x: Tensor) -> list[Tensor]:
+            return [a := self.a(x), self.b(a)]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = self.Body()
+        self.lateral = nn.ModuleList(nn.Conv2d(4, 2, 1) for _ in range(2))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return [layer(y) for layer, y in zip(self.lateral, self.body(x), strict=True)]
+
+
+def test_alike_parts_are_all_told_and_small_ones_are_not() -> None:
+    towers = nn.ModuleDict({"a": classifier(), "b": nn.Sequential(classifier(), nn.ReLU())})
+    small = nn.Sequential(*plain(3, 4), nn.ReLU())
+    assert rewritable_parts(inside(towers=towers, small=small)) == ["body", "towers.a", "towers.b"]
+
+
+def test_what_was_found_is_not_looked_into_and_what_fails_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Asking(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Sequential(classifier(), nn.Identity())
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.net(x) if x.sum() > 0 else x
+
+    tried: list[Any] = []
+    trace = parts.trace_model
+    monkeypatch.setattr(parts, "trace_model", lambda m: tried.append(m) or trace(m))
+    root = nn.ModuleDict({"asking": Asking()})
+    assert rewritable_parts(root) == ["asking.net"]
+    assert tried == [root["asking"], root["asking"].net]
+
+
+def test_no_more_are_tried_than_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[Any] = []
+
+    def refuse(module: nn.Module) -> None:
+        tried.append(module)
+        raise rlawrap.PlanError("no")
+
+    monkeypatch.setattr(parts, "trace_model", refuse)
+    assert rewritable_parts(nn.ModuleList(classifier() for _ in range(20))) == []
+    assert len(tried) == parts.TRIES
+
+
+def test_of_a_pyramid_the_body_is_told() -> None:
+    root = nn.ModuleDict({"maps": Maps()})
+    assert rewritable_parts(root) == ["maps.body"]
+    x = torch.rand(1, 3, 8, 8)
+    model: Any = rlawrap.apply(root, k=2, at="maps.body")
+    assert all(map(torch.equal, model["maps"].eval()(x), root["maps"].eval()(x)))
