@@ -70,10 +70,10 @@ def probes_of(shape: Shape) -> list[Shape]:
 
 
 def odd_at_every_depth(shape: Shape) -> Shape:
-    """A larger shape whose maps tell how their size was rounded, however deep they lie.
+    """A shape more than twice as large, whose maps tell how their size was rounded at any depth.
 
     Every other side is odd however often it is halved and rounded down, as 255 is, and those
-    between when it is rounded up, as 257 is.
+    between when it is rounded up, as 257 is. Maps of one size are of that size here, too.
     """
-    powers = [1 << (n + 1).bit_length() for n in shape[2:]]
+    powers = [2 << (n + 1).bit_length() for n in shape[2:]]
     return (*shape[:2], *(p + 1 if i % 2 else p - 1 for i, p in enumerate(powers)))

@@ -106,7 +106,7 @@ def route(flow: Flow, source: fx.Node, goal: fx.Node) -> list[Step] | None:
 
     First the windows on the shortest data path between them, then a pool whose stride explains
     the sizes at every probe. Deep down these may all be even, and another probe tells of two such
-    pools which one it is.
+    pools which one it is, or that a goal of one size (an adaptive pool's) has no stride at all.
     """
     if flow.same_size(source, goal):
         return []
@@ -117,7 +117,7 @@ def route(flow: Flow, source: fx.Node, goal: fx.Node) -> list[Step] | None:
         if steps is not None and _fits(steps, here, there):
             return steps
     guesses = [g for g in _by_stride(here, there) if _fits(g, here, there)]
-    if len(guesses) > 1:
+    if len(guesses) > 1 or len({size for size in there if size is not None}) == 1:
         deep = [(flow.deep_size(source),), (flow.deep_size(goal),)]
         guesses = [g for g in guesses if _fits(g, *deep)]
     return guesses[0] if guesses else None

@@ -281,3 +281,11 @@ def test_deep_maps_round_as_the_network_does(up: bool) -> None:
         x = torch.randn(1, 3, *size)
         deepest = [-(-n // 32) if up else n // 32 for n in size]
         assert model(x).shape == base(x).shape == (1, 8, *deepest)
+
+
+def test_a_map_of_one_size_is_reached_from_images_of_any() -> None:
+    body = [Before(torch.tanh, padding=1), nn.AdaptiveAvgPool2d(2), Before(torch.tanh, padding=1)]
+    base = nn.Sequential(nn.Conv2d(3, 8, 1), *body).eval()
+    model = random_rla(rlawrap.apply(base, k=4))
+    for size in [(224, 224), (352, 96), (7, 9), (2, 2)]:
+        assert model(torch.randn(1, 3, *size)).shape == (1, 8, 2, 2)
