@@ -129,6 +129,8 @@ def fit_names(state: Mapping[str, T], own: Collection[str], where: Path | str) -
     {'fc.weight': 1, 'steps': 2}
     >>> fit_names({"backbone.fc.weight": 1}, ["backbone.fc.weight"], "file")
     {'backbone.fc.weight': 1}
+    >>> fit_names({"module.fc.weight": 1, "module.top.weight": 2}, ["fc.weight"], "file")
+    {'fc.weight': 1, 'top.weight': 2}
     """
     known = set(own)
     prefix = _best_prefix(state, known)
@@ -155,9 +157,14 @@ def _best_prefix(names: Collection[str], known: set[str]) -> str:
     prefixes = sorted({prefix for name in names for prefix in _prefixes(name)}, key=len)
     # The shortest of those that do as well; where none does, what wraps everything goes.
     best = max(prefixes, key=lambda prefix: _hits(names, known, prefix), default="")
-    if names and not _hits(names, known, best):
-        return [p for p in prefixes if all(name.startswith(p) for name in names)][-1]
-    return best
+    around = [p for p in prefixes if all(name.startswith(p) for name in names)]
+    if not names:
+        return best
+    if not _hits(names, known, best):
+        return around[-1]
+    # Names that the network does not have lose what is around everything, too.
+    same = [p for p in around if _hits(names, known, p) == _hits(names, known, best)]
+    return max([best, *same], key=len)
 
 
 def _prefixes(name: str) -> list[str]:

@@ -63,7 +63,7 @@ def _detector_builder(name: str, kind: str, network: str) -> Callable[..., nn.Mo
             norm_eval=trained if norm_eval is None else norm_eval,
             **options,
         )
-        return _filled(made, rest, network)
+        return _filled(made, rest)
 
     return _named(build, name, f"{kind} on {network}.{_DETECTOR}")
 
@@ -79,7 +79,7 @@ def _segmenter_builder(name: str, kind: str, network: str) -> Callable[..., nn.M
     ) -> nn.Module:
         base, rest = _network(network, weights_backbone, k, output_stride=output_stride)
         made = segmenter(kind, base, num_classes=num_classes, **options)
-        return _filled(made, rest, network)
+        return _filled(made, rest)
 
     return _named(build, name, f"{kind} on {network}.{_SEGMENTER}")
 
@@ -87,7 +87,7 @@ def _segmenter_builder(name: str, kind: str, network: str) -> Callable[..., nn.M
 _WEIGHTS = """
 
     weights_backbone: weights of the classification network, those that torchvision has for its base
-    ("DEFAULT"), or a checkpoint of ours or of the official code (a path or a state dict). What of
+    ("DEFAULT"), or a checkpoint of ours or of the official code, its detectors too. What of
     it was not used is listed in `not_used` of the result.
 """
 _DETECTOR = f"""{_WEIGHTS}
@@ -124,6 +124,6 @@ def _is_file(weights: Any) -> bool:
     return path.is_file()
 
 
-def _filled(model: nn.Module, source: Any, network: str) -> nn.Module:
-    model.not_used = [] if source is None else load_backbone(model, source, preset=network)  # type: ignore[assignment]
+def _filled(model: nn.Module, source: Any) -> nn.Module:
+    model.not_used = [] if source is None else load_backbone(model, source)  # type: ignore[assignment]
     return model

@@ -11,21 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from rlawrap.errors import CheckpointError
-from rlawrap.models import get_model
-from rlawrap.official import load_official, official_state_dict
+from rlawrap.official import load_official, official_leftovers, official_state_dict
 from rlawrap.splice.backbone import Backbone
 from rlawrap.weights import count_known, fit_names, read_weights_file, state_dict_in
 
 Source = str | os.PathLike[str] | Mapping[str, Any]
 
 
-def load_backbone(model: nn.Module, source: Source, *, preset: str | None = None) -> list[str]:
-    """Fill the backbone inside a detector from a classification checkpoint; what was not used.
+def load_backbone(model: nn.Module, source: Source) -> list[str]:
+    """Fill the backbone inside a detector from a checkpoint; returns what was not used of it.
 
-    `source`: a file of `rlawrap.save`, a state dict, or a training checkpoint; with `preset`, the
-    name of the backbone's classification network, one of the official code, too. Names of
-    the source that the backbone has no place for (the classifier, the last update of h) are
-    returned.
+    `source`: a file of `rlawrap.save`, a state dict or a training checkpoint of the classification
+    network, or a classifier or detector of the official code. Returned are the names that the
+    backbone has no place for: the classifier, the last update of h, heads.
 
     Raises `CheckpointError`, and leaves the model as it was, where a tensor of the backbone is
     missing or has another shape: all of them are listed.
@@ -39,10 +37,12 @@ def load_backbone(model: nn.Module, source: Source, *, preset: str | None = None
     where = str(source) if isinstance(source, (str, os.PathLike)) else "the given state dict"
     body = _body(model)
     own = body.state_dict()
-    given = source
-    if isinstance(source, (str, os.PathLike)):
-        given = read_weights_file(Path(source))
-    state = _in_our_names(state_dict_in(given, where), own, where, preset)
+    given = read_weights_file(Path(source)) if isinstance(source, (str, os.PathLike)) else source
+    whole = state_dict_in(given, where)
+    if _is_official(whole, body):
+        load_official(body, given)
+        return official_leftovers(body, given)
+    state = fit_names(whole, own, where)
     problems = [f"missing: {key} {list(own[key].shape)}" for key in own if key not in state]
     for key in own:
         value = state.get(key)
@@ -73,17 +73,10 @@ def _body(model: nn.Module) -> Backbone:
     return bodies[0]
 
 
-def _in_our_names(
-    state: Mapping[str, Any], own: Mapping[str, Tensor], where: str, preset: str | None
-) -> Mapping[str, Any]:
-    """The state dict under the names of the classification network here."""
-    if preset is not None:
-        classes = [v.shape[0] for k, v in state.items() if k.endswith(_CLASSIFIERS)]
-        network = get_model(preset, num_classes=classes[0]) if classes else get_model(preset)
-        theirs = official_state_dict(network)
-        if count_known(state, theirs) > count_known(state, network.state_dict()):
-            return load_official(network, state).state_dict()
-    return fit_names(state, own, where)
-
-
-_CLASSIFIERS = ("fc.weight", "classifier.1.weight", "classifier.weight")
+def _is_official(state: Mapping[str, Any], body: Backbone) -> bool:
+    """Whether a state dict has the names of the official code rather than ours."""
+    try:
+        theirs = official_state_dict(body)
+    except CheckpointError:  # the official code has no such network
+        return False
+    return count_known(state, theirs) > count_known(state, body.state_dict())
