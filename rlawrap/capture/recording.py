@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
 from collections.abc import Collection, Sequence
 
@@ -117,7 +118,7 @@ def _told(plain: Sequence[tuple[str, str]], root: nn.Module) -> tuple[str, ...]:
 
 
 def _run(recorder: Recorder, root: nn.Module, arguments: Arguments) -> None:
-    states = random_states()
+    states, handled = random_states(), sys.exc_info()[1]
     recorder.begin()
     try:
         with recorder.modes.counting(), recorder:
@@ -132,16 +133,21 @@ def _run(recorder: Recorder, root: nn.Module, arguments: Arguments) -> None:
     except CannotFollow:
         raise
     except Exception as error:
-        inner = _cannot_follow(error)
+        inner = _cannot_follow(error, handled)
         if inner is not None:
             raise inner from error
         raise ForwardFailed(recorder, error) from error
     recorder.graph.output(result)
 
 
-def _cannot_follow(error: BaseException | None) -> CannotFollow | None:
-    """The reason behind an error: forward may have caught one and raised another."""
-    while error is not None:
+def _cannot_follow(
+    error: BaseException | None, handled: BaseException | None
+) -> CannotFollow | None:
+    """The reason behind an error: forward may have caught one and raised another.
+
+    `handled` was being handled as the recording began: a refusal of another network, perhaps.
+    """
+    while error is not None and error is not handled:
         if isinstance(error, CannotFollow):
             return error
         error = error.__cause__ or error.__context__

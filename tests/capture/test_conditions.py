@@ -145,6 +145,23 @@ class AllInOne(nn.Module):
         return self.net(x * 2 if x.mean() > 0 else x)
 
 
+class Picky(AllInOne):
+    """Takes no image of the size that is tried first."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[-1] == 224:
+            raise ValueError("too large")
+        return self.net(x)
+
+
+def test_a_network_is_rewritten_while_the_refusal_of_another_is_handled() -> None:
+    try:
+        rlawrap.apply(AllInOne())
+    except rlawrap.TraceError:
+        model = rlawrap.apply(Picky(), k=4)
+    assert model.plan.input_shape[2:] == (32, 32)
+
+
 def test_the_forward_of_the_root_is_refused_by_line() -> None:
     net = AllInOne().eval()
     with pytest.raises(rlawrap.TraceError, match=r"the forward of AllInOne.*x\.mean\(\) > 0") as e:
