@@ -21,7 +21,7 @@ Network = TypeVar("Network", bound=nn.Module)
 class WithBound:
     """Mixed into a class that has the bound methods of one network as its own."""
 
-    bound: Functions
+    _rla_bound: Functions
 
     def __init_subclass__(cls, **settings: Any) -> None:
         """Pass nothing on: registries of a network's subclasses are for those someone wrote."""
@@ -88,7 +88,7 @@ def put_into_class(network: nn.Module, methods: Functions) -> None:
         "__qualname__": cls.__qualname__,
         "__doc__": cls.__doc__,
         **methods,
-        "bound": dict(methods),
+        "_rla_bound": dict(methods),
     }
     for name in methods:
         vars(network).pop(name, None)
@@ -102,7 +102,7 @@ def put_back(network: Network, cls: type) -> Network:
     if issubclass(cls, WithBound):
         if isinstance(network, WithBound):
             network.__class__ = type(network).__mro__[2]
-        bind(network, cls.bound)
+        bind(network, cls._rla_bound)
     return network
 
 

@@ -129,6 +129,18 @@ def test_pickles_keep_another_name_of_a_class_s_method() -> None:
     assert vars(found)["again"].__self__ is found
 
 
+def test_a_child_of_any_name_is_found() -> None:
+    def named(self: Any, image: Tensor) -> Tensor:
+        return self.bound(self.body(self.stem(image)).mean((2, 3)))
+
+    base = network()
+    base.bound = base.last
+    bound(base, named)
+    base.forward = base.named
+    model = rlawrap.apply(base, k=4)
+    assert model.bound.out_features == 5 and torch.equal(model(X), base(X))
+
+
 def test_the_classifier_is_replaced() -> None:
     model = rewritten(network())
     model.reset_classifier(0)
