@@ -133,11 +133,15 @@ def eca_state(official_file: Path) -> dict[str, Any]:
 
 
 def test_checkpoints_of_the_runner_are_read_and_no_others(tmp_path: Path) -> None:
-    from mmengine.logging import MessageHub
+    from mmengine.logging import HistoryBuffer, MessageHub
 
     class Evil:
         def __reduce__(self) -> Any:
             return Path.touch, (tmp_path / "ran",)
+
+    class Reaching:
+        def __reduce__(self) -> Any:
+            return getattr, (HistoryBuffer, "__init__")
 
     hub = MessageHub("rlawrap-test")
     hub.update_scalar("train/loss", 0.5)
@@ -151,5 +155,9 @@ def test_checkpoints_of_the_runner_are_read_and_no_others(tmp_path: Path) -> Non
     assert found.current() == 0.5
     torch.save({"meta": Evil()}, tmp_path / "evil.pth")
     with pytest.raises(pickle.UnpicklingError):
+        torch.load(tmp_path / "evil.pth")
+    # Of getattr there is as much as the buffers need.
+    torch.save({"meta": Reaching()}, tmp_path / "evil.pth")
+    with pytest.raises(pickle.UnpicklingError, match="asks for the attribute '__init__'"):
         torch.load(tmp_path / "evil.pth")
     assert not (tmp_path / "ran").exists()
