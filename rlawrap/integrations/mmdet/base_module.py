@@ -23,7 +23,7 @@ class DetectorBackbone(BaseModule):
     def init_weights(self) -> None:
         """Do what `init_cfg` says, once. Raises `CheckpointError` for weights that do not fit.
 
-        The layers' own `init_weights`, which timm's have, are not called: they would undo
+        The base's own `init_weights`, which timm's networks have, is not called: it would undo
         pretrained weights.
         """
         if self.is_init:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from rlawrap.integrations.mmdet import allow_mmengine_checkpoints
@@ -75,6 +77,14 @@ def logged(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in newest.read_text().splitlines()]
 
 
+class Began(Hook):
+    """Where a Runner starts to train, and with which weights."""
+
+    def before_train(self, runner: Runner) -> None:
+        self.at = (runner.epoch, runner.iter)
+        self.state = {key: value.clone() for key, value in runner.model.state_dict().items()}
+
+
 @pytest.mark.parametrize(
     ("name", "metrics"),
     [
@@ -111,14 +121,20 @@ def test_two_steps_an_evaluation_and_on(
 
     cfg.train_cfg.max_epochs, cfg.resume = 2, True
     cfg.experiment_name = cfg.visualizer.name = f"{tmp_path.name}_on"
-    resumed = Runner.from_cfg(cfg)
-    resumed.load_or_resume()
-    assert (resumed.epoch, resumed.iter) == (1, 2)
-    for key, value in runner.model.state_dict().items():
-        assert torch.equal(resumed.model.state_dict()[key], value), key
+    resumed, began = Runner.from_cfg(cfg), Began()
+    resumed.register_hook(began)
     resumed.train()
-    assert [line["iter"] for line in logged(tmp_path) if "loss" in line] == [3, 4]
+    assert began.at == (1, 2)
+    for key, value in runner.model.state_dict().items():
+        assert torch.equal(began.state[key], value), key
+    further = [line for line in logged(tmp_path) if "loss" in line]
+    assert [line["iter"] for line in further] == [3, 4]
+    # The warm-up goes on: from a thousandth to the whole in 499 steps.
+    rate = cfg.optim_wrapper.optimizer.lr
+    wanted = [rate * (0.001 + 0.999 * step / 499) for step in range(4)]
+    assert [line["lr"] for line in (*steps, *further)] == pytest.approx(wanted)
     assert (tmp_path / "work" / "epoch_2.pth").is_file()
+    shutil.rmtree(tmp_path / "work")  # hundreds of MB, and pytest keeps the folders of three runs
 
 
 def eca_state(official_file: Path) -> dict[str, Any]:
@@ -133,11 +149,15 @@ def eca_state(official_file: Path) -> dict[str, Any]:
 
 
 def test_checkpoints_of_the_runner_are_read_and_no_others(tmp_path: Path) -> None:
-    from mmengine.logging import MessageHub
+    from mmengine.logging import HistoryBuffer, MessageHub
 
     class Evil:
         def __reduce__(self) -> Any:
             return Path.touch, (tmp_path / "ran",)
+
+    class Reaching:
+        def __reduce__(self) -> Any:
+            return getattr, (HistoryBuffer, "__init__")
 
     hub = MessageHub("rlawrap-test")
     hub.update_scalar("train/loss", 0.5)
@@ -151,5 +171,9 @@ def test_checkpoints_of_the_runner_are_read_and_no_others(tmp_path: Path) -> Non
     assert found.current() == 0.5
     torch.save({"meta": Evil()}, tmp_path / "evil.pth")
     with pytest.raises(pickle.UnpicklingError):
+        torch.load(tmp_path / "evil.pth")
+    # Of getattr there is as much as the buffers need.
+    torch.save({"meta": Reaching()}, tmp_path / "evil.pth")
+    with pytest.raises(pickle.UnpicklingError, match="asks for the attribute '__init__'"):
         torch.load(tmp_path / "evil.pth")
     assert not (tmp_path / "ran").exists()
