@@ -26,10 +26,10 @@ def checked(model: Any, call: str) -> RLAModel:
     return model
 
 
-def checked_parts(model: Any, call: str) -> dict[str, RLAModel]:
+def checked_parts(model: Any, call: str, *, cut: bool = False) -> dict[str, RLAModel]:
     """The rewritten networks in a model by path; one that is itself rewritten by "".
 
-    Raises `PlanError` where there is none, for a backbone among them, and for a wrapped model.
+    Raises `PlanError` where there is none, for a wrapped model, and, unless `cut`, for a backbone.
     """
     parts = _parts(model)
     if not parts or ("" not in parts and is_wrapper(model)):
@@ -37,7 +37,7 @@ def checked_parts(model: Any, call: str) -> dict[str, RLAModel]:
             _not_ours(model, call, dict.fromkeys(path.partition(".")[0] for path in parts))
         )
     for path, part in parts.items():
-        if part.rla.splice.maps is not None:
+        if part.rla.splice.maps is not None and not cut:
             what = f"its module {path!r}" if path else "the model"
             raise PlanError(f"{call}: {what} is a backbone; pass the model it was cut from.")
     return parts
@@ -107,7 +107,7 @@ def rla_state_dict(model: nn.Module) -> dict[str, Tensor]:
     """The part of the state dict that `apply` added: the keys that start with `rla.`, or with the
     path of a rewritten network inside and `.rla.`.
     """
-    checked_parts(model, "rla_state_dict(model)")
+    checked_parts(model, "rla_state_dict(model)", cut=True)
     is_added = added_in(model)
     return {key: value for key, value in model.state_dict().items() if is_added(key)}
 

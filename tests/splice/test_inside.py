@@ -74,6 +74,13 @@ def test_values_for_parts_that_were_made_without_memory() -> None:
 
 def test_a_backbone_inside_is_refused_by_path() -> None:
     holder = nn.ModuleDict({"maps": rlawrap.backbone(rlawrap.apply(classifier(), k=2))})
-    for ask in (rlawrap.unwrap, rlawrap.rla_state_dict, rlawrap.initialize):
+    for ask in (rlawrap.unwrap, rlawrap.initialize):
         with pytest.raises(rlawrap.PlanError, match="its module 'maps' is a backbone"):
             ask(holder)
+
+
+def test_the_part_of_h_in_a_detector_on_a_backbone() -> None:
+    maps = rlawrap.backbone(rlawrap.apply(classifier(), k=2))
+    holder = nn.ModuleDict({"body": maps})
+    added = {f"body.{key}" for key in maps.state_dict() if key.startswith("rla.")}
+    assert set(rlawrap.rla_state_dict(holder)) == added and added
