@@ -11,7 +11,7 @@ from tests.nets import Residual, Small
 from tests.wild.inputs import grown, one_more
 from tests.wild.network import Wild, found, image, made, net, several
 from tests.wild.report import other_output, state, write_report
-from tests.wild.soundness import check
+from tests.wild.soundness import check, named_part
 from tests.wild.sweep import all_nets
 
 
@@ -44,6 +44,16 @@ def test_a_larger_batch_and_size_change_images_alone() -> None:
     assert (more["x"].shape, more["t"].tolist(), more["flag"]) == ((3, 3, 8, 8), [1, 2, 1], True)
     larger = grown(example, 13, 5)
     assert (larger["x"].shape, larger["t"].shape) == ((2, 3, 21, 13), (2,))
+
+
+def test_the_part_that_a_message_names_is_read_as_a_path() -> None:
+    places = {
+        "model.a[0].b": "a.0.b", "model[1]": "1", "model.features['11'].b": "features.11.b",
+        "model['x-1']": "x-1",
+    }  # fmt: skip
+    for place, path in places.items():
+        assert named_part(f"Rewrite the part: `{place} = rlawrap.apply({place})`.") == path
+    assert named_part("`blocks=['0', '1']`") == ""
 
 
 def test_a_sound_network_is_told_with_its_blocks() -> None:
