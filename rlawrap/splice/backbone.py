@@ -107,7 +107,8 @@ def backbone(
     graphs = [program.graph for program in programs.values()]
     watched = {path for asked in twin.rla.splice.watch.modes.values() for path in asked}
     uncut = _uncut(twin)
-    prune(twin, graphs, watched)
+    # What hook points name is a module's whole call, of which no layer may be left to call.
+    prune(twin, [*graphs, *(program.hooked_graph for program in programs.values())], watched)
     plan = twin.rla.splice.plan
     frozen = frozen_parts(twin, plan, graphs, frozen_stages, norm_eval)
     made = _dressed(twin, programs, Maps(FeatureInfos(()), uncut, frozen.modules))

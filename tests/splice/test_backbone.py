@@ -270,3 +270,13 @@ class InOneForward(nn.Module):
 def test_stems_are_told_where_the_blocks_are_no_modules() -> None:
     maps = rlawrap.backbone(rlawrap.apply(InOneForward(), k=4), frozen_stages=0)
     assert frozen_names(maps) == {"stem.weight", "stem.bias"}
+
+
+def test_a_hook_runs_where_a_shortcut_has_no_layers() -> None:
+    maps = rlawrap.backbone(rlawrap.models.rla_cifar_resnet20())
+    seen: list[str] = []
+    for path in ("layer2", "layer2.0.shortcut"):
+        maps.get_submodule(path).register_forward_hook(lambda *a, p=path: seen.append(p))
+    assert maps.feature_info.reduction() == [1, 2, 4]
+    maps(torch.randn(2, 3, 32, 32))
+    assert seen == ["layer2.0.shortcut", "layer2"]

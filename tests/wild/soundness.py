@@ -94,10 +94,9 @@ def _accepted(
             row["calls"], row["refusals"] = calls, refusals
             return model, ""
     row["refused"] = refusals[-1]
-    named = next((m for text in reversed(refusals) for m in PART.finditer(text)), None)
-    if named is None:
+    part = next(filter(None, map(named_part, reversed(refusals))), "")
+    if not part:
         return None, ""
-    part = named[1]
     try:
         model = _with_part(base, part, example, told)
     except rlawrap.RLAError as error:
@@ -107,6 +106,12 @@ def _accepted(
     row["part"] = part
     del row["refused"]
     return model, part
+
+
+def named_part(message: str) -> str:
+    """The path of the part that a message tells to rewrite alone, if it does."""
+    named = PART.search(message)
+    return named[1] if named else ""
 
 
 def _apply(base: nn.Module, options: dict[str, Any], told: list[str]) -> nn.Module:
