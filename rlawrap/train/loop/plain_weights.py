@@ -102,7 +102,9 @@ def _json(text: str) -> Any:
 
 
 def _as_names(value: Any) -> tuple[str, ...] | None:
-    if isinstance(value, Mapping) and set(value.values()) == set(range(len(value))):
-        value = sorted(value, key=value.__getitem__)
+    if isinstance(value, Mapping):
+        numbers = [number for number in value.values() if isinstance(number, int)]
+        counted = sorted(numbers) == [*range(len(value))]
+        value = sorted(value, key=value.__getitem__) if counted else None
     named = isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value)
     return tuple(value) if named else None

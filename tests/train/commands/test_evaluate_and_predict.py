@@ -180,7 +180,11 @@ def test_classes_are_counted_by_the_weights_and_named_by_the_file(
     for told, names in (({"classes": json.dumps(NAMES)}, NAMES), ({"classes": "[1]"}, None)):
         safetensors.torch.save_file({"x": torch.zeros(1)}, file, told)
         assert class_names(file) == names
-    for numbers, names in (({"b": 1, "a": 0}, ("a", "b")), ({"b": 2, "a": 0}, None)):
+    for numbers, names in (
+        ({"b": 1, "a": 0}, ("a", "b")),
+        ({"b": 2, "a": 0}, None),
+        ({"a": [0]}, None),
+    ):
         torch.save({"class_to_idx": numbers}, tmp_path / "named.pth")
         assert class_names(tmp_path / "named.pth") == names
 

@@ -6,35 +6,30 @@ import pytest
 import torch
 from torch import nn
 
+import rlawrap
 from rlawrap.errors import ConfigError
 from rlawrap.train import TrainConfig
 from rlawrap.train.network.optim import learning_rate, make_optimizer, parameter_groups, set_lr
+from tests.nets import BlockNet
 
 
-class WithRLA(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 4, 3)
-        self.norm = nn.BatchNorm2d(4)
-        self.rla = nn.ModuleDict({"mix": nn.Conv2d(4, 2, 1, bias=False)})
+def with_h() -> nn.Module:
+    return rlawrap.apply(BlockNet(), k=4)
 
 
 def test_one_group_when_nothing_is_special() -> None:
-    (group,) = parameter_groups(WithRLA(), TrainConfig(weight_decay=0.1))
-    assert len(group.names) == 5
+    (group,) = parameter_groups(with_h(), TrainConfig(weight_decay=0.1))
+    assert len(group.names) == len([*with_h().parameters()])
     assert (group.lr_scale, group.weight_decay) == (1.0, 0.1)
 
 
 def test_biases_and_norms_do_not_decay_and_rla_learns_at_its_own_rate() -> None:
-    model = WithRLA()
+    model = with_h()
     config = TrainConfig(weight_decay=0.1, decay_filter="weights", rla_lr=5, lr=0.2)
     groups = {name: g for g in parameter_groups(model, config) for name in g.names}
     assert {name: (g.lr_scale, g.weight_decay) for name, g in groups.items()} == {
-        "conv.weight": (1.0, 0.1),
-        "conv.bias": (1.0, 0.0),
-        "norm.weight": (1.0, 0.0),
-        "norm.bias": (1.0, 0.0),
-        "rla.mix.weight": (5, 0.1),
+        name: (5 if name.startswith("rla.") else 1.0, 0.1 if p.ndim > 1 else 0.0)
+        for name, p in model.named_parameters()
     }
     optimizer = make_optimizer(model, config)
     set_lr(optimizer, 0.2)
@@ -49,10 +44,10 @@ def test_biases_and_norms_do_not_decay_and_rla_learns_at_its_own_rate() -> None:
 
 
 def test_frozen_parameters_are_left_out() -> None:
-    model = WithRLA()
-    model.conv.requires_grad_(False)
+    model = with_h()
+    model.stem.requires_grad_(False)
     names = [n for g in parameter_groups(model, TrainConfig()) for n in g.names]
-    assert not any(name.startswith("conv") for name in names)
+    assert not any(name.startswith("stem") for name in names)
     with pytest.raises(ConfigError, match="no parameter to train"):
         parameter_groups(model.requires_grad_(False), TrainConfig())
 
