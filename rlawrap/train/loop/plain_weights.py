@@ -68,7 +68,7 @@ def count_classes(path: str | Path, config: TrainConfig) -> int:
     weights = read_weights(Path(path))
     own = {name: name for name in model.state_dict()}
     if _is_official(model, weights):
-        own = {part: entry.key for entry in official_layout(model).entries for part in entry.parts}
+        own = {part: entry.key for entry in official_layout(model) for part in entry.parts}
     state = fit_names(weights, own.values(), path)
     last = [key for name, key in own.items() if not is_added(name) and in_last_layer(model, name)]
     rows = {len(state[key]) for key in last if key in state and state[key].ndim}
