@@ -53,6 +53,7 @@ def record(
     recorder = Recorder(shadow, leaves)
     inputs = Inputs(recorder.graph, recorder.made, recorder.tensors.know)
     attributes = Attributes(root)
+    image = image_of((arguments.args, arguments.kwargs))  # before forward writes into a list
     try:
         _take_for_stored(root, kept)
         recorder.terms.inputs = inputs.write(arguments)
@@ -84,7 +85,7 @@ def record(
         user_leaves=leaves.asked_for,
         images=inputs.images,
         inputs=len(recorder.terms.inputs),
-        image=recorder.tensors.node(image_of((arguments.args, arguments.kwargs))),
+        image=recorder.tensors.node(image),
     )
 
 

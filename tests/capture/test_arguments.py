@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import numpy
 import pytest
 import torch
 from torch import Tensor, nn
@@ -133,6 +134,26 @@ def test_several_tensors(net: type[Pair], pack: Callable[..., Any]) -> None:
     base = net()
     model = applied(base, example_input=pack(*rgbd(2, 16, 16)))
     check(base, model, [pack(*rgbd(*size)) for size in ((2, 16, 16), (5, 20, 17), (1, 32, 8))])
+
+
+class Written(Pair):
+    """Writes what it computes into the list that it is given, and keeps to one size."""
+
+    def forward(self, x: list[Tensor]) -> Tensor:
+        images = list(x)
+        x[0] = self.stem(nn.functional.avg_pool2d(x[0], 2))
+        rows = numpy.zeros(images[0].shape[2]).size
+        scale = images[0].reshape(-1, 3, rows, rows).mean() * 0
+        return self.fc(self.body(self.stem(images[0]) + self.depth(x[1])).mean((2, 3))) + scale
+
+
+def test_a_list_that_forward_writes_into() -> None:
+    base, pair = Written(), rgbd(2, 16, 16)
+    model = applied(base, example_input=(list(pair),)).eval()
+    assert any("16x16" in note for note in model.plan.notes)
+    assert torch.equal(model(list(pair)), base.eval()(list(pair)))
+    with pytest.raises(AssertionError, match=r"image size of \(2, 3, 16, 16\)"):
+        model(list(rgbd(2, 20, 20)))
 
 
 def test_another_number_of_tensors_is_refused() -> None:

@@ -145,7 +145,7 @@ def test_a_waveform_is_refused_with_the_path_of_the_body() -> None:
             return self.body(self.stem(image)).mean((2, 3))
 
     net = LogMel()
-    with pytest.raises(rlawrap.PlanError, match=r"model\.body = rlawrap\.apply\(model\.body\)`\."):
+    with pytest.raises(rlawrap.PlanError, match=r"`rlawrap\.apply\(model, at='body'\)`\."):
         rlawrap.inspect(net, example_input=torch.randn(2, 1024))
-    net.body = rlawrap.apply(net.body)
-    assert [b.path for b in net.body.plan.blocks] == ["0", "1", "2"]
+    model: Any = rlawrap.apply(net, at="body")
+    assert [b.path for b in model.body.plan.blocks] == ["0", "1", "2"]

@@ -6,7 +6,15 @@ In a configuration: `custom_imports = dict(imports="rlawrap.integrations.mmdet")
 
 from __future__ import annotations
 
-from mmdet.registry import MODELS
+from rlawrap.errors import RLAError
+
+try:
+    from mmdet.registry import MODELS
+except ImportError as error:
+    raise RLAError(
+        f"rlawrap.integrations.mmdet needs MMDetection with mmcv ({error}): "
+        "pip install 'rlawrap[mmdet]', and mmcv for your torch."
+    ) from error
 
 from rlawrap.integrations.mmdet.generic import RLABackbone
 from rlawrap.integrations.mmdet.resnet import RLAResNet

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import types
-from collections.abc import Callable
 from typing import Any
 
 from mmengine.model import BaseModule, PretrainedInit, initialize
@@ -12,15 +11,13 @@ from torch import nn
 
 from rlawrap.errors import ConfigError
 from rlawrap.integrations.mmdet.fetching import fetch_state
-from rlawrap.integrations.mmdet.weights import load_pretrained
-from rlawrap.splice import RLAModel
+from rlawrap.integrations.mmdet.weights import Origin, load_pretrained
 
 
 class DetectorBackbone(BaseModule):
     """What mmengine asks of a module; a mixin of a backbone's class, below `as_base_module`."""
 
-    #: Builds the network that the backbone was cut from, where the official code could.
-    whole: Callable[[], RLAModel] | None
+    origin: Origin
     is_init: bool
 
     def init_weights(self) -> None:
@@ -41,9 +38,7 @@ class DetectorBackbone(BaseModule):
         self.is_init = True
 
 
-def as_base_module(
-    net: nn.Module, init_cfg: Any, whole: Callable[[], RLAModel] | None = None
-) -> nn.Module:
+def as_base_module(net: nn.Module, init_cfg: Any, origin: Origin) -> nn.Module:
     """Give a backbone mmengine's interface, in place; keys, class and forward stay as they are."""
     ours = type(net)
     body = {"__module__": ours.__module__, "__doc__": ours.__doc__}
@@ -53,7 +48,7 @@ def as_base_module(
     made: Any = net
     made.is_init = False
     made.init_cfg = copy.deepcopy(init_cfg)
-    made.whole = whole
+    made.origin = origin
     return net
 
 
@@ -70,4 +65,4 @@ def _load(net: DetectorBackbone, entry: dict[str, Any]) -> None:
     if prefix:
         start = f"{prefix.rstrip('.')}."
         state = {key.removeprefix(start): v for key, v in state.items() if key.startswith(start)}
-    load_pretrained(net, state, checkpoint, net.whole)
+    load_pretrained(net, state, checkpoint, net.origin)

@@ -10,6 +10,7 @@ from torch import nn
 from rlawrap.errors import ConfigError
 from rlawrap.integrations.mmdet.base_module import as_base_module
 from rlawrap.integrations.mmdet.options import refuse_unknown
+from rlawrap.integrations.mmdet.weights import Origin
 from rlawrap.networks import build_network
 from rlawrap.splice import RLAModel, apply, backbone
 
@@ -66,4 +67,4 @@ def RLABackbone(
     )
     if with_cp:
         RLAModel.set_grad_checkpointing(net)
-    return as_base_module(net, init_cfg)
+    return as_base_module(net, init_cfg, Origin(frozenset(network.state_dict())))

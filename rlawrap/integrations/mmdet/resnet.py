@@ -13,6 +13,7 @@ from rlawrap.config import variant
 from rlawrap.errors import ConfigError
 from rlawrap.integrations.mmdet.base_module import as_base_module
 from rlawrap.integrations.mmdet.options import choose, refuse_unknown
+from rlawrap.integrations.mmdet.weights import Origin
 from rlawrap.models.bases import build_base
 from rlawrap.splice import RLAModel, apply, backbone
 
@@ -64,7 +65,7 @@ def RLAResNet(
     choose("RLAResNet", "style", style, ("pytorch", "caffe"))
     choose("RLAResNet", "num_stages", num_stages, (_STAGES,))
     _check_norm(norm_cfg)
-    whole = functools.partial(
+    build = functools.partial(
         build_whole,
         depth=depth,
         attention=attention,
@@ -73,8 +74,9 @@ def RLAResNet(
         style=style,
         options={"k": rla_channel, **(rla or {})},
     )
+    whole = build()
     net: Any = backbone(
-        whole(),
+        whole,
         out_indices=tuple(out_indices),
         output="tuple",
         frozen_stages=frozen_stages,
@@ -82,7 +84,7 @@ def RLAResNet(
     )
     if with_cp:
         RLAModel.set_grad_checkpointing(net)
-    return as_base_module(net, init_cfg, whole)
+    return as_base_module(net, init_cfg, Origin(frozenset(whole.state_dict()), build))
 
 
 def build_whole(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,43 +24,55 @@ _OFFICIAL_HEAD = ("bn2", "fc")
 _OFFICIAL_BLOCK = re.compile(r"(^|\.)stages\.\d+\.\d+\.")
 
 
-def load_pretrained(
-    net: nn.Module,
-    state: Mapping[str, Any],
-    where: str,
-    whole: Callable[[], RLAModel] | None = None,
-) -> None:
+@dataclass(frozen=True)
+class Origin:
+    """The network that a backbone was cut from: its keys, and what builds one like it."""
+
+    keys: frozenset[str]
+    #: Where the official code has such networks.
+    build: Callable[[], RLAModel] | None = None
+
+
+def load_pretrained(net: nn.Module, state: Mapping[str, Any], where: str, origin: Origin) -> None:
     """Load a state dict into a backbone, in place, by what its names say it is.
 
-    The official code's, a classifier's or a detector's (`whole` builds the network that the
-    backbone was cut from); one of rlawrap's, of a network, backbone or detector; or one of the base
-    alone, after which h starts as it was built. Raises `CheckpointError` for what does not fit,
-    with every tensor, and leaves the backbone as it was.
+    The official code's, a classifier's or a detector's; one of rlawrap's, of a network, backbone or
+    detector; or one of the base alone, after which h starts as it was built. Raises
+    `CheckpointError` for what does not fit, with every tensor, and leaves the backbone as it was.
     """
-    if whole is not None and any(_OFFICIAL_BLOCK.search(key) for key in state):
+    if origin.build is not None and any(_OFFICIAL_BLOCK.search(key) for key in state):
         # In the backbone's type, or float64 would be rounded on the way.
-        state = _converted(state, where, whole().to(dtype=next(net.parameters()).dtype))
+        whole = origin.build().to(dtype=next(net.parameters()).dtype)
+        state = _converted(state, where, whole)
     own = net.state_dict()
     fitted = fit_names(state, list(own), where)
     given = {name: value for name, value in fitted.items() if name in own}
     has_h = any(map(is_added, given))
-    wanted = [name for name in own if has_h or not is_added(name)]
-    problems = [f"missing: {name} {list(own[name].shape)}" for name in wanted if name not in given]
+    problems = [
+        f"missing: {name} {list(value.shape)}"
+        for name, value in own.items()
+        if name not in given and (has_h or not is_added(name)) and not _counts(name)
+    ]
     problems += [problem for name in given if (problem := _misfit(name, given[name], own[name]))]
     # A deeper network of the same names would fit but for what is left over.
-    children = {name for name, _ in net.named_children() if not is_added(f"{name}.")}
+    children = {name for name, _ in net.named_children()}
     problems += [
         f"unexpected: {name}"
         for name in fitted
-        if name not in own and name.partition(".")[0] in children
+        if name not in origin.keys and name.partition(".")[0] in children
     ]
     if problems:
         raise CheckpointError(_told(where, net, problems))
     if not has_h:
         _warn_of_random_h(net, where)
     with torch.no_grad():
-        for name in wanted:
-            own[name].copy_(given[name])
+        for name, value in given.items():
+            own[name].copy_(value)
+
+
+def _counts(name: str) -> bool:
+    """Whether it is a batch norm's count of batches, which old files do not have."""
+    return name.endswith(".num_batches_tracked")
 
 
 def _misfit(name: str, value: Any, own: Tensor) -> str | None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 from torch.nn.modules.batchnorm import _BatchNorm
-from torchvision.models import resnet18
+from torchvision.models import mobilenet_v2, resnet18
 
 import rlawrap
 from rlawrap.integrations.mmdet import RLABackbone
@@ -73,6 +73,20 @@ def test_a_function_of_the_users(tmp_path: Path) -> None:
     place = f"{tmp_path / 'nets.py'}:small"
     net = RLABackbone(place, k=4, model_args={"width": 0.35}, out_indices=(-1,))
     assert net(torch.zeros(1, 3, 64, 64))[0].shape[2:] == (2, 2)
+
+
+def test_weights_of_layers_behind_the_last_map_are_not_read(tmp_path: Path) -> None:
+    state = mobilenet_v2(weights=None).state_dict()
+    torch.save(state, tmp_path / "mobilenet.pth")
+    entry = {"type": "Pretrained", "checkpoint": str(tmp_path / "mobilenet.pth")}
+    net = RLABackbone("torchvision:mobilenet_v2", k=4, init_cfg=entry)
+    net.init_weights()
+    left = set(state) - set(net.state_dict())
+    assert {"features.18.0.weight", "classifier.1.weight"} <= left
+    assert all(torch.equal(net.state_dict()[name], state[name]) for name in set(state) - left)
+    torch.save({**state, "features.9.conv.9.weight": torch.zeros(1)}, tmp_path / "mobilenet.pth")
+    with pytest.raises(rlawrap.CheckpointError, match=r"unexpected: features\.9\.conv\.9\.weight"):
+        RLABackbone("torchvision:mobilenet_v2", k=4, init_cfg=entry).init_weights()
 
 
 def test_a_network_with_h_is_taken_as_it_is() -> None:
