@@ -114,6 +114,9 @@ class RLAModel(nn.Module):
         # The copy has the tensors themselves: one that a model around this ties stays tied.
         tensors: dict[int, Any] = {id(t): t for t in (*self.parameters(), *self.buffers())}
         base = plain_copy(self, tensors)
+        # As the user had them: the rewrite turns them off again, and remembers which they were.
+        for path in splice.turned:
+            base.get_submodule(path).inplace = True  # type: ignore[assignment]
         bound = unbind(base)
         return splice.rebuild, (
             base,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from dataclasses import replace
 
 import pytest
@@ -87,3 +89,17 @@ def test_a_writer_that_only_the_base_needs_stays_in_place() -> None:
     _, model = spliced("iadd", "branch")
     relus = [m for n, m in model.named_modules() if n.startswith("blocks") and type(m) is nn.ReLU]
     assert len(relus) == 2 and all(m.inplace for m in relus)
+
+
+def test_what_was_turned_out_of_place_is_the_bases_own_to_turn_back() -> None:
+    base = Net("iadd")
+    plan = rlawrap.inspect(base)
+    blocks = [replace(b, branch=f"{b.path}.conv1") for b in plan.blocks]
+    plan = rlawrap.Plan.of(plan.model, [blocks], head=plan.head)
+    model = rlawrap.apply(base, k=4, source="branch", plan=plan)
+    relus = [path for path, m in base.named_modules() if isinstance(m, nn.ReLU)]
+    twins = [model, copy.deepcopy(model), pickle.loads(pickle.dumps(model))]
+    for twin in twins:
+        assert [twin.get_submodule(path).inplace for path in relus] == [False, False]
+        bare = rlawrap.unwrap(twin)
+        assert [bare.get_submodule(path).inplace for path in relus] == [True, True]

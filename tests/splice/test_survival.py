@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 from torchvision.models.feature_extraction import create_feature_extractor
 
 import rlawrap
-from tests.nets import BlockNet, FunctionalNet, family, random_rla, relative, uneven
+from tests.nets import BlockNet, FunctionalNet, family, random_rla, relative
 
 NAMES = ["block_net", "functional_net", "small_mobilenet", "small_googlenet"]
 
@@ -115,13 +115,6 @@ def test_unwrap_gives_the_base_back(case: tuple) -> None:
     assert torch.equal(bare(x), base(x))
     flags = [getattr(m, "inplace", None) for m in base.modules()]
     assert [getattr(m, "inplace", None) for m in bare.modules()] == flags
-
-
-def test_unwrap_restores_what_a_branch_source_had_to_turn_out_of_place() -> None:
-    base = uneven(BlockNet()).eval()
-    model = rlawrap.apply(base, k=4, source="branch")
-    bare = rlawrap.unwrap(model)
-    assert all(m.inplace for m in bare.modules() if isinstance(m, nn.ReLU))
 
 
 def test_disabled_is_the_base_and_ends(case: tuple) -> None:
