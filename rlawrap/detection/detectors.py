@@ -6,7 +6,7 @@ import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from torch import nn
 from torchvision.models import detection
@@ -14,10 +14,8 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelP6P7
 
-from rlawrap.detection.pyramid import Pyramid, pyramid
+from rlawrap.detection.pyramid import Pyramid, coarse_maps
 from rlawrap.errors import ConfigError
-from rlawrap.splice import backbone
-from rlawrap.splice.backbone import Backbone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,17 +91,12 @@ def detector(
         )
     spec = DETECTORS[kind]
     _check_options(kind, spec.cls, options)
-    if kind == "retinanet" and extra_blocks is None:
-        maps = cast(Backbone, backbone(model, out_indices=[-1]))
-        extra_blocks = LastLevelP6P7(maps.rla.feature_info.channels()[0], out_channels)
-    body = pyramid(
-        model,
-        finest=spec.finest,
-        trainable_layers=trainable_layers,
-        norm_eval=norm_eval,
-        out_channels=out_channels,
-        extra_blocks=extra_blocks,
+    maps = coarse_maps(
+        model, finest=spec.finest, trainable_layers=trainable_layers, norm_eval=norm_eval
     )
+    if kind == "retinanet" and extra_blocks is None:
+        extra_blocks = LastLevelP6P7(maps.rla.feature_info.channels()[-1], out_channels)
+    body = Pyramid(maps, out_channels, extra_blocks)
     spec.defaults(spec.cls, body, options)
     try:
         return spec.cls(body, spec.num_classes if num_classes is None else num_classes, **options)

@@ -62,6 +62,14 @@ def pyramid(
     >>> {name: tuple(m.shape[1:]) for name, m in maps.items()}  # doctest: +NORMALIZE_WHITESPACE
     {'0': (64, 16, 16), '1': (64, 8, 8), '2': (64, 4, 4), '3': (64, 2, 2), 'pool': (64, 1, 1)}
     """
+    body = coarse_maps(model, finest=finest, trainable_layers=trainable_layers, norm_eval=norm_eval)
+    return Pyramid(body, out_channels, extra_blocks)
+
+
+def coarse_maps(
+    model: nn.Module, *, finest: int, trainable_layers: int | None, norm_eval: bool
+) -> Backbone:
+    """The backbone of a pyramid: the maps whose stride is `finest` or more."""
     whole = cast(Backbone, backbone(model))
     infos = whole.rla.feature_info
     wanted = [i for i, stride in enumerate(infos.reduction()) if stride >= finest]
@@ -76,7 +84,7 @@ def pyramid(
         )
     frozen = _frozen_stages(trainable_layers, len(infos))
     body = backbone(model, out_indices=wanted, frozen_stages=frozen, norm_eval=norm_eval)
-    return Pyramid(cast(Backbone, body), out_channels, extra_blocks)
+    return cast(Backbone, body)
 
 
 def _frozen_stages(trainable_layers: int | None, stages: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any
 
 from torch import nn
 from torchvision.models.segmentation import DeepLabV3
@@ -12,7 +12,7 @@ from torchvision.models.segmentation.fcn import FCN, FCNHead
 
 from rlawrap.errors import ConfigError
 from rlawrap.splice import backbone
-from rlawrap.splice.backbone import Backbone
+from rlawrap.splice.access import checked
 
 #: The segmenters by the first part of their name: the class, and the head on the last map.
 SEGMENTERS: Mapping[str, tuple[Callable[..., nn.Module], Callable[[int, int], nn.Module]]] = {
@@ -49,7 +49,8 @@ def segmenter(
             f"segmenter({kind!r}): no such segmenter; choose one of {', '.join(SEGMENTERS)}."
         )
     cls, head = SEGMENTERS[kind]
-    stages = cast(Backbone, backbone(model)).rla.blocks
+    plan = checked(model, "backbone(model)").rla.plan
+    stages = [stage.blocks[-1].path for stage in plan.stages]
     if aux_loss and len(stages) < 2:
         raise ConfigError(f"segmenter({kind!r}, aux_loss=True): the network has one stage only.")
     layers = {stages[-1]: "out", **({stages[-2]: "aux"} if aux_loss else {})}

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from rlawrap.errors import CheckpointError
-from rlawrap.official import load_official, official_leftovers, official_state_dict
+from rlawrap.official import is_official, load_official, official_leftovers
 from rlawrap.splice.backbone import Backbone
-from rlawrap.weights import count_known, fit_names, read_weights_file, state_dict_in
+from rlawrap.weights import fit_names, read_weights_file, state_dict_in
 
 Source = str | os.PathLike[str] | Mapping[str, Any]
 
@@ -39,7 +39,7 @@ def load_backbone(model: nn.Module, source: Source) -> list[str]:
     own = body.state_dict()
     given = read_weights_file(Path(source)) if isinstance(source, (str, os.PathLike)) else source
     whole = state_dict_in(given, where)
-    if _is_official(whole, body):
+    if is_official(body, whole):
         load_official(body, given)
         return official_leftovers(body, given)
     state = fit_names(whole, own, where)
@@ -71,12 +71,3 @@ def _body(model: nn.Module) -> Backbone:
             "rlawrap.backbone, expected one."
         )
     return bodies[0]
-
-
-def _is_official(state: Mapping[str, Any], body: Backbone) -> bool:
-    """Whether a state dict has the names of the official code rather than ours."""
-    try:
-        theirs = official_state_dict(body)
-    except CheckpointError:  # the official code has no such network
-        return False
-    return count_known(state, theirs) > count_known(state, body.state_dict())

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from rlawrap.official.convert import load_official, official_leftovers, official_state_dict
+from rlawrap.official.convert import (
+    is_official,
+    load_official,
+    official_leftovers,
+    official_state_dict,
+)
 from rlawrap.official.layout import official_names
 
-__all__ = ["load_official", "official_leftovers", "official_names", "official_state_dict"]
+__all__ = [
+    "is_official",
+    "load_official",
+    "official_leftovers",
+    "official_names",
+    "official_state_dict",
+]

@@ -18,7 +18,7 @@ from rlawrap.official.entries import Entry, Layout
 from rlawrap.official.layout import layout_of, official_layout
 from rlawrap.official.structure import build_call, difference, structure_of
 from rlawrap.splice import RLAModel
-from rlawrap.weights import WRAPPERS, fit_names, read_weights_file, state_dict_in
+from rlawrap.weights import WRAPPERS, count_known, fit_names, read_weights_file, state_dict_in
 
 Model = TypeVar("Model", bound=nn.Module)
 Source = str | os.PathLike[str] | Mapping[str, Any]
@@ -93,6 +93,23 @@ def official_pieces(model: nn.Module, source: Source) -> dict[str, Tensor]:
             f"{listed}"
         )
     return pieces
+
+
+def is_official(model: nn.Module, state: Mapping[str, Any]) -> bool:
+    """Whether a state dict has the names of the official code rather than the model's own.
+
+    >>> import rlawrap
+    >>> model = rlawrap.models.rla_mobilenetv2_k6()
+    >>> is_official(model, rlawrap.official_state_dict(model))
+    True
+    >>> is_official(model, model.state_dict())
+    False
+    """
+    try:
+        theirs = [entry.key for entry in official_layout(model)]
+    except CheckpointError:  # the official code has no such network
+        return False
+    return count_known(state, theirs) > count_known(state, model.state_dict())
 
 
 def official_leftovers(model: nn.Module, source: Source) -> list[str]:

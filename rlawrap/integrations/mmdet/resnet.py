@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -65,8 +64,7 @@ def RLAResNet(
     choose("RLAResNet", "style", style, ("pytorch", "caffe"))
     choose("RLAResNet", "num_stages", num_stages, (_STAGES,))
     _check_norm(norm_cfg)
-    build = functools.partial(
-        build_whole,
+    whole = build_whole(
         depth=depth,
         attention=attention,
         strides=_numbers("strides", strides),
@@ -74,7 +72,6 @@ def RLAResNet(
         style=style,
         options={"k": rla_channel, **(rla or {})},
     )
-    whole = build()
     net: Any = backbone(
         whole,
         out_indices=tuple(out_indices),
@@ -84,7 +81,7 @@ def RLAResNet(
     )
     if with_cp:
         RLAModel.set_grad_checkpointing(net)
-    return as_base_module(net, init_cfg, Origin(frozenset(whole.state_dict()), build))
+    return as_base_module(net, init_cfg, Origin(frozenset(whole.state_dict()), official=True))
 
 
 def build_whole(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,24 +13,19 @@ from torch import Tensor, nn
 
 from rlawrap.design.names import is_added
 from rlawrap.errors import CheckpointError, RLAWarning
-from rlawrap.official import load_official, official_state_dict
-from rlawrap.splice import RLAModel
+from rlawrap.official.convert import official_pieces
 from rlawrap.weights import fit_names
 
-#: What the official ResNets are made of; a detector's files have more beside their backbone.
-_OFFICIAL = ("conv1", "bn1", "conv_outs", "recurrent_convs", "stages", "stage_bns")
-#: What stands behind the last stage, and is in no detector.
-_OFFICIAL_HEAD = ("bn2", "fc")
 _OFFICIAL_BLOCK = re.compile(r"(^|\.)stages\.\d+\.\d+\.")
 
 
 @dataclass(frozen=True)
 class Origin:
-    """The network that a backbone was cut from: its keys, and what builds one like it."""
+    """The network that a backbone was cut from: its keys."""
 
     keys: frozenset[str]
-    #: Where the official code has such networks.
-    build: Callable[[], RLAModel] | None = None
+    #: Whether the official code has such networks.
+    official: bool = False
 
 
 def load_pretrained(net: nn.Module, state: Mapping[str, Any], where: str, origin: Origin) -> None:
@@ -40,10 +35,8 @@ def load_pretrained(net: nn.Module, state: Mapping[str, Any], where: str, origin
     detector; or one of the base alone, after which h starts as it was built. Raises
     `CheckpointError` for what does not fit, with every tensor, and leaves the backbone as it was.
     """
-    if origin.build is not None and any(_OFFICIAL_BLOCK.search(key) for key in state):
-        # In the backbone's type, or float64 would be rounded on the way.
-        whole = origin.build().to(dtype=next(net.parameters()).dtype)
-        state = _converted(state, where, whole)
+    if origin.official and any(_OFFICIAL_BLOCK.search(key) for key in state):
+        state = _converted(net, state, where)
     own = net.state_dict()
     fitted = fit_names(state, list(own), where)
     given = {name: value for name, value in fitted.items() if name in own}
@@ -91,14 +84,10 @@ def _told(where: str, net: nn.Module, problems: list[str]) -> str:
     )
 
 
-def _converted(state: Mapping[str, Any], where: str, whole: RLAModel) -> Mapping[str, Tensor]:
-    """The state dict of `whole` with an official file's weights; its head's where there is none."""
-    own = official_state_dict(whole)
-    fitted = fit_names(state, list(own), where)
-    body = {k: v for k, v in fitted.items() if k.partition(".")[0] in _OFFICIAL}
-    head = {k: v for k, v in own.items() if k.partition(".")[0] in _OFFICIAL_HEAD}
+def _converted(net: nn.Module, state: Mapping[str, Any], where: str) -> Mapping[str, Tensor]:
+    """An official file's weights under the backbone's names."""
     try:
-        return load_official(whole, {**body, **head}).state_dict()
+        return official_pieces(net, state)
     except CheckpointError as error:
         # It was given a state dict; the user named a file.
         raise CheckpointError(str(error).replace("the given state dict", where, 1)) from error

@@ -13,7 +13,7 @@ from rlawrap.network_options import (
     parse_assignments,
     rla_options,
 )
-from rlawrap.train.commands.options import DataArgument
+from rlawrap.train.commands.options import DataArgument, ImportsOption, ModelArgOption
 from rlawrap.train.loop.loading import evaluate as judge
 from rlawrap.train.loop.per_class import class_table, confusion_table, figures
 from rlawrap.train.store.json_files import json_text
@@ -29,13 +29,8 @@ def evaluate(
         str | None,
         typer.Option(help="the network that plain or official weights are of, or a run is of now"),
     ] = None,
-    model_arg: Annotated[
-        list[str] | None, typer.Option(help="with --arch: NAME=VALUE; may be repeated")
-    ] = None,
-    imports: Annotated[
-        list[str] | None,
-        typer.Option("--import", help="file of yours that registers the network's name"),
-    ] = None,
+    model_arg: ModelArgOption = None,
+    imports: ImportsOption = None,
     rla: RlaOption = False,
     k: KOption = None,
     rla_arg: RlaArgOption = None,

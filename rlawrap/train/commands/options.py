@@ -48,6 +48,15 @@ DataArgument = Annotated[
     str | None, typer.Argument(help=f"data set: {', '.join(NAMED)}, or a folder")
 ]
 
+#: Where weights without a record are read: what their network is built of.
+ModelArgOption = Annotated[
+    list[str] | None, typer.Option(help="with --arch: NAME=VALUE; may be repeated")
+]
+ImportsOption = Annotated[
+    list[str] | None,
+    typer.Option("--import", help="file of yours that registers the network's name"),
+]
+
 
 class OptionsCommand(TyperCommand):
     """A command that says how an option of `RLAConfig` is given, when it has none of that name."""

@@ -16,6 +16,7 @@ from rlawrap.network_options import (
     parse_assignments,
     rla_options,
 )
+from rlawrap.train.commands.options import ImportsOption, ModelArgOption
 from rlawrap.train.loop.predicting import predict, write_csv, write_json
 
 
@@ -30,13 +31,8 @@ def predict_command(
     arch: Annotated[
         str | None, typer.Option(help="the network that plain or official weights are of")
     ] = None,
-    model_arg: Annotated[
-        list[str] | None, typer.Option(help="with --arch: NAME=VALUE; may be repeated")
-    ] = None,
-    imports: Annotated[
-        list[str] | None,
-        typer.Option("--import", help="file of yours that registers the network's name"),
-    ] = None,
+    model_arg: ModelArgOption = None,
+    imports: ImportsOption = None,
     rla: RlaOption = False,
     k: KOption = None,
     rla_arg: RlaArgOption = None,

@@ -12,11 +12,11 @@ from torch import nn
 
 from rlawrap.design.names import is_added
 from rlawrap.errors import CheckpointError, few
-from rlawrap.official import load_official
+from rlawrap.official import is_official, load_official
 from rlawrap.official.layout import official_layout
 from rlawrap.train.config.train_config import TrainConfig
 from rlawrap.train.network.build import build_model, in_last_layer, load_weights, read_weights
-from rlawrap.weights import count_known, fit_names, read_weights_file
+from rlawrap.weights import fit_names, read_weights_file
 
 #: Where training code keeps the names of classes beside the weights.
 _NAMES = ("classes", "class_names", "class_to_idx")
@@ -33,7 +33,9 @@ def load_weights_of(path: str | Path, config: TrainConfig, num_classes: int) -> 
     with torch.random.fork_rng(devices=[]):
         model = build_model(config, num_classes)
     weights = read_weights(Path(path))
-    if not _is_official(model, weights):
+    if is_official(model, weights):
+        load_official(model, weights)
+    else:
         kept = load_weights(model, Path(path))
         missing = [name for name in kept if not name.endswith("num_batches_tracked")]
         if missing:
@@ -42,18 +44,7 @@ def load_weights_of(path: str | Path, config: TrainConfig, num_classes: int) -> 
                 f"classes, or of other shapes: {few(missing, 5)}. Choose the --arch, --model-arg "
                 "and data that they are of."
             )
-    else:
-        load_official(model, weights)
     return model.eval()
-
-
-def _is_official(model: nn.Module, weights: Mapping[str, Any]) -> bool:
-    """Whether weights have the names of the official code rather than the network's own."""
-    try:
-        theirs = [entry.key for entry in official_layout(model)]
-    except CheckpointError:  # the official code has no such network
-        return False
-    return count_known(weights, theirs) > count_known(weights, model.state_dict())
 
 
 def count_classes(path: str | Path, config: TrainConfig) -> int:
@@ -67,7 +58,7 @@ def count_classes(path: str | Path, config: TrainConfig) -> int:
         model = build_model(config, _USUAL)
     weights = read_weights(Path(path))
     own = {name: name for name in model.state_dict()}
-    if _is_official(model, weights):
+    if is_official(model, weights):
         own = {part: entry.key for entry in official_layout(model) for part in entry.parts}
     state = fit_names(weights, own.values(), path)
     last = [key for name, key in own.items() if not is_added(name) and in_last_layer(model, name)]

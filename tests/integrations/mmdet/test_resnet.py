@@ -51,7 +51,7 @@ def test_it_is_the_backbone(classifier: rlawrap.RLAModel) -> None:
 def test_maps_of_the_official_backbone(name: str, tmp_path: Path) -> None:
     fact, attention = FACTS[name], "eca" if "eca" in name else None
     net: Any = RLAResNet(50, attention=attention, init_cfg=pretrained(tmp_path / "detector.pth"))
-    state = filled(detector_state(net.origin.build()))
+    state = filled(detector_state(net))
     assert layout_digest(state) == fact["layout"]
     # As MMDetection 2 saved it: with a neck, a head and what else a Runner keeps.
     others = {"neck.fpn_convs.0.conv.weight": torch.zeros(2, 2), "bbox_head.fc.bias": torch.ones(3)}
@@ -78,7 +78,7 @@ def test_frozen_stages_are_those_of_the_official_code(frozen_stages: int) -> Non
     net: Any = RLAResNet(50, frozen_stages=frozen_stages, norm_eval=False).train()
     stem = ("conv1.weight", "bn1.weight", "bn1.bias")
     official = {-1: (), 0: stem, 1: FACTS["frozen"]}[frozen_stages]
-    entries = official_layout(net.origin.build())
+    entries = official_layout(net)
     wanted = {part for entry in entries if entry.key in official for part in entry.parts}
     assert {n for n, p in net.named_parameters() if not p.requires_grad} == wanted
     norms = {n for n, m in net.named_modules() if isinstance(m, _BatchNorm)}
