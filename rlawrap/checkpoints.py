@@ -238,15 +238,15 @@ def build_described(
     header: Mapping[str, Any], base: nn.Module | None, path: str | os.PathLike[str]
 ) -> nn.Module:
     """The model that `describe` described, with fresh weights; `base` as for `load`."""
+    described = _rewrites(header)
     if base is None:
         with torch.random.fork_rng(devices=[]):
             try:
                 base = rebuild(header["base"])
             except RLAError as error:
                 raise CheckpointError(f"{path}: {error}") from error
-    elif not _rewrites(header):
+    elif not described:
         return deep_copy(base)
-    described = _rewrites(header)
     if not described:
         return base
     try:

@@ -122,7 +122,7 @@ def from_detector(
     detector = read_detector(source, num_classes)
     found = _network_of(detector.backbone, source)
     body = _build_backbone(found)
-    pieces = official_pieces(body, detector.backbone)
+    pieces = official_pieces(body, detector.backbone, str(source))
     # Copies: what was split is a view, and a file would hold the whole of it.
     as_whole = torch.contiguous_format
     state = {key: pieces[key].clone(memory_format=as_whole) for key in body.state_dict()}

@@ -8,12 +8,11 @@ from typing import Any
 
 from torch import nn
 
-from rlawrap.design.names import ROOT
 from rlawrap.errors import ConfigError, PlanError
 from rlawrap.plan import Block
 from rlawrap.splice import RLAModel, inspect
 from rlawrap.splice.access import rewritten
-from rlawrap.splice.inside import rewritten_in
+from rlawrap.splice.inside import added_in, rewritten_in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,20 +56,8 @@ def named_rla_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]
 def _added(model: nn.Module, call: str) -> list[tuple[str, nn.Parameter]]:
     """The parameters of h with their names, each once."""
     rewritten(model, call)
-    names = added_names(model)
-    return [(name, parameter) for name, parameter in model.named_parameters() if name in names]
-
-
-def added_names(model: nn.Module) -> set[str]:
-    """Names of the parameters under the `rla` of each rewritten network; none in other models.
-
-    A model's own attribute `rla` is no such.
-    """
-    return {
-        f"{path}.{name}" if path else name
-        for path, network in rewritten_in(model).items()
-        for name, _ in network.rla.named_parameters(prefix=ROOT)
-    }
+    is_added = added_in(model)
+    return [(name, parameter) for name, parameter in model.named_parameters() if is_added(name)]
 
 
 def param_groups(
@@ -137,12 +124,12 @@ def group_parameters(
     if layer_decay is not None and not 0 < layer_decay <= 1:
         raise ConfigError(f"layer_decay={layer_decay}: give a factor above 0 and up to 1.")
     behind = {} if layer_decay in (None, 1) else _blocks_behind(model)
-    added = added_names(model)
+    is_added = added_in(model)
     groups: dict[tuple[float, float, bool], list[str]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        ours = name in added
+        ours = is_added(name)
         scale = rla_scale if ours else (layer_decay or 1.0) ** behind.get(name, 0)
         decay = 0.0 if no_decay and parameter.ndim < 2 else weight_decay
         groups.setdefault((scale, decay, apart and ours), []).append(name)
@@ -190,8 +177,8 @@ def layer_depths(model: nn.Module) -> dict[str, int]:
     }
     heads = [_module_of(reference) for reference in plan.head]
     last = len(plan.blocks) + 1
-    added = added_names(model)
-    names = [name for name, _ in model.named_parameters() if name not in added]
+    is_added = added_in(model)
+    names = [name for name, _ in model.named_parameters() if not is_added(name)]
     own = {name: _depth_in(owners, name) for name in names}
     behind = max((n for n, name in enumerate(names) if own[name] is not None), default=-1)
     depths, before = {}, 0

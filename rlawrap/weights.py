@@ -122,8 +122,8 @@ def fit_names(state: Mapping[str, T], own: Collection[str], where: Path | str) -
     """A state dict without the `WRAPPERS` before its names that the network `own` does not have.
 
     One prefix is dropped from all names, or as much of it as they have: the one after which most
-    names are the network's, none where that is as good. Raises `CheckpointError` where two tensors
-    would have one name.
+    names are the network's; of several, what stands around all names. Raises `CheckpointError`
+    where two tensors would have one name.
 
     >>> fit_names({"module._orig_mod.fc.weight": 1, "steps": 2}, ["fc.weight"], "file")
     {'fc.weight': 1, 'steps': 2}
@@ -155,16 +155,11 @@ def count_known(state: Collection[str], own: Collection[str]) -> int:
 
 def _best_prefix(names: Collection[str], known: set[str]) -> str:
     prefixes = sorted({prefix for name in names for prefix in _prefixes(name)}, key=len)
-    # The shortest of those that do as well; where none does, what wraps everything goes.
-    best = max(prefixes, key=lambda prefix: _hits(names, known, prefix), default="")
+    hits = {prefix: _hits(names, known, prefix) for prefix in prefixes}
+    best = max(prefixes, key=hits.__getitem__, default="")
+    # Of those that do as well what stands around everything goes, also from unknown names.
     around = [p for p in prefixes if all(name.startswith(p) for name in names)]
-    if not names:
-        return best
-    if not _hits(names, known, best):
-        return around[-1]
-    # Names that the network does not have lose what is around everything, too.
-    same = [p for p in around if _hits(names, known, p) == _hits(names, known, best)]
-    return max([best, *same], key=len)
+    return max([best, *(p for p in around if hits[p] == hits[best])], key=len)
 
 
 def _prefixes(name: str) -> list[str]:
@@ -189,6 +184,19 @@ def _fitted(name: str, prefix: str, known: set[str]) -> str:
 
 def _hits(names: Iterable[str], known: set[str], prefix: str) -> int:
     return sum(_fitted(name, prefix, known) in known for name in names)
+
+
+def misfit(name: str, value: Any, wanted: Iterable[int], of: str) -> str | None:
+    """What is wrong with a value for a tensor of this shape of `of`, as a line; None if nothing.
+
+    >>> misfit("fc.bias", torch.zeros(2), (3,), "the model")
+    'shape: fc.bias is [2], the model has [3]'
+    """
+    if not isinstance(value, Tensor):
+        return f"no tensor: {name} is a {type(value).__name__}"
+    if tuple(value.shape) != tuple(wanted):
+        return f"shape: {name} is {list(value.shape)}, {of} has {list(wanted)}"
+    return None
 
 
 def only_tensors(state: Mapping[str, Any], where: Path | str) -> dict[str, Tensor]:

@@ -83,6 +83,8 @@ def coarse_maps(
             f"a pyramid takes maps of images, {_name(model)} has {len(infos[0].size)} axes."
         )
     frozen = _frozen_stages(trainable_layers, len(infos))
+    if len(wanted) == len(infos) and frozen == -1 and not norm_eval:
+        return whole
     body = backbone(model, out_indices=wanted, frozen_stages=frozen, norm_eval=norm_eval)
     return cast(Backbone, body)
 

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from rlawrap.errors import CheckpointError
-from rlawrap.official import is_official, load_official, official_leftovers
+from rlawrap.official import is_official, official_leftovers
+from rlawrap.official.convert import official_pieces
 from rlawrap.splice.backbone import Backbone
-from rlawrap.weights import fit_names, read_weights_file, state_dict_in
+from rlawrap.weights import fit_names, misfit, read_weights_file, state_dict_in
 
 Source = str | os.PathLike[str] | Mapping[str, Any]
 
@@ -40,27 +41,28 @@ def load_backbone(model: nn.Module, source: Source) -> list[str]:
     given = read_weights_file(Path(source)) if isinstance(source, (str, os.PathLike)) else source
     whole = state_dict_in(given, where)
     if is_official(body, whole):
-        load_official(body, given)
+        _copy(official_pieces(body, given, where), own)
         return official_leftovers(body, given)
     state = fit_names(whole, own, where)
     problems = [f"missing: {key} {list(own[key].shape)}" for key in own if key not in state]
-    for key in own:
-        value = state.get(key)
-        if key in state and not isinstance(value, Tensor):
-            problems.append(f"no tensor: {key} is a {type(value).__name__}")
-        elif isinstance(value, Tensor) and value.shape != own[key].shape:
-            problems.append(
-                f"shape: {key} is {list(value.shape)}, the backbone has {list(own[key].shape)}"
-            )
+    problems += [
+        problem
+        for key, tensor in own.items()
+        if key in state and (problem := misfit(key, state[key], tensor.shape, "the backbone"))
+    ]
     if problems:
         listed = "\n  ".join(problems)
         raise CheckpointError(
             f"{where} does not fit the backbone, in {len(problems)} places:\n  {listed}"
         )
-    with torch.no_grad():
-        for key, tensor in own.items():
-            tensor.copy_(state[key])
+    _copy({key: state[key] for key in own}, own)
     return [key for key in state if key not in own]
+
+
+def _copy(values: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    with torch.no_grad():
+        for key, value in values.items():
+            own[key].copy_(value)
 
 
 def _body(model: nn.Module) -> Backbone:

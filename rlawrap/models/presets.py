@@ -113,7 +113,8 @@ def build_preset(
     if preset.variant is None and (k is not None or options):
         asked = ", ".join([*([] if k is None else ["k"]), *options])
         raise ConfigError(
-            f"{preset.name}: it has no hidden state and takes num_classes and weights, not {asked}."
+            f"{preset.name}: it has no hidden state and takes num_classes, weights and "
+            f"output_stride, not {asked}."
         )
     base = build_base(
         preset.base, num_classes=num_classes, weights=weights, output_stride=output_stride

@@ -18,7 +18,14 @@ from rlawrap.official.entries import Entry, Layout
 from rlawrap.official.layout import layout_of, official_layout
 from rlawrap.official.structure import build_call, difference, structure_of
 from rlawrap.splice import RLAModel
-from rlawrap.weights import WRAPPERS, count_known, fit_names, read_weights_file, state_dict_in
+from rlawrap.weights import (
+    WRAPPERS,
+    count_known,
+    fit_names,
+    misfit,
+    read_weights_file,
+    state_dict_in,
+)
 
 Model = TypeVar("Model", bound=nn.Module)
 Source = str | os.PathLike[str] | Mapping[str, Any]
@@ -55,14 +62,17 @@ def load_official(model: Model, source: Source) -> Model:
     return model
 
 
-def official_pieces(model: nn.Module, source: Source) -> dict[str, Tensor]:
+def official_pieces(
+    model: nn.Module, source: Source, where: str | None = None
+) -> dict[str, Tensor]:
     """The tensors of `source` under our keys, in our shapes; the model may be on the meta device.
 
-    Raises `CheckpointError` as `load_official` does.
+    `where` is what messages call it; by default its path, if it is a file. Raises
+    `CheckpointError` as `load_official` does.
     """
-    where = _named(source)
+    where = where or _named(source)
     layout = layout_of(model)
-    state = _fitted(layout, source)
+    state = _fitted(layout, source, where)
     own = model.state_dict()
     pieces: dict[str, Tensor] = {}
     problems: list[str] = []
@@ -72,21 +82,17 @@ def official_pieces(model: nn.Module, source: Source) -> dict[str, Tensor]:
         if entry.key not in state:
             if entry.parts:
                 problems.append(f"missing: {entry.key} {list(wanted)}")
-        elif not isinstance(value, Tensor):
-            problems.append(f"no tensor: {entry.key} is a {type(value).__name__}")
-        elif tuple(value.shape) != wanted:
-            problems.append(
-                f"shape: {entry.key} is {list(value.shape)}, the model has {list(wanted)}"
-            )
+        elif problem := misfit(entry.key, value, wanted, "the model"):
+            problems.append(problem)
         else:
-            pieces.update(_split(entry, value, own))
+            pieces.update(_split(entry, state[entry.key], own))
     known = {entry.key for entry in layout.entries}
     problems += [
         f"unexpected: {key}" for key in state if key not in known and not _is_left_out(key, layout)
     ]
     if problems:
-        listed = "\n  ".join(problems)
         _refuse_other_network(model, layout, state, where)
+        listed = "\n  ".join(problems)
         why = _other_structure(model, layout, state)
         raise CheckpointError(
             f"{where} does not fit {type(model).__name__}, in {len(problems)} places:{why}\n  "
@@ -147,7 +153,7 @@ def official_state_dict(model: nn.Module, leftovers: Source | None = None) -> di
     """
     layout = layout_of(model)
     own = model.state_dict()
-    rest = {} if leftovers is None else _fitted(layout, leftovers)
+    rest = {} if leftovers is None else _fitted(layout, leftovers, _named(leftovers))
     made = {}
     for entry in layout.entries:
         if entry.shape is not None and not entry.parts:
@@ -170,12 +176,12 @@ def _named(source: Source) -> str:
     return str(source) if isinstance(source, (str, os.PathLike)) else "the given state dict"
 
 
-def _fitted(layout: Layout, source: Source) -> dict[str, Any]:
+def _fitted(layout: Layout, source: Source, where: str) -> dict[str, Any]:
     """A source under the official names; for a backbone, without the rest of a detector."""
     state = read_official(source)
     if layout.is_backbone:
         state = _backbone_part(state)[0]
-    return fit_names(state, [entry.key for entry in layout.entries], _named(source))
+    return fit_names(state, [entry.key for entry in layout.entries], where)
 
 
 def _backbone_part(state: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:

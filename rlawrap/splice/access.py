@@ -43,8 +43,8 @@ def checked_parts(model: Any, call: str, *, cut: bool = False) -> dict[str, RLAM
     return parts
 
 
-def rewritten(model: Any, call: str) -> list[tuple[str, RLAModel]]:
-    """The rewritten networks in a model with their paths, backbones as well.
+def rewritten(model: Any, call: str) -> list[RLAModel]:
+    """The rewritten networks in a model, backbones as well.
 
     Raises `PlanError` where there is none.
     """
@@ -56,7 +56,7 @@ def rewritten(model: Any, call: str) -> list[tuple[str, RLAModel]]:
             f"{call}: {type(model).__name__} has no hidden state, nor has a part of it. "
             "`model = rlawrap.apply(model)` gives it one."
         )
-    return list(found.items())
+    return list(found.values())
 
 
 def _parts(model: Any) -> dict[str, RLAModel]:

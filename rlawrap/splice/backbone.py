@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
@@ -23,6 +23,7 @@ from rlawrap.splice.access import checked
 from rlawrap.splice.classes import dress, make_class, plain_copy
 from rlawrap.splice.cutting import Output, cut, prune
 from rlawrap.splice.feature_info import FeatureInfos, measure
+from rlawrap.splice.frozen import keep_still
 from rlawrap.splice.frozen_stages import frozen_parts
 from rlawrap.splice.guards import remove_guards
 from rlawrap.splice.hook_points import hook_check
@@ -30,9 +31,6 @@ from rlawrap.splice.mode_watch import ModeWatch
 from rlawrap.splice.model import RLAModel
 from rlawrap.splice.program import Program, cut_program
 from rlawrap.splice.record import Maps
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 class Backbone(RLAModel):
@@ -51,14 +49,6 @@ class Backbone(RLAModel):
     def feature_info(self) -> FeatureInfos:
         """The maps' names, blocks, channels and strides; a timm base's own list is of all maps."""
         return self.rla.feature_info
-
-    def train(self, mode: bool = True) -> Self:
-        """Set the mode as the base does; what is frozen stays in eval mode."""
-        super().train(mode)
-        maps = self.rla.splice.maps
-        for path in maps.still if maps is not None else ():
-            self.get_submodule(path).training = False
-        return self
 
     def __reduce__(self) -> Any:
         raise PlanError("a backbone is not pickled; save its state_dict() and make it again.")
@@ -118,7 +108,8 @@ def backbone(
     parameters = dict(made.named_parameters(remove_duplicate=False))
     for name in frozen.parameters:
         parameters[name].requires_grad_(False)
-    return made.train(made.training)
+    keep_still(made)
+    return made
 
 
 def _cut_programs(twin: RLAModel, wanted: Mapping[str, int], output: Output) -> dict[bool, Program]:

@@ -56,7 +56,7 @@ def freeze_base(model: Model, *, head: bool | str | Sequence[str] = False) -> Mo
     >>> model.train().bn1.training, model.rla.head.norm.training
     (False, True)
     """
-    networks = [network for _, network in rewritten(model, "freeze_base(model)")]
+    networks = rewritten(model, "freeze_base(model)")
     plans = [_freezing(network, head) for network in networks]
     for network, frozen in zip(networks, plans, strict=True):
         _thawed(network)
@@ -64,7 +64,7 @@ def freeze_base(model: Model, *, head: bool | str | Sequence[str] = False) -> Mo
         for name in frozen.parameters:
             parameters[name].requires_grad_(False)
         network.rla.splice.frozen = frozen
-        keep_still(network, frozen)
+        keep_still(network)
     return model
 
 
@@ -79,7 +79,7 @@ def unfreeze_base(model: Model) -> Model:
     >>> all(p.requires_grad for p in rlawrap.unfreeze_base(model).parameters())
     True
     """
-    for _, network in rewritten(model, "unfreeze_base(model)"):
+    for network in rewritten(model, "unfreeze_base(model)"):
         _thawed(network)
     return model
 
@@ -89,6 +89,7 @@ def _thawed(network: RLAModel) -> None:
     frozen, splice.frozen = splice.frozen, None
     if frozen is not None:
         thaw(network, frozen, splice.base_class)
+        keep_still(network)
 
 
 def _freezing(network: RLAModel, head: Any) -> Frozen:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -20,7 +21,7 @@ class Frozen:
 
 
 def is_norm(module: nn.Module) -> bool:
-    """Whether a module keeps running statistics, which train mode moves."""
+    """Whether a module is one of torch's norms by statistics, or has running ones of its own."""
     return isinstance(module, NormBase) or isinstance(module._buffers.get("running_mean"), Tensor)
 
 
@@ -35,10 +36,18 @@ def still_norms(network: nn.Module, learning: tuple[str, ...]) -> dict[str, nn.M
     }
 
 
-def keep_still(network: nn.Module, frozen: Frozen) -> None:
-    """Set the base's norms to evaluation mode; what lies inside of one keeps its mode."""
-    for norm in still_norms(network, frozen.learning).values():
-        norm.training = False
+def keep_still(network: Any) -> None:
+    """Set to evaluation mode what no `train()` wakes of a rewritten network.
+
+    Those are the modules that a backbone keeps so, and the norms of a base that `freeze_base`
+    froze; what lies inside of such a norm keeps its mode.
+    """
+    maps, frozen = network.rla.splice.maps, network.rla.splice.frozen
+    for path in maps.still if maps is not None else ():
+        network.get_submodule(path).training = False
+    if frozen is not None:
+        for norm in still_norms(network, frozen.learning).values():
+            norm.training = False
 
 
 def thaw(network: nn.Module, frozen: Frozen, base: type[nn.Module]) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from torch import fx, nn
 
 from rlawrap.design import names
+from rlawrap.design.heads import lies_in
 from rlawrap.errors import PlanError
 from rlawrap.plan import Plan
 from rlawrap.splice.frozen import is_norm
@@ -41,15 +42,15 @@ def frozen_parts(
     parameters = {
         name
         for name, _ in model.named_parameters(remove_duplicate=False)
-        if any(name == target or name.startswith(f"{target}.") for target in targets[0])
+        if any(lies_in(name, target) for target in targets[0])
     }
-    still |= {path for path in known if path and _lies_in(path, *targets)}
+    still |= {path for path in known if path and _is_frozen(path, *targets)}
     return FrozenStages(frozenset(parameters), frozenset(still))
 
 
-def _lies_in(path: str, frozen: set[str], free: set[str]) -> bool:
+def _is_frozen(path: str, frozen: set[str], free: set[str]) -> bool:
     """Whether a module is a frozen layer, a part of one, or holds nothing else."""
-    if any(path == target or path.startswith(f"{target}.") for target in frozen):
+    if any(lies_in(path, target) for target in frozen):
         return True
     below = f"{path}."
     return any(t.startswith(below) for t in frozen) and not any(t.startswith(below) for t in free)
@@ -87,11 +88,7 @@ def _frozen_nodes(
             f"backbone: frozen_stages={stages}, but the last map comes before the end of stage "
             f"{stages - 1}. Give `frozen_stages={stages - 1}`."
         )
-    nodes: set[fx.Node] = set()
-    for end in ends:
-        if end is not None:
-            nodes |= _before([end])
-    return nodes | _update_behind(ends[-1])
+    return _before(end for end in ends if end is not None) | _update_behind(ends[-1])
 
 
 def _update_behind(output: fx.Node) -> set[fx.Node]:

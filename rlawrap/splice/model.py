@@ -38,7 +38,7 @@ class RLAModel(nn.Module):
     def train(self, mode: bool = True) -> Self:
         """Set the mode as the base does: what its own `train` keeps frozen stays so.
 
-        So do the norms of a base that `freeze_base` froze.
+        So does what `freeze_base` or a backbone froze.
         """
         maps = self.rla.splice.maps
         if maps is not None and maps.uncut is not None:
@@ -47,9 +47,7 @@ class RLAModel(nn.Module):
         else:
             super().train(mode)
         self.rla.train(mode)
-        frozen = self.rla.splice.frozen
-        if frozen is not None:
-            keep_still(self, frozen)
+        keep_still(self)
         self.rla.splice.watch.find(self)
         return self
 

@@ -213,6 +213,22 @@ H_0 = {
 }
 
 
+def test_what_is_frozen_stays_so_through_freeze_base_and_back() -> None:
+    base, _ = family("resnet18")
+    maps = rlawrap.backbone(rlawrap.apply(base, k=4), frozen_stages=1).train()
+    rlawrap.unfreeze_base(rlawrap.freeze_base(maps))
+    assert not maps.bn1.training and not maps.layer1.training and maps.layer2[0].bn1.training
+    assert frozen_names(maps) > STEM
+
+
+def test_modes_that_were_set_by_hand_are_kept() -> None:
+    base, _ = family("resnet18")
+    model = rlawrap.apply(base, k=4).train()
+    model.layer2.eval()
+    maps = rlawrap.backbone(model)
+    assert maps.training and maps.layer1.training and not maps.layer2.training
+
+
 @pytest.mark.parametrize("copied", [False, True])
 def test_frozen_stages_are_still_with_the_way_of_h_through_them(copied: bool) -> None:
     base, x = family("resnet18")

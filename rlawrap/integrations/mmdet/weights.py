@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from rlawrap.design.names import is_added
 from rlawrap.errors import CheckpointError, RLAWarning
 from rlawrap.official.convert import official_pieces
-from rlawrap.weights import fit_names
+from rlawrap.weights import fit_names, misfit
 
 _OFFICIAL_BLOCK = re.compile(r"(^|\.)stages\.\d+\.\d+\.")
 
@@ -36,7 +36,7 @@ def load_pretrained(net: nn.Module, state: Mapping[str, Any], where: str, origin
     `CheckpointError` for what does not fit, with every tensor, and leaves the backbone as it was.
     """
     if origin.official and any(_OFFICIAL_BLOCK.search(key) for key in state):
-        state = _converted(net, state, where)
+        state = official_pieces(net, state, where)
     own = net.state_dict()
     fitted = fit_names(state, list(own), where)
     given = {name: value for name, value in fitted.items() if name in own}
@@ -46,7 +46,11 @@ def load_pretrained(net: nn.Module, state: Mapping[str, Any], where: str, origin
         for name, value in own.items()
         if name not in given and (has_h or not is_added(name)) and not _counts(name)
     ]
-    problems += [problem for name in given if (problem := _misfit(name, given[name], own[name]))]
+    problems += [
+        problem
+        for name in given
+        if (problem := misfit(name, given[name], own[name].shape, "the backbone"))
+    ]
     # A deeper network of the same names would fit but for what is left over.
     children = {name for name, _ in net.named_children()}
     problems += [
@@ -68,29 +72,12 @@ def _counts(name: str) -> bool:
     return name.endswith(".num_batches_tracked")
 
 
-def _misfit(name: str, value: Any, own: Tensor) -> str | None:
-    if not isinstance(value, Tensor):
-        return f"no tensor: {name} is a {type(value).__name__}"
-    if value.shape != own.shape:
-        return f"shape: {name} is {list(value.shape)}, the backbone has {list(own.shape)}"
-    return None
-
-
 def _told(where: str, net: nn.Module, problems: list[str]) -> str:
     listed = "\n  ".join(problems)
     return (
         f"{where} does not fit the backbone {type(net).__name__}, in {len(problems)} places:\n"
         f"  {listed}"
     )
-
-
-def _converted(net: nn.Module, state: Mapping[str, Any], where: str) -> Mapping[str, Tensor]:
-    """An official file's weights under the backbone's names."""
-    try:
-        return official_pieces(net, state)
-    except CheckpointError as error:
-        # It was given a state dict; the user named a file.
-        raise CheckpointError(str(error).replace("the given state dict", where, 1)) from error
 
 
 def _warn_of_random_h(net: Any, where: str) -> None:

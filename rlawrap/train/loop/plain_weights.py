@@ -36,7 +36,7 @@ def load_weights_of(path: str | Path, config: TrainConfig, num_classes: int) -> 
     if is_official(model, weights):
         load_official(model, weights)
     else:
-        kept = load_weights(model, Path(path))
+        kept = load_weights(model, Path(path), weights)
         missing = [name for name in kept if not name.endswith("num_batches_tracked")]
         if missing:
             raise CheckpointError(

@@ -155,16 +155,19 @@ def keep_frozen_norms(model: nn.Module) -> None:
                 module.eval()
 
 
-def load_weights(model: nn.Module, path: Path) -> list[str]:
+def load_weights(
+    model: nn.Module, path: Path, weights: Mapping[str, Tensor] | None = None
+) -> list[str]:
     """Fill a network from a checkpoint of it or of its base; returns what kept its initial value.
 
     Takes a run folder, a training checkpoint (its average, if it has one), a state dict or a
     safetensors file, with or without "module." and the like before the names (see `fit_names`).
     Only `rla.` parameters may be missing, and the classifier may differ in its number of classes;
     anything else is listed in a `CheckpointError`, and the network is left as it was.
+    `weights` are those in the file, where they have been read.
     """
     own = model.state_dict()
-    state = fit_names(read_weights(path), own, path)
+    state = fit_names(read_weights(path) if weights is None else weights, own, path)
     unknown = [name for name in state if name not in own]
     missing = [name for name in own if name not in state and not is_added(name)]
     missing = [name for name in missing if not name.endswith("num_batches_tracked")]

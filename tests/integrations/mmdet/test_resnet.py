@@ -19,7 +19,10 @@ from rlawrap.official.layout import official_layout
 from tests.nets import relative
 from tests.official.golden import filled, images, layout_digest
 
-FACTS: dict[str, Any] = json.loads(Path(__file__).with_name("facts.json").read_text("utf-8"))
+FACTS: dict[str, Any] = json.loads(
+    (Path(__file__).parents[2] / "official" / "detection.json").read_text("utf-8")
+)
+NETWORKS = FACTS["models"]
 HEAD = ("fc.", "bn2.")
 
 
@@ -49,7 +52,7 @@ def test_it_is_the_backbone(classifier: rlawrap.RLAModel) -> None:
 
 @pytest.mark.parametrize("name", ["r50", "r50_eca"])
 def test_maps_of_the_official_backbone(name: str, tmp_path: Path) -> None:
-    fact, attention = FACTS[name], "eca" if "eca" in name else None
+    fact, attention = NETWORKS[name], "eca" if "eca" in name else None
     net: Any = RLAResNet(50, attention=attention, init_cfg=pretrained(tmp_path / "detector.pth"))
     state = filled(detector_state(net))
     assert layout_digest(state) == fact["layout"]
@@ -70,14 +73,14 @@ def test_maps_of_the_official_backbone(name: str, tmp_path: Path) -> None:
 
 def test_squeeze_and_excitation_has_the_official_parameters() -> None:
     net = RLAResNet(50, attention="se")
-    assert sum(p.numel() for p in net.parameters()) == FACTS["r50_se"]["params"] - 64
+    assert sum(p.numel() for p in net.parameters()) == NETWORKS["r50_se"]["params"] - 64
 
 
 @pytest.mark.parametrize("frozen_stages", [-1, 0, 1])
 def test_frozen_stages_are_those_of_the_official_code(frozen_stages: int) -> None:
     net: Any = RLAResNet(50, frozen_stages=frozen_stages, norm_eval=False).train()
     stem = ("conv1.weight", "bn1.weight", "bn1.bias")
-    official = {-1: (), 0: stem, 1: FACTS["frozen"]}[frozen_stages]
+    official = {-1: (), 0: stem, 1: FACTS["frozen_stages_1"]}[frozen_stages]
     entries = official_layout(net)
     wanted = {part for entry in entries if entry.key in official for part in entry.parts}
     assert {n for n, p in net.named_parameters() if not p.requires_grad} == wanted
@@ -149,7 +152,7 @@ def test_every_parameter_that_is_not_frozen_gets_a_gradient() -> None:
         ({"strides": (1, 2)}, "for each of the 4 stages"),
         ({"norm_cfg": {"type": "GN", "num_groups": 32}}, "its norms are batch norms"),
         ({"rla": {"kk": 3}}, "kk=3: no such option"),
-        ({"out_indices": (4,)}, "4"),
+        ({"out_indices": (4,)}, r"out_indices=\[4\]"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
