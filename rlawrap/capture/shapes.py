@@ -79,7 +79,7 @@ def propagate(trace: Trace, values: Mapping[str, Any]) -> tuple[dict[fx.Node, An
     error: Refusal | None = None
     lost: set[fx.Node] = set()
     trace.root.eval()
-    with trace.on_meta(), torch.no_grad():
+    with torch.no_grad():
         for node in trace.graph.nodes:
             if any(source in lost for source in node.all_input_nodes):
                 lost.add(node)
