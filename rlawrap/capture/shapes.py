@@ -15,7 +15,7 @@ from rlawrap.capture.arguments import make_arguments, placeholder_values
 from rlawrap.capture.fake_runs import keeps_shapes, run_node
 from rlawrap.capture.probes import Shape, odd_at_every_depth, probes_of
 from rlawrap.capture.trace import Trace
-from rlawrap.errors import PlanError
+from rlawrap.errors import PlanError, for_whole
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,8 @@ def measure(
     if env is None:
         env, error = propagate(trace, values_at(trace, example, shape))
         if error is not None:
-            raise PlanError(f"{type(trace.root).__name__} fails at {tuple(shape)}: {error}")
+            text = f"{type(trace.root).__name__} fails at {tuple(shape)}: {error}".rstrip(".")
+            raise for_whole(PlanError, f"{text}.")
     runs, inputs, notes = [env], [shape], []
     apart = keeps_images_apart(trace, env, shape[0])
     for other in probes_of(shape)[1:]:

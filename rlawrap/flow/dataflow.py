@@ -24,6 +24,8 @@ class Flow:
         self.nodes: list[fx.Node] = list(trace.graph.nodes)
         self.position = {node: i for i, node in enumerate(self.nodes)}
         self._axes: dict[fx.Node, int | None] = {}
+        #: Images whose axis of channels nothing tells: it is taken for the first behind the batch.
+        self._guessed: set[fx.Node] = set()
         self._sizes: dict[fx.Node, tuple[tuple[int, ...] | None, ...]] = {}
         self.data = self._find_data()
         #: How many axes the images of most layers and joins have, and how many images a batch.
@@ -168,7 +170,9 @@ class Flow:
 
         It is the axis that keeps its size while the input's grows. Where nothing grows (behind an
         adaptive pool, or in a network that refuses other sizes) it is carried along from the
-        operands; an image is channels-first unless something says otherwise.
+        operands; an image is channels-first unless something says otherwise. What a guess alone
+        says of a tensor says nothing of its permutation: `view` and `permute` together often make
+        images of a batch of frames, or of tokens.
         """
         if node not in self._axes:
             self._axes[node] = self._find_axis(node)
@@ -189,15 +193,19 @@ class Flow:
         conv = self.ops.conv(node)
         if conv is not None:
             return self.rank - 1 if conv.window is None else 1
-        for source in self.sources.get(node, ()):
+        sources = self.sources.get(node, ())
+        if sources and all(self._axes.get(s) is None or s in self._guessed for s in sources):
+            self._guessed.add(node)
+        for source in sources:
             axis = self._axes.get(source)
             moved = self.ops.permutation(node)
             if axis is not None and moved is not None:
-                return moved.index(axis)
+                return 1 if node in self._guessed else moved.index(axis)
             before = self.shapes.of(source)
             if axis not in (None, 1) and before is not None and before[axis] == first[axis]:
                 return axis
             if axis is None and self._linear_rows(source) and before and before[-1] == first[-1]:
+                self._guessed.discard(node)
                 return self.rank - 1
         return 1
 
