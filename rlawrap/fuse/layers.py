@@ -137,4 +137,4 @@ def is_zero_pad(node: fx.Node) -> bool:
         return False
     mode = node.args[2] if len(node.args) > 2 else node.kwargs.get("mode", "constant")
     value = node.args[3] if len(node.args) > 3 else node.kwargs.get("value")
-    return mode == "constant" and not value
+    return bool(mode == "constant" and not value)
