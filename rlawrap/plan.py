@@ -191,10 +191,6 @@ class Plans(dict[str, Plan]):
     ...
     """
 
-    def to_dict(self) -> dict[str, Any]:
-        """Each plan as `Plan.to_dict` gives it, by path."""
-        return {path: plan.to_dict() for path, plan in self.items()}
-
     def __str__(self) -> str:
         return "\n\n".join(f"{path}: {plan}" for path, plan in self.items())
 
