@@ -1,1 +1,1 @@
-"""What a hidden state costs in time and memory, beside its arithmetic: `python -m benchmarks.speed`."""
+"""Time and memory of a hidden state, beside its arithmetic: `python -m benchmarks.speed`."""

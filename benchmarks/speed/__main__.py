@@ -16,6 +16,8 @@ import argparse
 from pathlib import Path
 
 from benchmarks.speed import cells as matrix
+from benchmarks.speed.profiling import profile
+from benchmarks.speed.report import write_report
 from benchmarks.speed.running import ROOT, Limits, run
 
 RESULTS = ROOT / "docs" / "performance" / "results.json"
@@ -44,6 +46,8 @@ def options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="exactly so many, whatever they take")
     parser.add_argument("--again", action="store_true", help="what failed before, too")
     parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--no-profile", action="store_true", help="do not profile the slowest")
+    parser.add_argument("--no-report", action="store_true", help="leave the page as it is")
     parser.add_argument("--list", action="store_true", help="name the cells, measure nothing")
     parser.add_argument("--report", action="store_true", help="write the page, measure nothing")
     return parser.parse_args()
@@ -82,9 +86,10 @@ def main() -> None:
             limits = Limits(seconds=0, target_seconds=0, least=given.rounds, most=given.rounds)
         where = {"size": given.size, "threads": given.threads, "device": given.device}
         run(cells, limits, given.results, again=given.again, **where)
-    from benchmarks.speed.report import write_report
-
-    write_report(given.results)
+        if not given.no_profile:
+            profile(given.results, **where)
+    if not given.no_report:
+        write_report(given.results)
 
 
 if __name__ == "__main__":

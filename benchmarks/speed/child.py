@@ -51,7 +51,8 @@ def measure(request: Request) -> list[dict[str, Any]]:
     ks = [cell.k for cell in request.cells]
     load = os.getloadavg()[0]
     make = training_calls if first.mode == "training" else inference_calls
-    calls = make(first.net, ks, first.treatment, x)
+    failed: dict[str, str] = {}
+    calls = make(first.net, ks, first.treatment, x, failed)
     clock = cuda_clock if request.device == "cuda" else cpu_clock
     limits = {"least": request.least, "most": request.most}
     times = interleaved(calls, clock, budget=request.budget, **limits)
@@ -65,6 +66,7 @@ def measure(request: Request) -> list[dict[str, Any]]:
             "load": round(load, 2),
             "macs_ratio": round(macs_ratio(NETS[cell.net], cell.k, request.size), 4),
             "variants": summary(times, cell.k),
+            "failed": {name: why for name, why in failed.items() if name.endswith(f" k{cell.k}")},
         }
         for cell in request.cells
     ]

@@ -164,4 +164,3 @@ class RLAMobileNetV2(nn.Module):
             h = update(y, h)
         x = self.last(torch.cat([x, F.relu6(self.norm(h))], 1))
         return self.fc(self.dropout(torch.flatten(F.adaptive_avg_pool2d(x, 1), 1)))
-

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import torch
 
-#: glibc's settings by the name of the regime. "kept": freed memory stays with the process. "mapped":
-#: every tensor is mapped by itself and given back when it dies, so that memory is what lives.
+#: glibc's settings by the name of the regime. "kept": freed memory stays with the process.
+#: "mapped": every tensor is mapped by itself and given back when it dies, so that memory is what
+#: lives.
 HEAPS = {
     "kept": "glibc.malloc.mmap_threshold=4294967296:glibc.malloc.trim_threshold=17179869184"
     ":glibc.malloc.top_pad=268435456",

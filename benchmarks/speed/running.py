@@ -69,9 +69,7 @@ def _memory_row(cell: Cell, request: Request, timeout: float) -> dict[str, Any]:
     names = ["base", "ours"]
     if cell.net in ("resnet50", "resnet101", "mobilenet_v2"):
         names.append("concat")
-    peaks = {
-        name: float(ask(replace(request, variant=name), cell.heap, timeout)) for name in names
-    }
+    peaks = {name: float(ask(replace(request, variant=name), cell.heap, timeout)) for name in names}
     return {
         **asdict(cell),
         "size": request.size,
@@ -111,7 +109,9 @@ def run(
         minutes = (time.perf_counter() - start) / 60
         print(f"[{number}/{len(groups)}, {minutes:.1f} min]", flush=True)
         for row in rows:
-            print(f"  {Cell(**{f: row[f] for f in asdict(group[0])}).key}: {_brief(row)}", flush=True)
+            print(
+                f"  {Cell(**{f: row[f] for f in asdict(group[0])}).key}: {_brief(row)}", flush=True
+            )
 
 
 def _brief(row: dict[str, Any]) -> str:
@@ -119,6 +119,5 @@ def _brief(row: dict[str, Any]) -> str:
         return f"no figure: {row['error']}"
     if row["treatment"] == "memory":
         return ", ".join(f"{n} {v['mib']:.0f} MiB" for n, v in row["variants"].items())
-    return ", ".join(
-        f"{n} {v['ms'][1]:.1f} ms ({v['ratio'][1]:.3f})" for n, v in row["variants"].items()
-    )
+    figures = [f"{n} {v['ms'][1]:.1f} ms ({v['ratio'][1]:.3f})" for n, v in row["variants"].items()]
+    return ", ".join([*figures, *(f"{n}: {why}" for n, why in row["failed"].items())])

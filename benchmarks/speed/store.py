@@ -1,4 +1,4 @@
-"""The file of results: rows by key, written whole after each, so that a rerun goes on from there."""
+"""The file of results: rows by key, written whole after each, so that a rerun goes on."""
 
 from __future__ import annotations
 
@@ -27,6 +27,10 @@ def write(path: Path, results: Results) -> None:
 
 
 def missing(results: Results, keys: list[str], again: bool = False) -> set[str]:
-    """Keys without a row; with `again` those whose row is an error, too."""
+    """Keys without a row; with `again` those with an error, too."""
     rows = results["rows"]
-    return {key for key in keys if key not in rows or (again and "error" in rows[key])}
+    return {
+        key
+        for key in keys
+        if key not in rows or (again and ("error" in rows[key] or rows[key].get("failed")))
+    }

@@ -16,6 +16,14 @@ from benchmarks.speed.transfer import concatenation
 
 #: Largest difference, relative to the largest output, that two forms of one network may have.
 TOLERANCE = 1e-3
+#: What is compared with the plain network under each treatment of inference.
+VARIANTS = {
+    "eager": ("ours", "concat"),
+    "folded": ("fused",),
+    "compiled": ("ours", "fused"),
+    "frozen": ("ours", "fused"),
+    "onnx": ("ours", "fused"),
+}
 
 
 class NotEqual(Exception):
@@ -49,9 +57,12 @@ def fused(model: nn.Module, target: str) -> nn.Module:
 
 
 def inference_calls(
-    name: str, ks: Sequence[int], treatment: str, x: Tensor
+    name: str, ks: Sequence[int], treatment: str, x: Tensor, failed: dict[str, str]
 ) -> dict[str, Call]:
-    """Name -> call. "base" is the plain network; others are "VARIANT kK". Outputs are checked."""
+    """Name -> call. "base" is the plain network; others are "VARIANT kK". Outputs are checked.
+
+    A variant that cannot be had goes into `failed`, with the error that stops it.
+    """
     net, device = NETS[name], str(x.device)
     base = placed(stirred(net.base), device)
     if treatment == "folded":
@@ -59,23 +70,29 @@ def inference_calls(
     calls = {"base": _call(base, treatment, x)}
     for k in ks:
         ours = placed(stirred(lambda k=k: net.ours(k)), device)
-        for variant, form in _forms(net, ours, treatment).items():
+        for variant in VARIANTS[treatment]:
             label = f"{variant} k{k}"
-            calls[label] = _call(form, treatment, x)
-            _check(ours, calls[label], x, f"{name}, {label}, {treatment}")
+            try:
+                form = _form(net, ours, variant, treatment)
+                if form is None:
+                    continue
+                calls[label] = _call(form, treatment, x)
+                _check(ours, calls[label], x)
+            except Exception as error:  # one variant less, the others are measured
+                calls.pop(label, None)
+                failed[label] = f"{type(error).__name__}: {error}"[:500]
     return calls
 
 
-def _forms(net: Net, ours: nn.Module, treatment: str) -> dict[str, nn.Module]:
-    """What is compared with the plain network under a treatment."""
-    if treatment == "folded":
-        return {"fused": fused(ours, "eager")}
-    if treatment == "eager":
-        beside = concatenation(net.name, ours)
-        device = str(next(ours.parameters()).device)
-        return {"ours": ours} | ({} if beside is None else {"concat": placed(beside, device)})
-    target = "onnx" if treatment == "onnx" else "inductor"
-    return {"ours": ours, "fused": fused(ours, target)}
+def _form(net: Net, ours: nn.Module, variant: str, treatment: str) -> nn.Module | None:
+    """The network of a variant; None where it is not written for this net."""
+    if variant == "ours":
+        return ours
+    if variant == "fused":
+        target = {"folded": "eager", "onnx": "onnx"}.get(treatment, "inductor")
+        return fused(ours, target)
+    beside = concatenation(net.name, ours)
+    return None if beside is None else placed(beside, str(next(ours.parameters()).device))
 
 
 def _call(model: nn.Module, treatment: str, x: Tensor) -> Call:
@@ -120,15 +137,17 @@ def _onnx(model: nn.Module, x: Tensor) -> Call:
 
 
 @torch.no_grad()
-def _check(ours: nn.Module, call: Call, x: Tensor, what: str) -> None:
+def _check(ours: nn.Module, call: Call, x: Tensor) -> None:
     expected, got = ours(x), call()
     error = float((expected.cpu() - got.cpu()).abs().max() / expected.abs().max())
     if not error < TOLERANCE:
-        raise NotEqual(f"{what}: differs from the network by {error:.1e}.")
+        raise NotEqual(f"differs from the network by {error:.1e}")
 
 
-def training_calls(name: str, ks: Sequence[int], treatment: str, x: Tensor) -> dict[str, Call]:
-    """Whole steps: forward, cross-entropy, backward, SGD with momentum."""
+def training_calls(
+    name: str, ks: Sequence[int], treatment: str, x: Tensor, failed: dict[str, str]
+) -> dict[str, Call]:
+    """Whole steps: forward, cross-entropy, backward, SGD with momentum; named as for inference."""
     net, device = NETS[name], str(x.device)
     models = {"base": stirred(net.base)}
     for k in ks:
