@@ -8,10 +8,12 @@ from rlawrap.cells import Cell, CellSpec, register_cell
 from rlawrap.checkpoints import load, save
 from rlawrap.config import RLAConfig, variant
 from rlawrap.cost import Cost, cost
+from rlawrap.deploy import Exported, export
 from rlawrap.errors import (
     CheckpointError,
     ConfigError,
     DataError,
+    ExportError,
     PlanError,
     RLAError,
     RLAWarning,
@@ -44,6 +46,8 @@ __all__ = [
     "ConfigError",
     "Cost",
     "DataError",
+    "ExportError",
+    "Exported",
     "Plan",
     "PlanError",
     "Plans",
@@ -59,6 +63,7 @@ __all__ = [
     "backbone",
     "cost",
     "disabled",
+    "export",
     "freeze_base",
     "initialize",
     "inspect",
