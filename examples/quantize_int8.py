@@ -97,9 +97,7 @@ def main() -> None:
         model = lite0(arguments.k) if name == "lite0" else preset(name)
         fused = rlawrap.fuse(model, target="inductor")
         int8 = quantized(fused, images[:10])
-        outputs = [
-            torch.cat([form(batch) for batch in images.split(5)]) for form in (model, int8)
-        ]
+        outputs = [torch.cat([form(batch) for batch in images.split(5)]) for form in (model, int8)]
         expected, got = outputs
         if name == "lite0":
             right = [int((o.argmax(1) == labels).sum()) for o in outputs]

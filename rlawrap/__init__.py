@@ -20,6 +20,7 @@ from rlawrap.errors import (
     TraceError,
     TrainError,
 )
+from rlawrap.fuse import FuseReport, fuse
 from rlawrap.official import load_official, official_state_dict
 from rlawrap.parameters import named_rla_parameters, param_groups, rla_parameters
 from rlawrap.plan import Block, Plan, Plans, Stage
@@ -48,6 +49,7 @@ __all__ = [
     "DataError",
     "ExportError",
     "Exported",
+    "FuseReport",
     "Plan",
     "PlanError",
     "Plans",
@@ -65,6 +67,7 @@ __all__ = [
     "disabled",
     "export",
     "freeze_base",
+    "fuse",
     "initialize",
     "inspect",
     "load",

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from rlawrap.copying import deep_copy
 from rlawrap.errors import ConfigError, RLAError
+from rlawrap.fuse import Target, fuse
 from rlawrap.splice.inside import rewritten_in
 
 #: Mean and standard deviation of ImageNet's images, for values from 0 to 1.
@@ -49,13 +50,9 @@ def check_normalization(normalize: Normalization | None, channels: int) -> None:
         raise ConfigError(f"export: normalize=: a deviation must be positive; got {normalize[1]}.")
 
 
-def folded(model: nn.Module, target: str) -> tuple[nn.Module, str]:
+def folded(model: nn.Module, target: Target) -> tuple[nn.Module, str]:
     """A network for inference that computes what `model` does, and what was done in words."""
     if rewritten_in(model):
-        try:
-            from rlawrap.fuse import fuse  # type: ignore[import-not-found]
-        except ImportError:
-            return deep_copy(model), "with hidden state, as it is"
         try:
             return fuse(model, target=target), f"with hidden state, fused for {target}"
         except RLAError as error:

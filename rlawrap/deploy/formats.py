@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from rlawrap import _torch
 from rlawrap.deploy.shapes import Inputs
 from rlawrap.errors import ConfigError
+from rlawrap.fuse import Target
 
 Run = Callable[[tuple[Tensor, ...]], list[Tensor]]
 
@@ -30,7 +31,7 @@ class Format:
 
     name: str
     ending: str
-    fuse_for: str
+    fuse_for: Target
     check: Callable[[], None]
     write: Callable[[nn.Module, Inputs, Path], None]
     open: Callable[[Path], Run]
