@@ -8,10 +8,12 @@ from rlawrap.cells import Cell, CellSpec, register_cell
 from rlawrap.checkpoints import load, save
 from rlawrap.config import RLAConfig, variant
 from rlawrap.cost import Cost, cost
+from rlawrap.deploy import Exported, export
 from rlawrap.errors import (
     CheckpointError,
     ConfigError,
     DataError,
+    ExportError,
     PlanError,
     RLAError,
     RLAWarning,
@@ -45,6 +47,8 @@ __all__ = [
     "ConfigError",
     "Cost",
     "DataError",
+    "ExportError",
+    "Exported",
     "FuseReport",
     "Plan",
     "PlanError",
@@ -61,6 +65,7 @@ __all__ = [
     "backbone",
     "cost",
     "disabled",
+    "export",
     "freeze_base",
     "fuse",
     "initialize",

@@ -35,6 +35,7 @@ from rlawrap.streams import complain
 ELSEWHERE = {
     "train": ("rlawrap.train.commands.train_command", "train_app"),
     "evaluate": ("rlawrap.train.commands.evaluate_command", "evaluate"),
+    "export": ("rlawrap.train.commands.export_command", "export_command"),
     "lr-find": ("rlawrap.train.commands.lr_find_command", "lr_find_app"),
     "predict": ("rlawrap.train.commands.predict_command", "predict_command"),
     "recipe": ("rlawrap.train.commands.train_command", "recipe_app"),
