@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from rlawrap.train.config.train_config import TrainConfig
 from rlawrap.train.loop.engine import TrainResult, train
-from rlawrap.train.loop.evaluation import Evaluation, evaluate_model
 from rlawrap.train.loop.loading import evaluate, load_model
 from rlawrap.train.process.processes import Processes
+from rlawrap.train.tasks.accuracy import Evaluation, evaluate_model
 
 __all__ = [
     "Evaluation",

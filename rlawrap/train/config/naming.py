@@ -1,4 +1,4 @@
-"""A run's network in a word."""
+"""A run's network in a word, and what the name of a figure says."""
 
 from __future__ import annotations
 
@@ -16,3 +16,12 @@ def network_of(config: dict[str, Any]) -> str:
     if config.get("rla") is None:
         return name
     return f"{name} with RLA({', '.join(f'{n}={v}' for n, v in config['rla'].items())})"
+
+
+def smaller_is_better(figure: str) -> bool:
+    """Whether the smaller of two figures of that name is the better one: losses and errors.
+
+    >>> smaller_is_better("ema_loss"), smaller_is_better("mean_error"), smaller_is_better("top1")
+    (True, True, False)
+    """
+    return figure.endswith(("loss", "error"))

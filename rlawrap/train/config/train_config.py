@@ -51,15 +51,16 @@ CHANGEABLE = frozenset(
     {
         "arch", "epochs", "batch_size", "accumulate", "drop_last", "repeats", "augment",
         "lr", "momentum", "nesterov", "weight_decay", "rla_lr", "clip", "label_smoothing",
-        "opt_args", "schedule", "gamma", "step_epochs", "warmup_epochs", "warmup_start",
-        "device", "channels_last", "compile", "compile_mode", "tf32", "grad_checkpointing",
-        "deterministic", "ema_every", "monitor", "patience",
+        "opt_args", "schedule", "gamma", "step_epochs", "milestones", "warmup_epochs",
+        "warmup_steps", "warmup_start", "device", "channels_last", "compile", "compile_mode",
+        "tf32", "grad_checkpointing", "deterministic", "ema_every", "monitor", "patience",
     }
 )  # fmt: skip
 
 # Changes after which a step of an epoch holds other images than before.
 CHANGES_STEPS = frozenset({"batch_size", "drop_last", "repeats"})
 
+_task = option_group("The task")
 _network = option_group("The network")
 _data = option_group("The data")
 _budget = option_group("The budget")
@@ -80,6 +81,13 @@ class TrainConfig(Checked):
     >>> TrainConfig.from_dict(config.to_dict()) == config
     True
     """
+
+    # The task
+    task: str = _task(
+        "classification",
+        "what is learned: classification, detection, instance (with masks), segmentation, or a "
+        "class of yours, FILE.py:CLASS",
+    )
 
     # The network
     arch: str = _network(
@@ -158,12 +166,16 @@ class TrainConfig(Checked):
     label_smoothing: float = _optimiser(0.0, "label smoothing, 0 to 1", ge=0, lt=1)
 
     # The schedule of the learning rate
-    schedule: Literal["step", "exponential", "cosine", "constant"] = _schedule(
+    schedule: Literal["step", "multistep", "exponential", "cosine", "constant"] = _schedule(
         "cosine", "shape of the learning rate"
     )
     gamma: float = _schedule(0.1, "factor of the step and exponential schedules", gt=0)
     step_epochs: int = _schedule(30, "epochs between two steps of the step schedule", ge=1)
+    milestones: tuple[int, ...] = _schedule(
+        (), "epochs after which the multistep schedule takes a step; may be repeated", strict=False
+    )
     warmup_epochs: float = _schedule(0.0, "epochs of linear warm-up", ge=0)
+    warmup_steps: int = _schedule(0, "optimiser steps of linear warm-up, instead of epochs", ge=0)
     warmup_start: float = _schedule(0.01, "where the warm-up starts, as a multiple of lr", ge=0)
 
     # How it computes
@@ -188,7 +200,9 @@ class TrainConfig(Checked):
     ema_every: int = _computing(1, "steps from one averaging to the next", ge=1)
 
     # Judging
-    monitor: Literal["top1", "loss"] = _judging("top1", "what makes a checkpoint the best")
+    monitor: str | None = _judging(
+        None, "figure that makes a checkpoint the best; default: the task's own, such as top1"
+    )
     patience: int | None = _judging(None, "stop after this many epochs without a better one", ge=1)
 
     # The run
@@ -249,6 +263,13 @@ class TrainConfig(Checked):
                 f"warmup_epochs={self.warmup_epochs:g}: the warm-up must end before the "
                 f"{self.epochs} epochs do."
             )
+        if self.warmup_epochs and self.warmup_steps:
+            raise ConfigError("warmup_epochs and warmup_steps: give one of them.")
+        if (self.schedule == "multistep") != bool(self.milestones):
+            raise ConfigError(
+                f"schedule={self.schedule!r} with milestones={self.milestones}: milestones are the "
+                "epochs of the multistep schedule, which needs them."
+            )
         if self.compile_mode != "default" and not self.compile:
             raise ConfigError(f"compile_mode={self.compile_mode!r} needs compile=True (--compile).")
         if self.ema_every > 1 and not self.ema:
@@ -308,5 +329,8 @@ class TrainConfig(Checked):
         return {
             name: (here[name], there[name])
             for name in here
-            if here[name] != there[name] and name not in FREE_ON_RESUME
+            if here[name] != there[name]
+            and name not in FREE_ON_RESUME
+            # None is what the task says.
+            and not (name == "monitor" and None in (here[name], there[name]))
         }

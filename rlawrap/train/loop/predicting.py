@@ -23,11 +23,11 @@ from rlawrap.train.data.endings import ending_of, readable_endings
 from rlawrap.train.data.folder import IMAGENET_MEAN, IMAGENET_STD
 from rlawrap.train.data.transforms import eval_transform
 from rlawrap.train.loop.loading import filled, is_of_run, load_checkpoint
-from rlawrap.train.loop.outputs import heads
 from rlawrap.train.loop.plain_weights import class_names, count_classes, load_weights_of
-from rlawrap.train.loop.setup import open_images
 from rlawrap.train.network.build import input_channels
+from rlawrap.train.network.outputs import heads
 from rlawrap.train.process.processes import choose_device
+from rlawrap.train.tasks.classification import open_images
 
 
 @dataclass(frozen=True, kw_only=True)

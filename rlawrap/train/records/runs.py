@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlawrap.errors import TrainError
-from rlawrap.train.config.naming import network_of
+from rlawrap.train.config.naming import network_of, smaller_is_better
 from rlawrap.train.store.lock import is_running
 from rlawrap.train.store.run_folder import RunFolder
 
@@ -48,17 +48,27 @@ class RunRecord:
     @property
     def judged(self) -> str:
         """Prefix of the figures that decide: those of the averaged weights when there are any."""
-        averaged = bool(self.evaluations) and "ema_top1" in self.evaluations[-1]
+        averaged = bool(self.evaluations) and f"ema_{self.monitor}" in self.evaluations[-1]
         return "ema_" if averaged else ""
+
+    @property
+    def task(self) -> str:
+        """The task of the run."""
+        return str(self.config.get("task", "classification"))
+
+    @property
+    def monitor(self) -> str:
+        """The figure that decides which epoch is the best."""
+        return str(self.config.get("monitor") or "top1")
 
     @property
     def best(self) -> dict[str, Any] | None:
         """The best epoch's figures, by what the run monitored; the first one of equals."""
         if not self.evaluations:
             return None
-        monitor = self.config.get("monitor", "top1")
-        sign = 1 if monitor == "loss" else -1
-        return min(self.evaluations, key=lambda line: sign * line[self.judged + monitor])
+        key = self.judged + self.monitor
+        sign = 1 if smaller_is_better(key) else -1
+        return min(self.evaluations, key=lambda line: sign * line[key])
 
     @property
     def images_per_s(self) -> float | None:
