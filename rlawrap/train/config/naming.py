@@ -13,9 +13,12 @@ def network_of(config: dict[str, Any]) -> str:
     """
     arguments = ", ".join(f"{name}={value}" for name, value in config["model_kwargs"].items())
     name = f"{config['arch']}({arguments})" if arguments else str(config["arch"])
-    if config.get("rla") is None:
+    if config.get("rla") is not None:
+        name += f" with RLA({', '.join(f'{n}={v}' for n, v in config['rla'].items())})"
+    if config.get("head") is None:
         return name
-    return f"{name} with RLA({', '.join(f'{n}={v}' for n, v in config['rla'].items())})"
+    arguments = ", ".join(f"{name}={value}" for name, value in config["head_args"].items())
+    return f"{config['head']}({arguments}) on {name}" if arguments else f"{config['head']} on {name}"
 
 
 def smaller_is_better(figure: str) -> bool:

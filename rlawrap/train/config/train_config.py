@@ -98,6 +98,14 @@ class TrainConfig(Checked):
     model_kwargs: dict[str, Any] = _network(
         {}, "argument of the network's builder, as NAME=VALUE; may be repeated", flag="--model-arg"
     )
+    head: str | None = _network(
+        None,
+        "detector or segmenter to put around the network: fasterrcnn, maskrcnn, retinanet, "
+        "keypointrcnn; fcn, deeplabv3",
+    )
+    head_args: dict[str, Any] = _network(
+        {}, "argument of the head, as NAME=VALUE; may be repeated", flag="--head-arg"
+    )
     imports: tuple[str, ...] = _network(
         (),
         "file of yours that registers the network's name; may be repeated",
@@ -229,7 +237,7 @@ class TrainConfig(Checked):
         600.0, "seconds until a process that does not answer is given up", gt=0, le=LONGEST
     )
 
-    @field_validator("model_kwargs", "opt_args")
+    @field_validator("model_kwargs", "head_args", "opt_args")
     @classmethod
     def _as_json_holds_them(cls, values: dict[str, Any], info: Any) -> dict[str, Any]:
         try:

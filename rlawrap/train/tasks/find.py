@@ -16,6 +16,9 @@ from rlawrap.user_code import find_code, is_place
 TASKS = MappingProxyType(
     {
         "classification": ("rlawrap.train.tasks.classification", "Classification"),
+        "detection": ("rlawrap.train.tasks.detection", "Detection"),
+        "instance": ("rlawrap.train.tasks.detection", "InstanceSegmentation"),
+        "segmentation": ("rlawrap.train.tasks.segmentation", "Segmentation"),
     }
 )
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from rlawrap.train.data.loader import Batch, moved
+from rlawrap.train.network.modes import evaluating
 from rlawrap.train.process.processes import Processes
 from rlawrap.train.tasks.task import Judged, Scores
 
@@ -31,9 +32,7 @@ def judge_model(
     Raises `DataError` when there was no image to judge by.
     """
     processes = processes or Processes()
-    training = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
+    with evaluating(model):
         for batch in batches:
             move = to_device or (lambda images: moved(images, processes.device))
             with autocast():
@@ -41,7 +40,4 @@ def judge_model(
             scores.add(outputs, batch)
             if after_batch:
                 after_batch(batch.counted)
-    finally:
-        for module, mode in training.items():
-            module.training = mode
     return scores.total(processes)
