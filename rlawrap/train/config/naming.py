@@ -18,7 +18,7 @@ def network_of(config: dict[str, Any]) -> str:
     if config.get("head") is None:
         return name
     arguments = ", ".join(f"{name}={value}" for name, value in config["head_args"].items())
-    return f"{config['head']}({arguments}) on {name}" if arguments else f"{config['head']} on {name}"
+    return f"{config['head']}{f'({arguments})' if arguments else ''} on {name}"
 
 
 def smaller_is_better(figure: str) -> bool:

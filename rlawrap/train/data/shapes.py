@@ -21,7 +21,7 @@ NOISE = 0.08
 #: Scenes of each split.
 LENGTHS = {"train": 200, "test": 50}
 
-Kind = Literal["boxes", "masks", "classes"]
+Wanted = Literal["detection", "instance", "segmentation"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,19 +76,19 @@ def _inside(label: int, size: int, x: float, y: float, radius: float) -> Tensor:
 class Shapes:
     """A split of such scenes, as the tasks take them.
 
-    kind: "boxes" gives the targets of a detector, "masks" those with masks, "classes" a class for
-    each pixel, 0 being the background. Training images are turned over from left to right half of
+    wanted: what a target holds, as in `SceneDataset`; of segmentation class 0 is the background.
+    length: so many scenes at most. Training images are turned over from left to right half of
     the time, as (seed, epoch, index) say.
     """
 
     in_channels = 3
 
-    def __init__(self, split: str, kind: Kind, size: int, length: int | None = None) -> None:
+    def __init__(self, split: str, wanted: Wanted, size: int, length: int | None = None) -> None:
         self.split = split
-        self.kind = kind
+        self.wanted = wanted
         self.size = size
         self.length = min(length or LENGTHS[split], LENGTHS[split])
-        self.classes = (("background",) if kind == "classes" else ()) + tuple(COLOURS)
+        self.classes = (("background",) if wanted == "segmentation" else ()) + tuple(COLOURS)
         self.description = f"{SHAPES}, {split}"
 
     def __len__(self) -> int:
@@ -100,7 +100,7 @@ class Shapes:
         image, masks = scene.image, scene.masks
         if self.split == "train" and derive_seed("augment", seed, epoch, index) % 2:
             image, masks = image.flip(-1), masks.flip(-1)
-        if self.kind == "classes":
+        if self.wanted == "segmentation":
             classes = torch.zeros(self.size, self.size, dtype=torch.int64)
             for label, mask in zip(scene.labels, masks, strict=True):
                 classes[mask] = label
@@ -110,15 +110,16 @@ class Shapes:
             "labels": scene.labels,
             "area": masks.flatten(1).sum(1).float(),
             "iscrowd": torch.zeros_like(scene.labels),
-            "image_id": index,
+            "image_id": torch.tensor(index + 1),
         }
-        if self.kind == "masks":
+        if self.wanted == "instance":
             target["masks"] = masks.to(torch.uint8)
         return image, target
 
     def fingerprint(self) -> str:
-        """Digits that change with the length, the size, the kind, or how scenes are drawn."""
-        digest = hashlib.blake2b(f"{self.length} {self.size} {self.kind}".encode(), digest_size=16)
+        """Digits that change with the length, the size, what is wanted, or how scenes are drawn."""
+        what = f"{self.length} {self.size} {self.wanted}"
+        digest = hashlib.blake2b(what.encode(), digest_size=16)
         digest.update(draw(0, self.size, self.split).image.numpy().tobytes())
         return digest.hexdigest()
 

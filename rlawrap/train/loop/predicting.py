@@ -153,6 +153,11 @@ def _predictions(
 def _of_run(path: str | Path, arch: str | None, *, average: bool) -> _Judge:
     """The network of a run or of a checkpoint."""
     state, config = load_checkpoint(path)
+    if config.task != "classification":
+        raise ConfigError(
+            f"{path}: a run of the task {config.task}; `rlawrap predict` names classes of whole "
+            f"images. What is where in them: `rlawrap detect IMAGE... --weights {path}`."
+        )
     model = filled(state, config, str(path), average=average, arch=arch, model=None)
     return _Judge(
         model=model,

@@ -120,6 +120,8 @@ class Keeper:
         }
         preparation = getattr(equipment.test_images, "preparation", None)
         self.preparation = None if preparation is None else preparation.to_dict()
+        memory = equipment.task.remember(equipment.train_images)
+        self.memory = {"memory": memory} if memory else {}
         self.environment = {
             "world": processes.world,
             "threads": torch.get_num_threads(),
@@ -152,6 +154,7 @@ class Keeper:
             "classes": list(self.equipment.classes),
             "data": self.data,
             "preparation": self.preparation,
+            **self.memory,
             "environment": self.environment,
             "best": best,
         }

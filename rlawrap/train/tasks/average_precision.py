@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ FIGURES = {
     "ap_large": "map_large",
 }
 #: What is compared, by torchmetrics' name: boxes, or masks.
-KINDS = {"box": "bbox", "mask": "segm"}
+KINDS: dict[str, Literal["bbox", "segm"]] = {"box": "bbox", "mask": "segm"}
 #: A pixel belongs to a mask from this probability on, as in COCO's evaluation.
 MASK_THRESHOLD = 0.5
 
@@ -49,7 +49,7 @@ def new_metric(*kinds: str) -> Any:
             "pip install 'rlawrap[train,detection]'"
         ) from error
     metric = MeanAveragePrecision(
-        iou_type=tuple(KINDS[kind] for kind in kinds),  # type: ignore[arg-type]
+        iou_type=tuple(KINDS[kind] for kind in kinds),
         class_metrics=True,
         backend="pycocotools",
         sync_on_compute=False,

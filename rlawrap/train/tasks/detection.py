@@ -16,7 +16,7 @@ from rlawrap.train.data.loader import Batch, Images
 from rlawrap.train.network.modes import evaluating
 from rlawrap.train.tasks.average_precision import AveragePrecision, names
 from rlawrap.train.tasks.scene_networks import build_scene_network
-from rlawrap.train.tasks.scene_task import SceneTask
+from rlawrap.train.tasks.scene_task import SceneTask, device_of
 from rlawrap.train.tasks.task import Losses, Network, Scores
 
 _TWO_STAGES = ("loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg")
@@ -37,6 +37,7 @@ class Detection(SceneTask):
     name: ClassVar[str] = "detection"
     metric: ClassVar[str] = "box_ap"
     figures: ClassVar[tuple[str, ...]] = names("box")
+    shown: ClassVar[tuple[str, ...]] = names("box")[:3]
     least: ClassVar[int] = 1  # the maps of a pyramid are never of one pixel alone
     kinds: ClassVar[tuple[str, ...]] = ("box",)
     heads: ClassVar[tuple[str, ...]] = ("fasterrcnn", "retinanet", "maskrcnn", "keypointrcnn")
@@ -64,11 +65,10 @@ class Detection(SceneTask):
     def meet(self, model: nn.Module, images: Images, *, own_code: bool) -> None:
         self.logged = next((parts for kind, parts in PARTS if isinstance(model, kind)), ())
         image, _ = images.load(0, seed=self.config.seed, epoch=0)
-        image = image.to(next(model.parameters()).device)
+        image = image.to(device_of(model))
         if own_code or not self.logged:
             self._try(model, image)
-        new = new_masks(model) if "mask" in self.kinds else True
-        if not new:
+        if "mask" in self.kinds and not gives_masks(model):
             raise ConfigError(
                 f"{self.config.arch}: gives no masks, which the task {self.name} is about. Take a "
                 "Mask R-CNN, or --task detection."
@@ -94,7 +94,8 @@ class Detection(SceneTask):
 
     def loss(self, network: Network, batch: Batch) -> Losses:
         """The sum of the detector's own losses, which are means over the images of the part."""
-        found = {name: value.float() for name, value in network(batch.images, batch.targets).items()}
+        losses = network(batch.images, batch.targets)
+        found = {name: value.float() for name, value in losses.items()}
         total = torch.stack([*found.values()]).sum() * batch.counted
         none = torch.zeros_like(total)
         parts = [found.get(name, none).detach() * batch.counted for name in self.logged]
@@ -110,6 +111,7 @@ class InstanceSegmentation(Detection):
     name: ClassVar[str] = "instance"
     metric: ClassVar[str] = "mask_ap"
     figures: ClassVar[tuple[str, ...]] = names("mask", "box")
+    shown: ClassVar[tuple[str, ...]] = (*names("mask")[:3], *names("box")[:3])
     kinds: ClassVar[tuple[str, ...]] = ("box", "mask")
     heads: ClassVar[tuple[str, ...]] = ("maskrcnn",)
     defaults: ClassVar[Mapping[str, Any]] = MappingProxyType(
@@ -117,7 +119,7 @@ class InstanceSegmentation(Detection):
     )
 
 
-def new_masks(model: nn.Module) -> bool:
-    """Whether a detector gives masks: one of torchvision's tells, others are taken at their word."""
+def gives_masks(model: nn.Module) -> bool:
+    """Whether a detector gives masks; those that are not torchvision's are taken at their word."""
     known = any(isinstance(model, kind) for kind, _ in PARTS)
     return isinstance(model, detection.MaskRCNN) or not known

@@ -31,9 +31,7 @@ def build_scene_network(
     if config.head is None:
         return build_model(_settled(config, heads, fill=fill), num_classes, fill=fill)
     if config.head not in heads:
-        raise ConfigError(
-            f"head={config.head!r}: the task {config.task} takes {', '.join(heads)}."
-        )
+        raise ConfigError(f"head={config.head!r}: the task {config.task} takes {', '.join(heads)}.")
     # Whatever weights the run starts from are of the network inside.
     inside = build_model(config.replace(head=None, head_args={}), num_classes, fill=fill)
     if not isinstance(inside, RLAModel):

@@ -2,45 +2,85 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from pathlib import Path
+from typing import Any, ClassVar, cast
 
 import torch
+from torch import Tensor
 
 from rlawrap.errors import ConfigError
 from rlawrap.train.config.train_config import TrainConfig
+from rlawrap.train.data.dataset import Split
 from rlawrap.train.data.loader import Images
+from rlawrap.train.data.scenes import SceneAugment, grouped_order, open_scenes
+from rlawrap.train.data.scenes.dataset import Wanted
 from rlawrap.train.data.shapes import SHAPES, Shapes
 from rlawrap.train.tasks.task import Order, Task
 
-Kind = Literal["detection", "instance", "segmentation"]
+#: Augmentation of whole images and their classes, which scenes have no use for, when it is on.
+_OF_IMAGES = ("mixup", "cutmix", "randaugment", "trivialaugment", "erase")
 
 
 class SceneTask(Task):
-    """Images with what is where in them."""
+    """Images with what is where in them: `heads` may be put around a network for it."""
 
     heads: ClassVar[tuple[str, ...]]
 
     def __init__(self, config: TrainConfig) -> None:
         super().__init__(config)
-        _check_options(config)
+        for name in _OF_IMAGES:
+            if getattr(config.augment, name, None):
+                raise ConfigError(
+                    f"{name} is for classification; the task {self.name} takes --flip. Leave it "
+                    "out."
+                )
 
     def open(self, split: str, channels: int | None = None, *, whole: bool = False) -> Images:
-        if self.config.data == SHAPES:
-            return Shapes(split, _SHAPES[self.name], self.config.image_size or 64, self._subset(split))
-        raise ConfigError(self.config.data)
+        """One split of a folder of scenes (COCO, VOC, masks), or of the shapes that are drawn."""
+        config, wanted = self.config, cast(Wanted, self.name)
+        subset = config.subset if split == "train" else None
+        if config.data == SHAPES:
+            return Shapes(split, wanted, config.image_size or 64, subset)
+        if config.data == "builtin":
+            raise ConfigError(
+                f"the task {self.name} needs a folder of scenes, `rlawrap train FOLDER --task "
+                f"{self.name}`; `rlawrap train {SHAPES} --task {self.name}` draws some to try it."
+            )
+        return open_scenes(
+            Path(config.data_root or "", config.data),
+            split=cast(Split, split),
+            wanted=wanted,
+            augment=self.augment(),
+            subset=subset,
+            on_bad_image=config.on_bad_image,
+            whole=whole,
+        )
 
-    def _subset(self, split: str) -> int | None:
-        return self.config.subset if split == "train" else None
+    def augment(self) -> SceneAugment:
+        """What happens to training scenes; a detector brings them to its size itself."""
+        return SceneAugment(flip=0.5 if self.config.augment is None else self.config.augment.flip)
+
+    def order(self, images: Images) -> Order | None:
+        """Batches of high scenes and of wide ones, so that little is filled up."""
+        groups = getattr(images, "groups", None)
+        if groups is None:
+            return None
+        found = groups()
+
+        def order(seed: int, epoch: int) -> Tensor:
+            return grouped_order(found, seed=seed, epoch=epoch, batch_size=self.config.batch_size)
+
+        return order if len(set(found)) > 1 else None
+
+    def remember(self, images: Images) -> dict[str, Any]:
+        """The numbers that the annotations have for the classes."""
+        numbers = getattr(getattr(images, "index", None), "category_ids", None)
+        return {"category_ids": list(numbers or range(1, len(images.classes) + 1))}
 
     def show(self, name: str, value: float | None) -> str:
         return "-" if value is None else f"{value:.2f}%"
 
 
-_SHAPES = {"detection": "boxes", "instance": "masks", "segmentation": "classes"}
-
-
-def _check_options(config: TrainConfig) -> None:
-    """Raise `ConfigError` for options of classification, which would be passed over in silence."""
-    augment = config.augment
-    if augment is not None and (augment.mixup or augment.cutmix):
-        raise ConfigError(f"mixup and cutmix mix classes of whole images, not of {config.task}.")
+def device_of(model: torch.nn.Module) -> torch.device:
+    """Where a network is."""
+    return next(model.parameters()).device

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -13,11 +14,12 @@ from torch.nn import functional as F
 from rlawrap import _torch
 from rlawrap.errors import ConfigError
 from rlawrap.train.data.loader import Batch, Images
+from rlawrap.train.data.scenes import SceneAugment
 from rlawrap.train.network.modes import evaluating
 from rlawrap.train.network.outputs import heads
 from rlawrap.train.tasks.overlap import IGNORED, Overlap
 from rlawrap.train.tasks.scene_networks import build_scene_network
-from rlawrap.train.tasks.scene_task import SceneTask
+from rlawrap.train.tasks.scene_task import SceneTask, device_of
 from rlawrap.train.tasks.task import Losses, Network, Scores
 
 #: Weight of the loss of an auxiliary head, as in torchvision's training code.
@@ -63,12 +65,18 @@ class Segmentation(SceneTask):
         images = torch.stack([filled(image, 0) for image, _ in items])
         return images, torch.stack([filled(mask, IGNORED) for _, mask in items])
 
+    def augment(self) -> SceneAugment:
+        """Pieces of one size, when one is asked for, so that batches are not filled up."""
+        size = self.config.image_size
+        whole = super().augment()
+        return whole if size is None else replace(whole, crop=(size, size))
+
     def build(self, classes: Sequence[str], *, fill: bool = True) -> nn.Module:
         return build_scene_network(self.config, len(classes), self.heads, fill=fill)
 
     def meet(self, model: nn.Module, images: Images, *, own_code: bool) -> None:
         image, _ = images.load(0, seed=self.config.seed, epoch=0)
-        image = image.to(next(model.parameters()).device)
+        image = image.to(device_of(model))
         try:
             with torch.no_grad(), torch.random.fork_rng(devices=[]), evaluating(model):
                 found = heads(model(image[None]))

@@ -92,6 +92,7 @@ class Task(ABC):
 
     metric: the figure that decides which epoch is the best, unless `--monitor` names another one of
     `figures`. One whose name ends in loss or error is the better the smaller it is.
+    shown: those of them in a line for people; all by default.
     logged: what `loss` sums beside the loss. least: images that a network must see at once.
     judged_at_once: images of a batch in judging; None: as many as in training.
     defaults: the configuration that `rlawrap train --task` starts from.
@@ -101,6 +102,7 @@ class Task(ABC):
     name: ClassVar[str]
     metric: ClassVar[str]
     figures: ClassVar[tuple[str, ...]] = ()
+    shown: ClassVar[tuple[str, ...]] = ()
     logged: tuple[str, ...] = ()
     least: ClassVar[int] = MIN_DIFFERENT
     judged_at_once: ClassVar[int | None] = None
@@ -140,6 +142,10 @@ class Task(ABC):
     def collate(self, items: Sequence[tuple[Tensor, Any]]) -> tuple[Any, Any]:
         """Images and targets of a batch, of items of the data set."""
         return stack(items)
+
+    def remember(self, images: Images) -> dict[str, Any]:
+        """What of the training images a checkpoint keeps beside the classes, as JSON holds it."""
+        return {}
 
     def order(self, images: Images) -> Order | None:
         """The order of an epoch, where it is not any permutation."""
@@ -195,7 +201,7 @@ class Task(ABC):
 
     def epoch_text(self, figures: Mapping[str, Any]) -> str:
         """The figures of an epoch in a line."""
-        judged = [name for name in self.figures if name in figures]
+        judged = [name for name in self.shown or self.figures if name in figures]
         text = f"train loss {figures['train_loss']:.4f}  test " + " ".join(
             f"{name} {self.show(name, figures[name])}" for name in judged
         )
