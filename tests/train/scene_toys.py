@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from torchvision.io import write_png
+from PIL import Image
 
 from rlawrap.train import TrainConfig
 from rlawrap.train.data.shapes import COLOURS, boxes_of, draw
@@ -28,7 +28,7 @@ def write_coco(folder: Path, *, train: int = 12, test: int = 4, size: int = 32) 
             seen = masks.flatten(1).any(1)
             image = (scene.image[:, :height, :width] * 255).byte()
             name = f"{number:03}.png"
-            write_png(image.contiguous(), str(place / name))
+            Image.fromarray(image.permute(1, 2, 0).numpy()).save(place / name)
             entry = {"id": number + 1, "file_name": name, "width": width, "height": height}
             content["images"].append(entry)
             for box, label in zip(boxes_of(masks[seen]), scene.labels[seen], strict=True):

@@ -172,7 +172,8 @@ def judged_by(line: dict[str, Any]) -> list[str]:
     >>> judged_by({"kind": "eval", "epoch": 0, "train_loss": 1.0, "miou": 50.0, "ema_miou": 51.0})
     ['miou']
     """
-    return [name for name in line if name not in _BESIDE and not name.startswith(("train_", "ema_"))]
+    others = ("train_", "ema_")
+    return [name for name in line if name not in _BESIDE and not name.startswith(others)]
 
 
 def shown(value: Any) -> str:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from rlawrap.errors import ConfigError
+from rlawrap.errors import CheckpointError, ConfigError
 from rlawrap.train import train
 from rlawrap.train.data.loader import Batch
 from rlawrap.train.tasks.find import make_task
@@ -69,11 +69,11 @@ def test_two_processes_train_and_judge_as_one(tmp_path: Path) -> None:
 
 
 def test_networks_that_are_no_detectors_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="rla_cifar_resnet20: not a network for the task det"):
+    with pytest.raises(ConfigError, match=r"rla_cifar_resnet20: not a network for the task det"):
         train(scene_config(tmp_path, head=None, head_args={}))
     with pytest.raises(ConfigError, match="head='fcn': the task detection takes fasterrcnn"):
         train(scene_config(tmp_path, head="fcn"))
-    with pytest.raises(ConfigError, match="cifar_resnet20\\s+has none. Give it one by --rla"):
+    with pytest.raises(ConfigError, match=r"cifar_resnet20 has none\. Give it one by --rla"):
         train(scene_config(tmp_path, arch="cifar_resnet20"))
     with pytest.raises(ConfigError, match="instance takes maskrcnn"):
         train(scene_config(tmp_path, task="instance"))
@@ -85,10 +85,8 @@ def test_networks_that_are_no_detectors_are_named(tmp_path: Path) -> None:
 def test_a_run_of_another_task_is_not_resumed(tmp_path: Path) -> None:
     train(scene_config(tmp_path / "run", head_args={"out_channels": 8}))
     other = scene_config(tmp_path / "run", task="segmentation", head="fcn", head_args={})
-    with pytest.raises(ConfigError, match="a run of the task detection.* as one of segmentation"):
+    with pytest.raises(ConfigError, match=r"a run of the task detection.* as one of segmentation"):
         train(other.replace(resume="auto"))
     best = str(tmp_path / "run" / "best.pt")
-    from rlawrap.errors import CheckpointError
-
-    with pytest.raises(CheckpointError, match="a run of the task detection.* one of segmentation"):
+    with pytest.raises(CheckpointError, match=r"a run of the task detection.* one of segmentation"):
         train(other.replace(resume=best, output=str(tmp_path / "other")))
