@@ -127,6 +127,7 @@ def config_from_options(
     for name, flag in (
         ("model_kwargs", "--model-arg"),
         ("head_args", "--head-arg"),
+        ("scene_augment", "--scene-augment"),
         ("opt_args", "--opt-arg"),
     ):
         if isinstance(given.get(name), list):

@@ -50,6 +50,7 @@ FREE_ON_RESUME = frozenset(
 CHANGEABLE = frozenset(
     {
         "arch", "epochs", "batch_size", "accumulate", "drop_last", "repeats", "augment",
+        "scene_augment",
         "lr", "momentum", "nesterov", "weight_decay", "rla_lr", "clip", "label_smoothing",
         "opt_args", "schedule", "gamma", "step_epochs", "milestones", "warmup_epochs",
         "warmup_steps", "warmup_start", "device", "channels_last", "compile", "compile_mode",
@@ -136,6 +137,11 @@ class TrainConfig(Checked):
     on_bad_image: Literal["fatal", "skip"] = _data("fatal", "a damaged image: stop, or go on")
     exif_orientation: bool = _data(
         True, "turn photographs upright as their EXIF data says; torchvision does not"
+    )
+    scene_augment: dict[str, Any] = _data(
+        {},
+        "augmentation of training scenes, as NAME=VALUE (crop=256, sizes=[640,800], max_size=1333, "
+        "jitter=[0.5,2], photometric=true, flip=0.5); may be repeated",
     )
     augment: AugmentConfig | None = None
 
@@ -237,7 +243,7 @@ class TrainConfig(Checked):
         600.0, "seconds until a process that does not answer is given up", gt=0, le=LONGEST
     )
 
-    @field_validator("model_kwargs", "head_args", "opt_args")
+    @field_validator("model_kwargs", "head_args", "scene_augment", "opt_args")
     @classmethod
     def _as_json_holds_them(cls, values: dict[str, Any], info: Any) -> dict[str, Any]:
         try:

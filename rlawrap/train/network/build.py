@@ -71,6 +71,7 @@ def check_network(config: TrainConfig) -> None:
     """Raise `ConfigError` when there is no network of the config's name; nothing is built."""
     from rlawrap.models import list_models
 
+    import_all(config)
     if config.arch not in list_models():
         find_network(config.arch)
 

@@ -15,6 +15,7 @@ from rlawrap.networks import NamedNetwork, find_network
 from rlawrap.splice import RLAModel
 from rlawrap.train.config.train_config import TrainConfig
 from rlawrap.train.network.build import build_model
+from rlawrap.train.network.origin import import_all, is_ours
 
 #: The longer side of an image to the shorter one, at most: 1333 pixels and 800.
 LONGEST_SIDE = 1333 / 800
@@ -56,12 +57,11 @@ def head_of(config: TrainConfig) -> str | None:
 
 def _settled(config: TrainConfig, heads: Collection[str], *, fill: bool) -> TrainConfig:
     """The configuration as `build_model` takes it, of a network that is whole by its name."""
+    import_all(config)
     found = find_network(config.arch)
-    if found.source not in ("rlawrap", "torchvision") or head_of(config) is None:
-        if found.source != "code":
-            raise ConfigError(_no_head(config, heads))
-        return config
-    if head_of(config) not in heads:
+    if found.source == "code" or (found.source == "rlawrap" and not is_ours(found.builder)):
+        return config  # of the user's own, who knows what it is
+    if found.source == "timm" or head_of(config) not in heads:
         raise ConfigError(_no_head(config, heads))
     arguments = dict(config.model_kwargs)
     if head_of(config) in DETECTORS:

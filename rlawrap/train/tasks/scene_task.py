@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -58,7 +59,7 @@ class SceneTask(Task):
 
     def augment(self) -> SceneAugment:
         """What happens to training scenes; a detector brings them to its size itself."""
-        return SceneAugment(flip=0.5 if self.config.augment is None else self.config.augment.flip)
+        return scene_augment(self.config)
 
     def order(self, images: Images) -> Order | None:
         """Batches of high scenes and of wide ones, so that little is filled up."""
@@ -79,6 +80,30 @@ class SceneTask(Task):
 
     def show(self, name: str, value: float | None) -> str:
         return "-" if value is None else f"{value:.2f}%"
+
+
+def scene_augment(config: TrainConfig) -> SceneAugment:
+    """What `scene_augment` of the configuration says; `--flip` counts where it says nothing of it.
+
+    Raises `ConfigError` for a name or a value that makes no sense.
+
+    >>> scene_augment(TrainConfig(scene_augment={"crop": 256})).crop
+    (256, 256)
+    """
+    values: dict[str, Any] = {} if config.augment is None else {"flip": config.augment.flip}
+    known = [field.name for field in fields(SceneAugment)]
+    for name, value in config.scene_augment.items():
+        if name not in known:
+            raise ConfigError(f"scene_augment: there is no {name}; there are {', '.join(known)}.")
+        values[name] = tuple(value) if isinstance(value, list) else value
+    if isinstance(values.get("crop"), int):
+        values["crop"] = (values["crop"], values["crop"])
+    if isinstance(values.get("sizes"), int):
+        values["sizes"] = (values["sizes"],)
+    try:
+        return SceneAugment(**values)
+    except TypeError as error:
+        raise ConfigError(f"scene_augment={config.scene_augment}: {error}.") from error
 
 
 def device_of(model: torch.nn.Module) -> torch.device:

@@ -69,7 +69,7 @@ class Segmentation(SceneTask):
         """Pieces of one size, when one is asked for, so that batches are not filled up."""
         size = self.config.image_size
         whole = super().augment()
-        return whole if size is None else replace(whole, crop=(size, size))
+        return whole if size is None or whole.crop else replace(whole, crop=(size, size))
 
     def build(self, classes: Sequence[str], *, fill: bool = True) -> nn.Module:
         return build_scene_network(self.config, len(classes), self.heads, fill=fill)

@@ -90,3 +90,31 @@ def test_a_run_of_another_task_is_not_resumed(tmp_path: Path) -> None:
     best = str(tmp_path / "run" / "best.pt")
     with pytest.raises(CheckpointError, match=r"a run of the task detection.* one of segmentation"):
         train(other.replace(resume=best, output=str(tmp_path / "other")))
+
+
+def test_scenes_are_cut_as_asked_for_and_registered_detectors_train(tmp_path: Path) -> None:
+    code = tmp_path / "nets.py"
+    code.write_text(
+        "import rlawrap\nfrom rlawrap.models import register_model\n\n"
+        "@register_model('own_detector')\n"
+        "def own(num_classes):\n"
+        "    net = rlawrap.models.rla_cifar_resnet20(num_classes=2)\n"
+        "    return rlawrap.detection.detector('fasterrcnn', net, num_classes=num_classes,\n"
+        "        out_channels=8, min_size=24, box_detections_per_img=4)\n"
+    )
+    config = scene_config(
+        tmp_path / "run",
+        data=str(write_coco(tmp_path / "data", train=3, test=2)),
+        arch="own_detector",
+        imports=(str(code),),
+        scene_augment={"crop": 20, "jitter": [0.8, 1.25]},
+        head=None,
+        head_args={},
+    )
+    images = make_task(config).open("train")
+    assert {tuple(images.load(n, seed=0, epoch=0)[0].shape) for n in range(3)} == {(3, 20, 20)}
+    assert train(config).best is not None
+    state = torch.load(tmp_path / "run" / "best.pt", weights_only=True)
+    assert state["memory"] == {"category_ids": [3, 6, 9]}
+    with pytest.raises(ConfigError, match=r"scene_augment: there is no size; there are flip, "):
+        make_task(config.replace(scene_augment={"size": 3})).open("train")
