@@ -20,15 +20,16 @@ from rlawrap.errors import ConfigError, RLAError, TrainError
 from rlawrap.train.config.train_config import TrainConfig
 from rlawrap.train.data.given import GIVEN_DATA, GivenImages, class_names, read_item
 from rlawrap.train.loop.log_file import LoggedDisplay
-from rlawrap.train.loop.outputs import outputs_on
 from rlawrap.train.loop.progress import open_display
 from rlawrap.train.loop.run import Run, Status
 from rlawrap.train.loop.setup import ImagePair, kernels
 from rlawrap.train.network.origin import GIVEN, check_not_imported
+from rlawrap.train.network.outputs import outputs_on
 from rlawrap.train.process.processes import join_processes
 from rlawrap.train.process.signals import stop_on_signals
 from rlawrap.train.store.lock import hold_folder
 from rlawrap.train.store.run_folder import RunFolder
+from rlawrap.train.tasks.find import resolved
 
 INTERRUPTED = (
     "ended by a second signal before a checkpoint was written; --resume auto goes on from the last"
@@ -92,7 +93,7 @@ def train(
         raise ConfigError(
             f"train: expected a TrainConfig or a torch.nn.Module, got {type(what).__name__}."
         )
-    return _train(config, data, given)
+    return _train(resolved(config), data, given)
 
 
 def _as_run(

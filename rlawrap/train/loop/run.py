@@ -67,7 +67,9 @@ class Run:
         self.watch = Watch(config, processes, self.stepper, self.keeper, self.steps)
         for line in opening_lines(config, self.equipment, processes):
             display.say(line)
-        self.state, log_size = self.keeper.resume(source) if source else (State(), 0)
+        self.task = self.equipment.task
+        new = State(sums=Sums.zero(self.stepper))
+        self.state, log_size = self.keeper.resume(source) if source else (new, 0)
         warm_up(self.equipment, config, processes)
         self.last_save = time.monotonic()
         # Only now that everything fits is something written.
@@ -137,8 +139,9 @@ class Run:
             return f"stopped; resume with --output {self.folder.path} --resume auto"
         if best is None:
             return "finished"
-        name = self.judge.deciding("top1")
-        message = f"finished: best top1 {best[name]:.2f}% at epoch {best['epoch'] + 1}"
+        metric = self.task.metric
+        value = self.task.show(metric, best[self.judge.deciding(metric)])
+        message = f"finished: best {metric} {value} at epoch {best['epoch'] + 1}"
         if self._out_of_patience():
             message += f", no better one in {self.state.standing.stale} epochs"
         return f"{message}, in {self.folder.best_checkpoint}"
@@ -248,8 +251,8 @@ class Run:
         self.watch.steps_taken()
         sums = self.state.sums
         sums.take(self.stepper)
-        loss, top1, images = self._means(sums.interval)
-        sums.interval = [0.0, 0.0, 0.0]
+        means, images = self._means(sums.interval)
+        sums.interval = Sums.zero(self.stepper).interval
         since = min(self.position.step, self.config.log_every)
         self.watch.images(images, self.position, steps=since)
         seconds, speed, waiting = clock.lap(images)
@@ -258,8 +261,7 @@ class Run:
             **asdict(self.position),
             "global_step": self.global_step,
             "lr": lr,
-            "loss": loss,
-            "top1": top1,
+            **means,
             "images": images,
             "seconds": round(seconds, 3),
             "images_per_s": round(speed, 1),
@@ -268,28 +270,27 @@ class Run:
         self.processes.first_does(lambda: self.log.write("train", values))
         left = (self.config.epochs * self.steps - self.global_step) * self.config.batch_size
         self.display.show(
-            f"loss {loss:.4f}  top1 {top1:.1f}%  lr {lr:.4g}  {speed:.0f} images/s  "
+            f"{self.task.training_text(means)}  lr {lr:.4g}  {speed:.0f} images/s  "
             f"data wait {waiting:.0%}  to go {duration(left / max(speed, 1e-9))}"
         )
 
-    def _means(self, values: list[float]) -> tuple[float, float, int]:
-        """Mean loss, per cent correct and images, over all processes."""
-        sums = self.processes.gather(values)
-        loss, correct, images = (math.fsum(column) for column in zip(*sums, strict=True))
-        return loss / max(images, 1), 100 * correct / max(images, 1), int(images)
+    def _means(self, values: list[float]) -> tuple[dict[str, float], int]:
+        """The figures of training and the images that they are of, over all processes."""
+        gathered = self.processes.gather(values)
+        *sums, images = (math.fsum(column) for column in zip(*gathered, strict=True))
+        return self.task.means(sums, int(images)), int(images)
 
     # Judging
 
     def _end_epoch(self) -> None:
         position, standing = self.position, self.state.standing
-        loss, top1, images = self._means(self.state.sums.epoch)
+        means, images = self._means(self.state.sums.epoch)
         self.watch.images(images, position)
         figures: dict[str, Any] = {
             "epoch": position.epoch,
             "global_step": self.global_step,
             "lr": learning_rate(self.config, self.global_step - 1, self.steps),
-            "train_loss": loss,
-            "train_top1": top1,
+            **{f"train_{name}": value for name, value in means.items()},
         }
         if images < self.equipment.sampler.slots:
             figures["skipped"] = self.equipment.sampler.slots - images
@@ -308,13 +309,14 @@ class Run:
         seconds = round(time.perf_counter() - began, 3)
         self.processes.first_does(lambda: self.log.write("eval", {**figures, "seconds": seconds}))
         classes = self.equipment.classes
-        self.processes.first_does(
-            lambda: self.folder.write_confusion(position.epoch, judged.confusion, classes)
-        )
-        self.display.say(sentence(self._title(), figures))
+        if (matrix := judged.confusion) is not None:
+            self.processes.first_does(
+                lambda: self.folder.write_confusion(position.epoch, matrix, classes)
+            )
+        self.display.say(sentence(self.task, self._title(), figures))
         position.epoch += 1
         position.step = 0
-        self.state.sums = Sums()
+        self.state.sums = Sums.zero(self.stepper)
         self._save(best=better)
 
     def _after_judged_batch(self) -> None:

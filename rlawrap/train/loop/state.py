@@ -19,7 +19,14 @@ from rlawrap.train.network.origin import changed_file, has_changed
 from rlawrap.train.process.processes import Processes
 from rlawrap.train.store import best as best_files
 from rlawrap.train.store import checkpoint
-from rlawrap.train.store.resuming import Source, advice, changed_splits, class_changes, listing
+from rlawrap.train.store.resuming import (
+    Source,
+    advice,
+    changed_splits,
+    class_changes,
+    listing,
+    other_task,
+)
 from rlawrap.train.store.run_folder import RunFolder
 
 
@@ -42,10 +49,16 @@ class Standing:
 
 @dataclass
 class Sums:
-    """Loss, correct answers and images: of the epoch and since the last line of metrics."""
+    """Loss, what the task logs, and images: of the epoch and since the last line of metrics."""
 
-    epoch: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
-    interval: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
+    epoch: list[float]
+    interval: list[float]
+
+    @classmethod
+    def zero(cls, stepper: Stepper) -> Sums:
+        """Nothing counted yet."""
+        nothing = [0.0] * len(stepper.sums_so_far())
+        return cls(epoch=nothing, interval=list(nothing))
 
     def take(self, stepper: Stepper) -> None:
         """Move what the stepper has counted to both."""
@@ -58,9 +71,9 @@ class Sums:
 class State:
     """All that changes during a run, beside weights and optimiser."""
 
+    sums: Sums
     position: Position = field(default_factory=Position)
     standing: Standing = field(default_factory=Standing)
-    sums: Sums = field(default_factory=Sums)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +120,8 @@ class Keeper:
         }
         preparation = getattr(equipment.test_images, "preparation", None)
         self.preparation = None if preparation is None else preparation.to_dict()
+        memory = equipment.task.remember(equipment.train_images)
+        self.memory = {"memory": memory} if memory else {}
         self.environment = {
             "world": processes.world,
             "threads": torch.get_num_threads(),
@@ -139,6 +154,7 @@ class Keeper:
             "classes": list(self.equipment.classes),
             "data": self.data,
             "preparation": self.preparation,
+            **self.memory,
             "environment": self.environment,
             "best": best,
         }
@@ -193,7 +209,7 @@ class Keeper:
         if self.resumed.anew:
             # Which images the epoch has seen cannot be told any more.
             state.position.step = 0
-            state.sums = Sums()
+            state.sums = Sums.zero(self.equipment.stepper)
             self.equipment.stepper.take_sums()
             size = self.folder.size_of_whole_epochs(size)
             other = "the changed training images" if changed else "batches of another size"
@@ -240,6 +256,8 @@ class Keeper:
     def _check_config(self, loaded: dict[str, Any], source: str) -> dict[str, tuple[Any, Any]]:
         """What changes as asked for. Raises `CheckpointError` for what differs besides."""
         before = TrainConfig.from_dict(loaded["config"])
+        if before.task != self.config.task:
+            raise CheckpointError(other_task(source, before.task, self.config.task))
         differences = before.differences(self.config)
         if differences:
             raise CheckpointError(
@@ -301,7 +319,7 @@ class Keeper:
             total = {
                 n: [math.fsum(c) for c in zip(*(s[n] for s in saved), strict=True)] for n in names
             }
-            nothing = {n: [0.0, 0.0, 0.0] for n in names}
+            nothing = {n: [0.0] * len(total[n]) for n in names}
             saved = [total] + [nothing] * (self.processes.world - 1)
         own = saved[self.processes.rank]
         self.equipment.stepper.restore_sums(own["pending"])
