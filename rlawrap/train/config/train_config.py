@@ -279,11 +279,8 @@ class TrainConfig(Checked):
             )
         if self.warmup_epochs and self.warmup_steps:
             raise ConfigError("warmup_epochs and warmup_steps: give one of them.")
-        if (self.schedule == "multistep") != bool(self.milestones):
-            raise ConfigError(
-                f"schedule={self.schedule!r} with milestones={self.milestones}: milestones are the "
-                "epochs of the multistep schedule, which needs them."
-            )
+        if self.schedule == "multistep" and not self.milestones:
+            raise ConfigError("schedule='multistep' needs milestones, such as (8, 11).")
         if self.compile_mode != "default" and not self.compile:
             raise ConfigError(f"compile_mode={self.compile_mode!r} needs compile=True (--compile).")
         if self.ema_every > 1 and not self.ema:
