@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -43,7 +44,10 @@ def mask_of(shape: Polygons | Rle, height: int, width: int, where: str) -> Tenso
         packed = _packed(shape, where)
     else:
         packed = mask.merge(mask.frPyObjects([list(each) for each in shape], height, width))
-    decoded = mask.decode(packed)
+    with warnings.catch_warnings():
+        # Its arrays do not know NumPy 2's way to ask for a copy.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        decoded = mask.decode(packed)
     return torch.from_numpy(np.ascontiguousarray(decoded))
 
 

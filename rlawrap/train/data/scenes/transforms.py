@@ -112,7 +112,7 @@ class Crop(nn.Module):
         moved["boxes"] = boxes
         moved["area"] = target["area"] * share
         if "masks" in moved:
-            kept &= moved["masks"].flatten(1).any(1)
+            kept &= moved["masks"].bool().flatten(1).any(1)
         for name in ("boxes", "labels", "area", "iscrowd", "masks"):
             if name in moved:
                 moved[name] = moved[name][kept]
