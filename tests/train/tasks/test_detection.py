@@ -36,17 +36,19 @@ def test_the_loss_is_the_sum_of_its_parts_times_the_images(tmp_path: Path) -> No
     assert task.loss(Fixed(), nothing).total == 0
 
 
-def test_a_run_on_coco_data_resumes_to_the_last_bit(tmp_path: Path) -> None:
-    data = str(write_coco(tmp_path / "data", train=11))
+@pytest.mark.parametrize("world", [1, 2])
+def test_a_run_on_coco_data_resumes_to_the_last_bit(tmp_path: Path, world: int) -> None:
+    data = str(write_coco(tmp_path / "data", train=7, test=2))
     changes: dict[str, Any] = {
         "data": data, "batch_size": 3, "epochs": 2, "save_every": 1, "keep": 9, "subset": None,
     }  # fmt: skip
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    run_group(1, scene_config(whole, **changes))
-    group = Group(1, scene_config(killed, **changes))
+    run_group(world, scene_config(whole, **changes))
+    group = Group(world, scene_config(killed, **changes))
     wait_for(lambda: len([*killed.glob("checkpoints/*.pt")]) > 1, 120)
     group.kill()
-    run_group(1, scene_config(killed, **changes, resume="auto"))
+    assert len([*killed.glob("checkpoints/*.pt")]) < 6  # it was not done
+    run_group(world, scene_config(killed, **changes, resume="auto"))
     assert_same_run(whole, killed)
     train_line, *_, judged = metrics(whole)
     assert train_line["loss"] == pytest.approx(
