@@ -18,6 +18,7 @@ from rlawrap.errors import (
     TraceError,
     TrainError,
 )
+from rlawrap.fuse import FuseReport, fuse
 from rlawrap.official import load_official, official_state_dict
 from rlawrap.parameters import named_rla_parameters, param_groups, rla_parameters
 from rlawrap.plan import Block, Plan, Plans, Stage
@@ -44,6 +45,7 @@ __all__ = [
     "ConfigError",
     "Cost",
     "DataError",
+    "FuseReport",
     "Plan",
     "PlanError",
     "Plans",
@@ -60,6 +62,7 @@ __all__ = [
     "cost",
     "disabled",
     "freeze_base",
+    "fuse",
     "initialize",
     "inspect",
     "load",
