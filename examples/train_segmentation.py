@@ -32,7 +32,7 @@ def main(output: str, **changes: object) -> TrainResult:
     for name, value in judged.to_dict().items():
         print(f"{name:15} {value:.3f}")
     for each in judged.details["classes"]:
-        print(f"{each['name']:15} IoU {each['iou']:.1f}%")
+        print(f"{each['name']:15} IoU {each['iou'] or 0:.1f}%")
     return result
 
 

@@ -17,6 +17,7 @@ from rlawrap.train.ablation import jobs
 from rlawrap.train.ablation.grid import GridRun
 from rlawrap.train.commands import torchrun_process
 from rlawrap.train.records.runs import read_run
+from rlawrap.train.tasks.find import find_task
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -58,6 +59,21 @@ def run(
 def test_every_example_has_a_test() -> None:
     tests = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
     assert {path.stem for path in EXAMPLES.glob("*.py")} <= tests
+
+
+def test_own_task(tmp_path: Path) -> None:
+    """`tests/train/tasks/test_find.py` trains it; here is what it is named by."""
+    assert find_task(f"{EXAMPLES / 'own_task.py'}:Counting").name == "counting"
+
+
+def test_train_segmentation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    example = runpy.run_path(str(EXAMPLES / "train_segmentation.py"))
+    result = example["main"](
+        str(tmp_path), epochs=1, subset=16, image_size=32, workers=0, device="cpu"
+    )
+    lines = capsys.readouterr().out.splitlines()
+    assert f"miou            {result.best['miou']:.3f}" in lines
+    assert lines[-1].startswith("triangle        IoU ")
 
 
 def test_train_cifar(tmp_path: Path, run: Callable[..., str]) -> None:

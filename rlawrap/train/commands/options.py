@@ -123,6 +123,8 @@ def config_from_options(
         changes = parse_assignments(given.pop("change"), "--change", "epochs=200")
         given |= changes
         given["change"] = tuple("augment" if n in AUGMENT_FIELDS else n for n in changes)
+    if given.get("warmup_epochs") and "warmup_steps" not in given:
+        given["warmup_steps"] = 0  # in place of those of the recipe or task
     augment = {name: given.pop(name) for name in AUGMENT_FIELDS if name in given}
     for name, flag in (
         ("model_kwargs", "--model-arg"),

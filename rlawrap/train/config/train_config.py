@@ -12,6 +12,7 @@ from pydantic import field_validator, model_validator
 from rlawrap.errors import ConfigError
 from rlawrap.train.config.augment import AugmentConfig
 from rlawrap.train.config.checked import Checked, option_group
+from rlawrap.train.config.going_on import CHANGEABLE, FREE_ON_RESUME
 
 VERSION = 1
 
@@ -20,46 +21,6 @@ LONGEST = 1e9
 
 # Different images of a batch with repeats, at least: a norm must have something to tell apart.
 MIN_DIFFERENT = 2
-
-# Fields that may differ between a run and its continuation: they do not touch the numbers.
-FREE_ON_RESUME = frozenset(
-    {
-        "output",
-        "resume",
-        "change",
-        "workers",
-        "prefetch",
-        "log_every",
-        "save_every",
-        "save_minutes",
-        "keep",
-        "tensorboard",
-        "profile",
-        "progress",
-        "allow_changed_data",
-        "timeout",
-        "data_root",
-        "on_bad_image",
-        "imports",
-    }
-)
-
-
-# Fields that a run may go on with another value of, when asked to: with them its weights and its
-# optimiser's state stay of use.
-CHANGEABLE = frozenset(
-    {
-        "arch", "epochs", "batch_size", "accumulate", "drop_last", "repeats", "augment",
-        "scene_augment",
-        "lr", "momentum", "nesterov", "weight_decay", "rla_lr", "clip", "label_smoothing",
-        "opt_args", "schedule", "gamma", "step_epochs", "milestones", "warmup_epochs",
-        "warmup_steps", "warmup_start", "device", "channels_last", "compile", "compile_mode",
-        "tf32", "grad_checkpointing", "deterministic", "ema_every", "monitor", "patience",
-    }
-)  # fmt: skip
-
-# Changes after which a step of an epoch holds other images than before.
-CHANGES_STEPS = frozenset({"batch_size", "drop_last", "repeats"})
 
 _task = option_group("The task")
 _network = option_group("The network")
@@ -279,11 +240,8 @@ class TrainConfig(Checked):
             )
         if self.warmup_epochs and self.warmup_steps:
             raise ConfigError("warmup_epochs and warmup_steps: give one of them.")
-        if (self.schedule == "multistep") != bool(self.milestones):
-            raise ConfigError(
-                f"schedule={self.schedule!r} with milestones={self.milestones}: milestones are the "
-                "epochs of the multistep schedule, which needs them."
-            )
+        if self.schedule == "multistep" and not self.milestones:
+            raise ConfigError("schedule='multistep' needs milestones, such as (8, 11).")
         if self.compile_mode != "default" and not self.compile:
             raise ConfigError(f"compile_mode={self.compile_mode!r} needs compile=True (--compile).")
         if self.ema_every > 1 and not self.ema:

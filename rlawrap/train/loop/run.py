@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,9 +18,11 @@ from rlawrap.train.loop.judging import Judge, sentence
 from rlawrap.train.loop.log_file import LoggedDisplay
 from rlawrap.train.loop.opening_lines import opening_lines
 from rlawrap.train.loop.profiling import StepProfile
-from rlawrap.train.loop.progress import Clock, duration
+from rlawrap.train.loop.progress import Clock
+from rlawrap.train.loop.reporting import interval, means_of
+from rlawrap.train.loop.run_state import State, Sums
 from rlawrap.train.loop.setup import ImagePair, set_up, warm_up
-from rlawrap.train.loop.state import Keeper, State, Sums
+from rlawrap.train.loop.state import Keeper
 from rlawrap.train.loop.watch import Watch
 from rlawrap.train.network.optim import learning_rate
 from rlawrap.train.process.processes import Processes
@@ -251,40 +252,22 @@ class Run:
         self.watch.steps_taken()
         sums = self.state.sums
         sums.take(self.stepper)
-        means, images = self._means(sums.interval)
+        means, images = means_of(self.task, self.processes, sums.interval)
         sums.interval = Sums.zero(self.stepper).interval
         since = min(self.position.step, self.config.log_every)
         self.watch.images(images, self.position, steps=since)
-        seconds, speed, waiting = clock.lap(images)
-        lr = learning_rate(self.config, self.global_step - 1, self.steps)
-        values = {
-            **asdict(self.position),
-            "global_step": self.global_step,
-            "lr": lr,
-            **means,
-            "images": images,
-            "seconds": round(seconds, 3),
-            "images_per_s": round(speed, 1),
-            "data_wait": round(waiting, 4),
-        }
+        values, text = interval(
+            self.task, self.position, means, images, clock.lap(images),
+            step=self.global_step, steps=self.steps,
+        )  # fmt: skip
         self.processes.first_does(lambda: self.log.write("train", values))
-        left = (self.config.epochs * self.steps - self.global_step) * self.config.batch_size
-        self.display.show(
-            f"{self.task.training_text(means)}  lr {lr:.4g}  {speed:.0f} images/s  "
-            f"data wait {waiting:.0%}  to go {duration(left / max(speed, 1e-9))}"
-        )
-
-    def _means(self, values: list[float]) -> tuple[dict[str, float], int]:
-        """The figures of training and the images that they are of, over all processes."""
-        gathered = self.processes.gather(values)
-        *sums, images = (math.fsum(column) for column in zip(*gathered, strict=True))
-        return self.task.means(sums, int(images)), int(images)
+        self.display.show(text)
 
     # Judging
 
     def _end_epoch(self) -> None:
         position, standing = self.position, self.state.standing
-        means, images = self._means(self.state.sums.epoch)
+        means, images = means_of(self.task, self.processes, self.state.sums.epoch)
         self.watch.images(images, position)
         figures: dict[str, Any] = {
             "epoch": position.epoch,

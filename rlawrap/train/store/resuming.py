@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from rlawrap.errors import CheckpointError, ConfigError, few
-from rlawrap.train.config.train_config import CHANGEABLE, TrainConfig
+from rlawrap.train.config.going_on import CHANGEABLE
+from rlawrap.train.config.train_config import TrainConfig
 from rlawrap.train.process.processes import Processes
 from rlawrap.train.store import checkpoint
 from rlawrap.train.store.run_folder import RunFolder

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from rlawrap.errors import CheckpointError, ConfigError
+from rlawrap.errors import CheckpointError, ConfigError, DataError
 from rlawrap.train import train
 from rlawrap.train.data.loader import Batch
 from rlawrap.train.tasks.find import make_task
@@ -36,17 +36,19 @@ def test_the_loss_is_the_sum_of_its_parts_times_the_images(tmp_path: Path) -> No
     assert task.loss(Fixed(), nothing).total == 0
 
 
-def test_a_run_on_coco_data_resumes_to_the_last_bit(tmp_path: Path) -> None:
-    data = str(write_coco(tmp_path / "data", train=11))
+@pytest.mark.parametrize("world", [1, 2])
+def test_a_run_on_coco_data_resumes_to_the_last_bit(tmp_path: Path, world: int) -> None:
+    data = str(write_coco(tmp_path / "data", train=7, test=2))
     changes: dict[str, Any] = {
         "data": data, "batch_size": 3, "epochs": 2, "save_every": 1, "keep": 9, "subset": None,
     }  # fmt: skip
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    run_group(1, scene_config(whole, **changes))
-    group = Group(1, scene_config(killed, **changes))
+    run_group(world, scene_config(whole, **changes))
+    group = Group(world, scene_config(killed, **changes))
     wait_for(lambda: len([*killed.glob("checkpoints/*.pt")]) > 1, 120)
     group.kill()
-    run_group(1, scene_config(killed, **changes, resume="auto"))
+    assert len([*killed.glob("checkpoints/*.pt")]) < 6  # it was not done
+    run_group(world, scene_config(killed, **changes, resume="auto"))
     assert_same_run(whole, killed)
     train_line, *_, judged = metrics(whole)
     assert train_line["loss"] == pytest.approx(
@@ -118,3 +120,22 @@ def test_scenes_are_cut_as_asked_for_and_registered_detectors_train(tmp_path: Pa
     assert state["memory"] == {"category_ids": [3, 6, 9]}
     with pytest.raises(ConfigError, match=r"scene_augment: there is no size; there are flip, "):
         make_task(config.replace(scene_augment={"size": 3})).open("train")
+
+
+def test_scenes_without_objects(tmp_path: Path) -> None:
+    data = write_coco(tmp_path / "data", train=3, test=2)
+    for split, kept in (("train", 1), ("val", 2)):
+        path = data / split / "annotations.json"
+        content = json.loads(path.read_text())
+        content["annotations"] = [a for a in content["annotations"] if a["image_id"] == kept]
+        path.write_text(json.dumps(content))
+    result = train(scene_config(tmp_path / "run", data=str(data), subset=None, batch_size=1))
+    assert result.last is not None and result.last["box_ap"] is not None
+    assert [line["images"] for line in metrics(tmp_path / "run")[:-1]] == [1]  # of the only scene
+    content["annotations"] = []
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match="none of the 2 test images has an object"):
+        train(scene_config(tmp_path / "none", data=str(data), subset=None, batch_size=1))
+    (data / "train" / "annotations.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match="no scene has anything to learn in it"):
+        train(scene_config(tmp_path / "none", data=str(data), subset=None, batch_size=1))

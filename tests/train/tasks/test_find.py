@@ -17,7 +17,7 @@ OWN = str(Path(__file__).parents[3] / "examples" / "own_task.py") + ":Counting"
 def test_a_task_of_ones_own_trains_judges_and_resumes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = config_from_options({"task": OWN, "subset": 24, "epochs": 2}).replace(
+    config = config_from_options({"task": OWN, "subset": 16, "epochs": 2}).replace(
         workers=0, device="cpu", progress="none", save_every=1, keep=9, log_every=1
     )
     assert (config.arch, config.image_size) == ("rla_cifar_resnet20", 32)
