@@ -21,6 +21,7 @@ from rlawrap.errors import (
 from rlawrap.official import load_official, official_state_dict
 from rlawrap.parameters import named_rla_parameters, param_groups, rla_parameters
 from rlawrap.plan import Block, Plan, Plans, Stage
+from rlawrap.show import Picture, show
 from rlawrap.splice import (
     RLAModel,
     apply,
@@ -44,6 +45,7 @@ __all__ = [
     "ConfigError",
     "Cost",
     "DataError",
+    "Picture",
     "Plan",
     "PlanError",
     "Plans",
@@ -72,6 +74,7 @@ __all__ = [
     "rla_parameters",
     "rla_state_dict",
     "save",
+    "show",
     "unfreeze_base",
     "unwrap",
     "variant",
