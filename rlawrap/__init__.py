@@ -24,6 +24,7 @@ from rlawrap.fuse import FuseReport, fuse
 from rlawrap.official import load_official, official_state_dict
 from rlawrap.parameters import named_rla_parameters, param_groups, rla_parameters
 from rlawrap.plan import Block, Plan, Plans, Stage
+from rlawrap.show import Picture, show
 from rlawrap.splice import (
     RLAModel,
     apply,
@@ -50,6 +51,7 @@ __all__ = [
     "ExportError",
     "Exported",
     "FuseReport",
+    "Picture",
     "Plan",
     "PlanError",
     "Plans",
@@ -80,6 +82,7 @@ __all__ = [
     "rla_parameters",
     "rla_state_dict",
     "save",
+    "show",
     "unfreeze_base",
     "unwrap",
     "variant",

@@ -44,6 +44,7 @@ ELSEWHERE = {
     "best": ("rlawrap.train.commands.records_commands", "best_command"),
     "runs": ("rlawrap.train.commands.records_commands", "runs_command"),
     "ablate": ("rlawrap.train.commands.ablate_command", "ablate_app"),
+    "show": ("rlawrap.train.commands.show_command", "show_command"),
     "demo": ("rlawrap.train.commands.demo_command", "demo_command"),
 }
 
