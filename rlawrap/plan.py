@@ -197,6 +197,10 @@ class Plans(dict[str, Plan]):
     ...
     """
 
+    def to_dict(self) -> dict[str, Any]:
+        """Each plan as `Plan.to_dict` gives it, by path."""
+        return {path: plan.to_dict() for path, plan in self.items()}
+
     def _repr_html_(self) -> str:
         """Each plan's table, for notebooks."""
         return "\n".join(
