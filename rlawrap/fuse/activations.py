@@ -7,6 +7,7 @@ import operator
 import torch
 from torch import fx, nn
 
+from rlawrap.cells import fast_tanh
 from rlawrap.design.names import ROOT
 from rlawrap.fuse.families import can_scale, family_of, scale_family
 from rlawrap.fuse.layers import HalfTanh, conv_of, is_sum, norm_of
@@ -26,6 +27,7 @@ def halve_tanh(work: Work) -> None:
             problem = "what it reads depends on what it makes"
         if problem:
             work.note("tanh", node, problem)
+            node.target = fast_tanh
             continue
         scale_family(work, before, 2.0)
         scale_family(work, after, 0.5)

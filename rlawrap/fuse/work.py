@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from rlawrap.cells import fast_tanh
 from rlawrap.copying import deep_copy
 from rlawrap.design.layers import Reader, Row
 from rlawrap.design.names import ROOT
@@ -47,6 +48,8 @@ class Work:
                 node.target = work.add_layer(node.target, layer)
             elif node.op == "get_attr":
                 work._add_value(model, node)
+            elif node.target is fast_tanh:
+                node.target = torch.tanh
         return work
 
     def _add_value(self, model: nn.Module, node: fx.Node) -> None:
