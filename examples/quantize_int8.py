@@ -6,8 +6,8 @@
 
 Each network is given a hidden state, fused, exported, calibrated on half of the 20 photographs of
 foolbox and converted. EfficientNet-Lite0 has ImageNet weights, so that its top-1 on all of them can
-be compared; the presets have random weights, so their outputs are. `--time` compiles both forms with
-inductor and freezing, which takes minutes, and times them one after the other.
+be compared; the presets have random weights, so their outputs are. `--time` compiles both forms
+with inductor and freezing, which takes minutes, and times them one after the other.
 """
 
 from __future__ import annotations
@@ -103,7 +103,8 @@ def main() -> None:
             right = [int((o.argmax(1) == labels).sum()) for o in outputs]
             words = f"{right[0]} of 20 right in float32, {right[1]} in int8"
         else:
-            words = f"outputs correlate by {torch.corrcoef(torch.stack([expected.flatten(), got.flatten()]))[0, 1]:.4f}"
+            alike = torch.corrcoef(torch.stack([expected.flatten(), got.flatten()]))[0, 1]
+            words = f"outputs correlate by {alike:.4f} with those in float32"
         kept = sum("quantize_per_tensor" in str(n.target) for n in int8.graph.nodes)
         if arguments.time:
             words += timed(fused, int8, images[:5])

@@ -18,7 +18,7 @@ from pathlib import Path
 from benchmarks.speed import cells as matrix
 from benchmarks.speed.profiling import profile
 from benchmarks.speed.report import write_report
-from benchmarks.speed.running import ROOT, Limits, run
+from benchmarks.speed.running import ROOT, Conditions, Limits, run
 
 RESULTS = ROOT / "docs" / "performance" / "results.json"
 
@@ -45,6 +45,8 @@ def options() -> argparse.Namespace:
     parser.add_argument("--target-seconds", type=float, default=Limits.target_seconds)
     parser.add_argument("--rounds", type=int, help="exactly so many, whatever they take")
     parser.add_argument("--again", action="store_true", help="what failed before, too")
+    parser.add_argument("--jobs", type=int, default=1, help="at a time; targets always alone")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="then begin no more")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--no-profile", action="store_true", help="do not profile the slowest")
     parser.add_argument("--no-report", action="store_true", help="leave the page as it is")
@@ -85,7 +87,8 @@ def main() -> None:
         if given.rounds:
             limits = Limits(seconds=0, target_seconds=0, least=given.rounds, most=given.rounds)
         where = {"size": given.size, "threads": given.threads, "device": given.device}
-        run(cells, limits, given.results, again=given.again, **where)
+        rest = {"jobs": given.jobs, "minutes": given.minutes, "again": given.again}
+        run(cells, limits, given.results, Conditions(**where, **rest))
         if not given.no_profile:
             profile(given.results, **where)
     if not given.no_report:

@@ -65,24 +65,38 @@ def target_cells() -> list[Cell]:
 
 def matrix_cells() -> list[Cell]:
     """Every network, k and batch eager and folded; the other treatments at k = 32 and batch 8."""
-    cells = [
-        Cell(net=net, k=32, batch=8, mode=mode, treatment=treatment)
-        for net in NETS
-        for mode, treatment in (
-            *(("inference", "onnx"), ("inference", "compiled"), ("inference", "frozen")),
-            *(("inference", "memory"), ("training", "memory")),
+    cells = _at_32(("inference", "onnx"), ("training", "memory"), ("inference", "memory"))
+    for batch in BATCHES[:2]:
+        cells += _every_k(batch)
+    cells += _at_32(("inference", "frozen"), ("inference", "compiled"))
+    for batch in BATCHES[2:]:
+        cells += _every_k(batch)
+    return cells
+
+
+def _at_32(*ways: tuple[str, str]) -> list[Cell]:
+    return [
+        Cell(
+            net=net,
+            k=32,
+            batch=8,
+            mode=mode,
+            treatment=treatment,
+            heap="mapped" if treatment == "memory" else "kept",
         )
+        for mode, treatment in ways
+        for net in NETS
     ]
-    cells += [
+
+
+def _every_k(batch: int) -> list[Cell]:
+    ways = (("inference", "eager"), ("inference", "folded"), ("training", "eager"))
+    return [
         Cell(net=net, k=k, batch=batch, mode=mode, treatment=treatment)
-        for batch in BATCHES
+        for mode, treatment in ways
         for net in NETS
-        for mode, treatment in (
-            *(("inference", "eager"), ("inference", "folded"), ("training", "eager")),
-        )
         for k in KS
     ]
-    return [replace(c, heap="mapped") if c.treatment == "memory" else c for c in cells]
 
 
 def every_cell(batches: Sequence[int] = BATCHES) -> list[Cell]:

@@ -57,20 +57,13 @@ def draw(results: Results, path: Path, batch: int = 8) -> None:
                 linewidth=1.2,
                 capsize=2,
             )
-        axis.axline((1, 1), slope=1, color="0.6", linewidth=1, linestyle="--", zorder=0)
+        line = {"color": "0.6", "linewidth": 1, "linestyle": "--", "zorder": 0}
+        axis.axline((1, 1), slope=1, label="time = MACs", **line)
         axis.set_title(panel, fontsize=11)
         axis.set_xlabel("MACs, ratio to the plain network")
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(alpha=0.25)
     axes[0].set_ylabel("time, ratio to the plain network")
-    axes[-1].annotate(
-        *("time = MACs", (1, 1)),
-        xytext=(0.97, 0.04),
-        textcoords="axes fraction",
-        color="0.4",
-        fontsize=8,
-        ha="right",
-    )
     handles, labels = axes[0].get_legend_handles_labels()
     if handles:
         figure.legend(handles, labels, loc="lower center", ncol=len(labels), frameon=False)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -82,36 +84,60 @@ def _memory_row(cell: Cell, request: Request, timeout: float) -> dict[str, Any]:
     }
 
 
-def run(
-    cells: list[Cell],
-    limits: Limits,
-    path: Path,
-    *,
-    size: int,
-    threads: int,
-    device: str,
-    again: bool = False,
-) -> None:
-    """Measure what the file lacks; each group's rows are in it before the next begins."""
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """What holds for all cells of a run. jobs: processes at a time; targets are measured alone."""
+
+    size: int = 224
+    threads: int = 1
+    device: str = "cpu"
+    jobs: int = 1
+    minutes: float = float("inf")
+    again: bool = False
+
+
+def run(cells: list[Cell], limits: Limits, path: Path, conditions: Conditions) -> None:
+    """Measure what the file lacks; rows are in it as soon as they are there.
+
+    After `minutes` nothing more is begun.
+    """
     results = store.read(path)
-    results["machine"] = machine.describe(device)
-    todo = store.missing(results, [cell.key for cell in cells], again)
+    results["machine"] = machine.describe(conditions.device)
+    todo = store.missing(results, [cell.key for cell in cells], conditions.again)
     groups = grouped(cell for cell in cells if cell.key in todo)
     print(f"{len(cells)} cells, {len(todo)} to measure in {len(groups)} processes", flush=True)
     start = time.perf_counter()
-    for number, group in enumerate(groups, 1):
-        budget, least = limits.of(group[0])
-        limit = {"budget": budget, "least": least, "most": limits.most}
-        request = Request(cells=group, size=size, threads=threads, device=device, **limit)
-        rows = rows_of(group, request, limits.timeout)
-        results["rows"] |= {cell.key: row for cell, row in zip(group, rows, strict=True)}
-        store.write(path, results)
-        minutes = (time.perf_counter() - start) / 60
-        print(f"[{number}/{len(groups)}, {minutes:.1f} min]", flush=True)
-        for row in rows:
-            print(
-                f"  {Cell(**{f: row[f] for f in asdict(group[0])}).key}: {_brief(row)}", flush=True
-            )
+    writing = threading.Lock()
+
+    def measure(group: list[Cell]) -> None:
+        if time.perf_counter() - start > 60 * conditions.minutes:
+            return
+        rows = rows_of(group, _request(group, limits, conditions), limits.timeout)
+        with writing:
+            results["rows"] |= {cell.key: row for cell, row in zip(group, rows, strict=True)}
+            store.write(path, results)
+            for cell, row in zip(group, rows, strict=True):
+                minutes = (time.perf_counter() - start) / 60
+                print(f"{minutes:6.1f} min  {cell.key}: {_brief(row)}", flush=True)
+
+    for group in groups:
+        if group[0].target:
+            measure(group)
+    with ThreadPoolExecutor(conditions.jobs) as lanes:
+        list(lanes.map(measure, [group for group in groups if not group[0].target]))
+
+
+def _request(group: list[Cell], limits: Limits, conditions: Conditions) -> Request:
+    budget, least = limits.of(group[0])
+    return Request(
+        cells=group,
+        size=conditions.size,
+        threads=conditions.threads,
+        device=conditions.device,
+        budget=budget,
+        least=least,
+        most=limits.most,
+    )
 
 
 def _brief(row: dict[str, Any]) -> str:

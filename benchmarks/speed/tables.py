@@ -28,6 +28,9 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     | --- | ---: |
     | a | 1.0 |
     """
+    rows = list(rows)
+    if not rows:
+        return "Not measured."
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

@@ -54,7 +54,8 @@ class Inputs:
 
     def dynamic_axes(self) -> tuple[dict[int, Any], ...]:
         """For `torch.export`, the axes of each tensor that may change."""
-        return tuple(dict.fromkeys(self._free(shape), _DYNAMIC) for shape in self.shapes)
+        free = torch.export.Dim.DYNAMIC
+        return tuple(dict.fromkeys(self._free(shape), free) for shape in self.shapes)
 
     def _free(self, shape: tuple[int, ...]) -> list[int]:
         sides = range(2, len(shape)) if self.any_size else ()
@@ -75,9 +76,6 @@ class Inputs:
         names[0] = "batch"
         free = self._free(shape)
         return [names.get(i, f"axis {i}") if i in free else str(n) for i, n in enumerate(shape)]
-
-
-_DYNAMIC = torch.export.Dim.DYNAMIC
 
 
 def choose_inputs(

@@ -147,14 +147,13 @@ def test_a_rerun_measures_what_is_missing_and_errors_when_told(
     wanted = {"net": ["resnet50"], "k": [8, 16], "mode": ["inference"], "treatment": ["eager"]}
     chosen = cells.matching(cells.matrix_cells(), wanted)
     path = tmp_path / "results.json"
-    where = {"size": 64, "threads": 1, "device": "cpu"}
-    running.run(chosen, running.Limits(), path, **where)
+    running.run(chosen, running.Limits(), path, running.Conditions())
     assert asked == [cell.key for cell in chosen]
     rows = json.loads(path.read_text())["rows"]
     assert rows["resnet50 k8 b8 inference eager kept"]["error"] == "no room"
     assert "no room" in tables.failures(store.read(path))
     asked.clear()
-    running.run(chosen, running.Limits(), path, **where)
+    running.run(chosen, running.Limits(), path, running.Conditions())
     assert asked == []
-    running.run(chosen, running.Limits(), path, **where, again=True)
+    running.run(chosen, running.Limits(), path, running.Conditions(again=True))
     assert asked == ["resnet50 k8 b8 inference eager kept", "resnet50 k16 b8 inference eager kept"]
