@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch import nn
 
+import rlawrap.detection
 from rlawrap.errors import CheckpointError, ConfigError, DataError
 from rlawrap.train import train
 from rlawrap.train.data.loader import Batch
+from rlawrap.train.data.shapes import Shapes
 from rlawrap.train.tasks.find import make_task
 from tests.train.scene_toys import scene_config, write_coco
 from tests.train.toys import Group, assert_same_run, metrics, run_group, wait_for
@@ -139,3 +141,22 @@ def test_scenes_without_objects(tmp_path: Path) -> None:
     (data / "train" / "annotations.json").write_text(json.dumps(content))
     with pytest.raises(DataError, match="no scene has anything to learn in it"):
         train(scene_config(tmp_path / "none", data=str(data), subset=None, batch_size=1))
+
+
+def test_a_detector_and_its_data_from_python(tmp_path: Path) -> None:
+    model = rlawrap.detection.detector(
+        "fasterrcnn",
+        rlawrap.models.rla_cifar_resnet20(),
+        num_classes=4,
+        out_channels=8,
+        min_size=32,
+    )
+    options: dict[str, Any] = {
+        "task": "detection", "epochs": 1, "batch_size": 2, "lr": 0.01, "workers": 0,
+        "device": "cpu", "progress": "none", "output": str(tmp_path),
+    }  # fmt: skip
+    sets = Shapes("train", "detection", 32, 4), Shapes("test", "detection", 32, 2)
+    result = train(model, *sets, **options)
+    assert result.best is not None and result.model is model
+    with pytest.raises(ConfigError, match=r"the task detection takes .* list has no classes, in_c"):
+        train(model, [1], sets[1], **options)  # type: ignore[arg-type]
