@@ -8,10 +8,12 @@ from rlawrap.cells import Cell, CellSpec, register_cell
 from rlawrap.checkpoints import load, save
 from rlawrap.config import RLAConfig, variant
 from rlawrap.cost import Cost, cost
+from rlawrap.deploy import Exported, export
 from rlawrap.errors import (
     CheckpointError,
     ConfigError,
     DataError,
+    ExportError,
     PlanError,
     RLAError,
     RLAWarning,
@@ -22,6 +24,7 @@ from rlawrap.fuse import FuseReport, fuse
 from rlawrap.official import load_official, official_state_dict
 from rlawrap.parameters import named_rla_parameters, param_groups, rla_parameters
 from rlawrap.plan import Block, Plan, Plans, Stage
+from rlawrap.show import Picture, show
 from rlawrap.splice import (
     RLAModel,
     apply,
@@ -45,7 +48,10 @@ __all__ = [
     "ConfigError",
     "Cost",
     "DataError",
+    "ExportError",
+    "Exported",
     "FuseReport",
+    "Picture",
     "Plan",
     "PlanError",
     "Plans",
@@ -61,6 +67,7 @@ __all__ = [
     "backbone",
     "cost",
     "disabled",
+    "export",
     "freeze_base",
     "fuse",
     "initialize",
@@ -75,6 +82,7 @@ __all__ = [
     "rla_parameters",
     "rla_state_dict",
     "save",
+    "show",
     "unfreeze_base",
     "unwrap",
     "variant",

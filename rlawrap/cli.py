@@ -35,6 +35,7 @@ from rlawrap.streams import complain
 ELSEWHERE = {
     "train": ("rlawrap.train.commands.train_command", "train_app"),
     "evaluate": ("rlawrap.train.commands.evaluate_command", "evaluate"),
+    "export": ("rlawrap.train.commands.export_command", "export_command"),
     "lr-find": ("rlawrap.train.commands.lr_find_command", "lr_find_app"),
     "predict": ("rlawrap.train.commands.predict_command", "predict_command"),
     "detect": ("rlawrap.train.commands.detect_command", "detect_command"),
@@ -43,6 +44,7 @@ ELSEWHERE = {
     "best": ("rlawrap.train.commands.records_commands", "best_command"),
     "runs": ("rlawrap.train.commands.records_commands", "runs_command"),
     "ablate": ("rlawrap.train.commands.ablate_command", "ablate_app"),
+    "show": ("rlawrap.train.commands.show_command", "show_command"),
     "demo": ("rlawrap.train.commands.demo_command", "demo_command"),
 }
 

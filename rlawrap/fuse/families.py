@@ -17,6 +17,7 @@ from torch import Tensor, fx, nn
 
 from rlawrap.fuse.layers import (
     conv_of,
+    is_monotone,
     is_sum,
     is_zero_pad,
     norm_of,
@@ -34,12 +35,13 @@ class Family:
     """Values to scale together. `problem` says why there is none; the other fields are void then.
 
     makers: nodes of convolutions and norms whose results are scaled. readers: those that read a
-    scaled value and take the inverse.
+    scaled value and take the inverse. monotone: whether only scales above zero will do.
     """
 
     members: dict[fx.Node, None] = field(default_factory=dict)
     makers: list[fx.Node] = field(default_factory=list)
     readers: list[fx.Node] = field(default_factory=list)
+    monotone: bool = False
     problem: str = ""
 
 
@@ -58,6 +60,7 @@ def family_of(
         if member in family.members:
             continue
         family.members[member] = None
+        family.monotone |= is_monotone(work.layer(member))
         if len(family.members) > LARGEST:
             return Family(problem="too many values depend on it")
         if not _made(work, member, family, stack, given):
@@ -100,7 +103,8 @@ def _made(
 
 
 def _passes(work: Work, node: fx.Node) -> bool:
-    return passes_scale(work.layer(node)) or is_zero_pad(node)
+    layer = work.layer(node)
+    return passes_scale(layer) or is_monotone(layer) or is_zero_pad(node)
 
 
 def _takes(work: Work, node: fx.Node) -> bool:
@@ -135,7 +139,10 @@ def can_scale(family: Family, factor: Tensor | float) -> str:
     """Why the values of a family cannot be scaled by a factor; "" if they can."""
     if family.problem:
         return family.problem
-    values = torch.as_tensor(factor, dtype=torch.float64).abs()
+    values = torch.as_tensor(factor, dtype=torch.float64)
+    if family.monotone and bool((values <= 0).any()):
+        return "a scale that is not above zero, and a ReLU or maximum behind it"
+    values = values.abs()
     if not bool(torch.isfinite(values).all()):
         return "a scale that is not finite"
     # What is read elsewhere has to be scaled back: 1e-18 leaves float32 room on both sides.

@@ -18,7 +18,14 @@ from rlawrap._torch import has_forward_hooks
 from rlawrap.design.layers import PadSides, SameConv, Slice
 
 CONVS: tuple[type[nn.Module], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-POOLS: tuple[type[nn.Module], ...] = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
+POOLS: tuple[type[nn.Module], ...] = (
+    nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d,
+    nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d,
+)  # fmt: skip
+#: What a scale above zero passes through, too.
+MONOTONE: tuple[type[nn.Module], ...] = (
+    nn.ReLU, nn.LeakyReLU, nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d,
+)  # fmt: skip
 DROPOUTS: tuple[type[nn.Module], ...] = (
     nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout,
 )  # fmt: skip
@@ -56,11 +63,19 @@ def conv_of(module: nn.Module | None) -> Any:
     """The convolution that a layer is, or that it has behind its padding; None for others."""
     if isinstance(module, SameConv) and is_plain(module):
         module = module.conv
+    if _pads_itself(module):
+        return module
     if module is None or not _runs(module, CONVS):
         return None
     if type(module)._conv_forward is not _class_of(module)._conv_forward:  # type: ignore[attr-defined]
         return None
     return module
+
+
+def _pads_itself(module: nn.Module | None) -> bool:
+    """Whether a layer is timm's convolution that pads as TensorFlow does, a class of its own."""
+    own = type(module).__name__ == "Conv2dSame" and type(module).__module__.startswith("timm.")
+    return own and module is not None and is_plain(module)
 
 
 def _class_of(conv: nn.Module) -> type[nn.Module]:
@@ -70,7 +85,8 @@ def _class_of(conv: nn.Module) -> type[nn.Module]:
 def is_unpadded(module: nn.Module) -> bool:
     """Whether a convolution reads nothing but its input's own values."""
     padding: Any = conv_of(module).padding
-    return not isinstance(module, SameConv) and (padding == "valid" or not any(padding))
+    hidden = isinstance(module, SameConv) or _pads_itself(module)
+    return not hidden and (padding == "valid" or not any(padding))
 
 
 def norm_of(module: nn.Module | None) -> Any:
@@ -106,6 +122,13 @@ def passes_scale(module: nn.Module | None) -> bool:
     return isinstance(module, Slice) or _runs(module, (*POOLS, nn.Identity))
 
 
+def is_monotone(module: nn.Module | None) -> bool:
+    """Whether a scale above zero passes through a layer: it picks or clips at zero."""
+    if module is None or getattr(module, "inplace", False):
+        return False
+    return _runs(module, MONOTONE) and not getattr(module, "return_indices", False)
+
+
 def passes_shift(module: nn.Module | None) -> bool:
     """Whether a constant, too, passes through it unchanged."""
     if module is None or not passes_scale(module) or isinstance(module, PadSides):
@@ -137,4 +160,4 @@ def is_zero_pad(node: fx.Node) -> bool:
         return False
     mode = node.args[2] if len(node.args) > 2 else node.kwargs.get("mode", "constant")
     value = node.args[3] if len(node.args) > 3 else node.kwargs.get("value")
-    return mode == "constant" and not value
+    return bool(mode == "constant" and not value)

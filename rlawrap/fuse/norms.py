@@ -35,14 +35,15 @@ def _ends_active(layer: nn.Module) -> bool:
 
 def _batch_norm(layer: Any) -> nn.BatchNorm2d:
     """A batch norm with the tensors of another."""
-    norm = nn.BatchNorm2d(layer.running_mean.numel(), eps=layer.eps, device="meta")
+    norm: Any = nn.BatchNorm2d(layer.running_mean.numel(), eps=layer.eps, device="meta")
     norm.weight, norm.bias = (
         value if value is None or isinstance(value, nn.Parameter) else nn.Parameter(value, False)
         for value in (layer.weight, layer.bias)
     )
     norm.running_mean, norm.running_var = layer.running_mean, layer.running_var
     norm.num_batches_tracked = None
-    return norm.eval()
+    made: nn.BatchNorm2d = norm.eval()
+    return made
 
 
 def _split(work: Work, node: fx.Node, layer: Any) -> None:

@@ -124,8 +124,9 @@ def open_containers(work: Work) -> None:
             _open(work, node, layer)
     for node in list(work.graph.nodes):
         layer = work.layer(node)
-        idle = isinstance(layer, (nn.Identity, *DROPOUTS)) and not layer.training
-        if idle and layer is not None and is_plain(layer):
+        if layer is None or layer.training or not is_plain(layer):
+            continue
+        if isinstance(layer, (nn.Identity, *DROPOUTS)):
             work.note("layer that does nothing dropped", node)
             work.skip(node)
 

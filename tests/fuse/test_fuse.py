@@ -166,3 +166,27 @@ def test_what_cannot_be_fused_is_refused() -> None:
         rlawrap.fuse(torchvision.models.resnet18(weights=None))
     with pytest.raises(PlanError, match="wraps the model"):
         rlawrap.fuse(nn.DataParallel(model))
+
+
+def test_a_scale_above_zero_passes_relu_and_maximum() -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.relu, self.conv = nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1)
+            self.norm = nn.BatchNorm2d(8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.norm(self.conv(self.relu(x)))
+
+    base = nn.Sequential(
+        nn.Conv2d(3, 8, 3), Block(), Block(), Block(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(8, 4),
+    )  # fmt: skip
+    model = shake(rlawrap.apply(base, k=5, init="paper")).double().eval()
+    x = torch.randn(1, 3, 16, 17, dtype=torch.float64)
+    kept = check(model, x).report.kept  # type: ignore[union-attr]
+    assert any("not above zero" in step.why for step in kept)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.weight.data.abs_()
+    assert norms(check(model, x)) == 0
