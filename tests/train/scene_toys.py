@@ -47,6 +47,18 @@ def write_coco(folder: Path, *, train: int = 12, test: int = 4, size: int = 32) 
     return folder
 
 
+#: A detector that looks at few places.
+SMALL = {
+    "out_channels": 8,
+    "box_detections_per_img": 4,
+    "box_batch_size_per_image": 16,
+    "rpn_pre_nms_top_n_train": 40,
+    "rpn_post_nms_top_n_train": 20,
+    "rpn_pre_nms_top_n_test": 20,
+    "rpn_post_nms_top_n_test": 10,
+}
+
+
 def scene_config(output: Path, **changes: Any) -> TrainConfig:
     """One epoch of a small detector on drawn shapes."""
     values: dict[str, Any] = {
@@ -54,7 +66,7 @@ def scene_config(output: Path, **changes: Any) -> TrainConfig:
         "data": "shapes",
         "arch": "rla_cifar_resnet20",
         "head": "fasterrcnn",
-        "head_args": {"out_channels": 8, "box_detections_per_img": 4},
+        "head_args": SMALL,
         "image_size": 32,
         "subset": 8,
         "epochs": 1,

@@ -76,6 +76,8 @@ class Judge:
         monitor = self.config.monitor or self.equipment.task.metric
         name = self.deciding(monitor)
         now, then = figures[name], best[name]
+        if now is None or then is None:  # there was nothing to judge by
+            return now is not None
         return bool(now < then) if smaller_is_better(monitor) else bool(now > then)
 
     def _evaluate(self, model: nn.Module, title: str) -> Judged:

@@ -16,7 +16,7 @@ from rlawrap.train.data.loader import Batch, Images
 from rlawrap.train.network.modes import evaluating
 from rlawrap.train.tasks.average_precision import AveragePrecision, names
 from rlawrap.train.tasks.scene_networks import build_scene_network
-from rlawrap.train.tasks.scene_task import SceneTask, device_of
+from rlawrap.train.tasks.scene_task import SceneTask, device_of, first_image
 from rlawrap.train.tasks.task import Losses, Network, Scores
 
 _TWO_STAGES = ("loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg")
@@ -64,10 +64,8 @@ class Detection(SceneTask):
 
     def meet(self, model: nn.Module, images: Images, *, own_code: bool) -> None:
         self.logged = next((parts for kind, parts in PARTS if isinstance(model, kind)), ())
-        image, _ = images.load(0, seed=self.config.seed, epoch=0)
-        image = image.to(device_of(model))
         if own_code or not self.logged:
-            self._try(model, image)
+            self._try(model, first_image(images).to(device_of(model)))
         if "mask" in self.kinds and not gives_masks(model):
             raise ConfigError(
                 f"{self.config.arch}: gives no masks, which the task {self.name} is about. Take a "

@@ -9,10 +9,11 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor
 
-from rlawrap.errors import ConfigError
+from rlawrap.errors import ConfigError, DataError
 from rlawrap.train.config.train_config import TrainConfig
 from rlawrap.train.data.dataset import Split
 from rlawrap.train.data.loader import Images
+from rlawrap.train.data.samples import is_skipped
 from rlawrap.train.data.scenes import SceneAugment, grouped_order, open_scenes
 from rlawrap.train.data.scenes.dataset import Wanted
 from rlawrap.train.data.shapes import SHAPES, Shapes
@@ -104,6 +105,15 @@ def scene_augment(config: TrainConfig) -> SceneAugment:
         return SceneAugment(**values)
     except TypeError as error:
         raise ConfigError(f"scene_augment={config.scene_augment}: {error}.") from error
+
+
+def first_image(images: Images) -> Tensor:
+    """The first image that is not damaged. Raises `DataError` when there is none."""
+    for index in range(len(images)):
+        image, target = images.load(index, seed=0, epoch=0)
+        if not is_skipped(target):
+            return image
+    raise DataError("no test image could be used, all of them are broken. Look at the data.")
 
 
 def device_of(model: torch.nn.Module) -> torch.device:

@@ -19,7 +19,7 @@ from rlawrap.train.network.modes import evaluating
 from rlawrap.train.network.outputs import heads
 from rlawrap.train.tasks.overlap import IGNORED, Overlap
 from rlawrap.train.tasks.scene_networks import build_scene_network
-from rlawrap.train.tasks.scene_task import SceneTask, device_of
+from rlawrap.train.tasks.scene_task import SceneTask, device_of, first_image
 from rlawrap.train.tasks.task import Losses, Network, Scores
 
 #: Weight of the loss of an auxiliary head, as in torchvision's training code.
@@ -75,8 +75,7 @@ class Segmentation(SceneTask):
         return build_scene_network(self.config, len(classes), self.heads, fill=fill)
 
     def meet(self, model: nn.Module, images: Images, *, own_code: bool) -> None:
-        image, _ = images.load(0, seed=self.config.seed, epoch=0)
-        image = image.to(device_of(model))
+        image = first_image(images).to(device_of(model))
         try:
             with torch.no_grad(), torch.random.fork_rng(devices=[]), evaluating(model):
                 found = heads(model(image[None]))

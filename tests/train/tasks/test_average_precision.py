@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
 import torch
 
-from rlawrap.errors import DataError
+from rlawrap.errors import DataError, RLAError
 from rlawrap.train import Processes
 from rlawrap.train.data.loader import Batch
 from rlawrap.train.tasks.average_precision import AveragePrecision
@@ -93,3 +94,9 @@ def test_images_of_weight_0_and_data_without_objects() -> None:
     judge.add([found([SQUARE], [1], [0.9])], batch_of(target(1, [], [])))
     with pytest.raises(DataError, match="none of the 1 test images has an object"):
         judge.total(Processes())
+
+
+def test_without_pycocotools_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pycocotools", None)
+    with pytest.raises(RLAError, match=r"pip install 'rlawrap\[train,detection\]'"):
+        AveragePrecision(("a",), "box")
