@@ -20,7 +20,7 @@ LIGHT: Mapping[str, str] = MappingProxyType(
         "ink": "#1b2330",
         "muted": "#596475",
         "x": "#35609c",
-        "h": "#c2490f",
+        "h": "#ad3f08",
         "h_soft": "#fbe6da",
         "x_soft": "#b3c7e2",
     }
