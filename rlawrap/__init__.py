@@ -8,19 +8,23 @@ from rlawrap.cells import Cell, CellSpec, register_cell
 from rlawrap.checkpoints import load, save
 from rlawrap.config import RLAConfig, variant
 from rlawrap.cost import Cost, cost
+from rlawrap.deploy import Exported, export
 from rlawrap.errors import (
     CheckpointError,
     ConfigError,
     DataError,
+    ExportError,
     PlanError,
     RLAError,
     RLAWarning,
     TraceError,
     TrainError,
 )
+from rlawrap.fuse import FuseReport, fuse
 from rlawrap.official import load_official, official_state_dict
 from rlawrap.parameters import named_rla_parameters, param_groups, rla_parameters
 from rlawrap.plan import Block, Plan, Plans, Stage
+from rlawrap.show import Picture, show
 from rlawrap.splice import (
     RLAModel,
     apply,
@@ -44,6 +48,10 @@ __all__ = [
     "ConfigError",
     "Cost",
     "DataError",
+    "ExportError",
+    "Exported",
+    "FuseReport",
+    "Picture",
     "Plan",
     "PlanError",
     "Plans",
@@ -59,7 +67,9 @@ __all__ = [
     "backbone",
     "cost",
     "disabled",
+    "export",
     "freeze_base",
+    "fuse",
     "initialize",
     "inspect",
     "load",
@@ -72,6 +82,7 @@ __all__ = [
     "rla_parameters",
     "rla_state_dict",
     "save",
+    "show",
     "unfreeze_base",
     "unwrap",
     "variant",

@@ -41,6 +41,10 @@ class CheckpointError(RLAError):
     """A file that cannot be read, or that belongs to another model."""
 
 
+class ExportError(RLAError):
+    """A network that cannot be exported, or a file that does not compute what it does."""
+
+
 class DataError(RLAError):
     """A data set that is missing, empty or damaged."""
 

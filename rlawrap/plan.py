@@ -13,9 +13,11 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
+from html import escape
 from typing import Any
 
 from rlawrap.errors import PlanError
+from rlawrap.tables import html_table, text_table
 
 PLAN_VERSION = 1
 
@@ -175,7 +177,11 @@ class Plan:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def __str__(self) -> str:
-        return "\n".join(_table(self))
+        return "\n".join([_heading(self), *text_table(_rows(self)), *_remarks(self)])
+
+    def _repr_html_(self) -> str:
+        """The table, for notebooks."""
+        return html_table(_rows(self), caption=_heading(self), below=_remarks(self))
 
 
 class Plans(dict[str, Plan]):
@@ -194,6 +200,12 @@ class Plans(dict[str, Plan]):
     def to_dict(self) -> dict[str, Any]:
         """Each plan as `Plan.to_dict` gives it, by path."""
         return {path: plan.to_dict() for path, plan in self.items()}
+
+    def _repr_html_(self) -> str:
+        """Each plan's table, for notebooks."""
+        return "\n".join(
+            f"<h4>{escape(path)}</h4>\n{plan._repr_html_()}" for path, plan in self.items()
+        )
 
     def __str__(self) -> str:
         return "\n\n".join(f"{path}: {plan}" for path, plan in self.items())
@@ -227,7 +239,8 @@ def _block(data: Mapping[str, Any]) -> Block:
     return Block(**fields)
 
 
-def _short(reference: str | None, path: str) -> str:
+def short_reference(reference: str | None, path: str) -> str:
+    """A reference as it reads within the module at `path`; "-" for none."""
     if reference is None:
         return "-"
     if reference == path:
@@ -238,7 +251,8 @@ def _short(reference: str | None, path: str) -> str:
     return reference
 
 
-def _table(plan: Plan) -> list[str]:
+def _rows(plan: Plan) -> list[tuple[str, ...]]:
+    """A row for each block, below a header."""
     rows: list[tuple[str, ...]] = [
         (
             "stage",
@@ -267,24 +281,23 @@ def _table(plan: Plan) -> list[str]:
                     f"{before} -> {block.channels}",
                     "x".join(map(str, block.size or ())),
                     "-" if block.stride is None else f"{block.stride:g}",
-                    ", ".join(_short(e, block.path) for e in block.entries) or "nowhere",
-                    _short(block.branch, block.path),
+                    ", ".join(short_reference(e, block.path) for e in block.entries) or "nowhere",
+                    short_reference(block.branch, block.path),
                     reads,
                 )
             )
             index += 1
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [
-        f"{plan.model} at {'x'.join(map(str, plan.input_shape[1:])) or 'any size'}: "
-        f"{len(plan.blocks)} blocks in {len(plan.stages)} stages"
-    ]
-    for i, row in enumerate(rows):
-        lines.append("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())
-        if i == 0:
-            lines.append("  ".join("-" * w for w in widths))
-    lines.append(f"head: h joins at {', '.join(plan.head)}" if plan.head else "head: none")
-    for path, reason in plan.left_out:
-        lines.append(f"left out: {path}: {reason}")
+    return rows
+
+
+def _heading(plan: Plan) -> str:
+    size = "x".join(map(str, plan.input_shape[1:])) or "any size"
+    return f"{plan.model} at {size}: {len(plan.blocks)} blocks in {len(plan.stages)} stages"
+
+
+def _remarks(plan: Plan) -> list[str]:
+    """The head, what was left out, and notes, a line each."""
+    lines = [f"head: h joins at {', '.join(plan.head)}" if plan.head else "head: none"]
+    lines += [f"left out: {path}: {reason}" for path, reason in plan.left_out]
     noted = [f"{b.path}: {b.note}" for b in plan.blocks if b.note]
-    lines += [f"note: {text}" for text in (*noted, *plan.notes)]
-    return lines
+    return lines + [f"note: {text}" for text in (*noted, *plan.notes)]

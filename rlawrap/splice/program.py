@@ -46,6 +46,8 @@ class Program:
     plain: Forward
     hooked: Forward
     methods: Mapping[str, Method]
+    #: By a block's number the node of `graph` that carries its h; a cut graph has those it needs.
+    states: Mapping[int, fx.Node]
 
 
 def make_program(editor: GraphEditor, trace: Trace, base: type[nn.Module]) -> Program:
@@ -75,7 +77,10 @@ def make_program(editor: GraphEditor, trace: Trace, base: type[nn.Module]) -> Pr
         if name in hooked_methods
     }
     plain, with_hooks = forwards.values()
-    return Program(portable(graph), portable(hooked.graph), points, plain, with_hooks, methods)
+    states = {index: state[0] for index, state in editor.states.items()}
+    return Program(
+        portable(graph), portable(hooked.graph), points, plain, with_hooks, methods, states
+    )
 
 
 def cut_program(program: Program, cut: Callable[[fx.Graph], None]) -> Program:
@@ -84,7 +89,8 @@ def cut_program(program: Program, cut: Callable[[fx.Graph], None]) -> Program:
     copies: dict[fx.Node, fx.Node] = {}
     graph.output(graph.graph_copy(program.graph, copies))
     cut(graph)
-    points = keep_points(program.points, copies, set(graph.nodes))
+    left = set(graph.nodes)
+    points = keep_points(program.points, copies, left)
     hooked = with_hook_points(graph, points).graph
     return Program(
         graph,
@@ -93,6 +99,7 @@ def cut_program(program: Program, cut: Callable[[fx.Graph], None]) -> Program:
         compile_graph(graph, "backbone"),
         compile_graph(hooked, "backbone with hooks"),
         {},
+        {index: copies[node] for index, node in program.states.items() if copies[node] in left},
     )
 
 
