@@ -21,8 +21,8 @@ KINDS = (
     ("convolution", ("conv", "mkldnn_rnn")),
     ("linear", ("addmm", "linear", "mm", "matmul")),
     ("norm", ("norm",)),
-    ("tanh, sigmoid", ("tanh", "sigmoid")),
     ("activation", ("relu", "hardtanh", "clamp", "silu", "gelu", "threshold")),
+    ("tanh, sigmoid", ("tanh", "sigmoid")),
     ("pooling", ("pool", "mean")),
     ("addition, multiplication", ("add", "sub", "mul")),
     ("optimiser", ("_foreach", "zero_")),
@@ -43,8 +43,8 @@ class Share:
 def kind_of(operation: str) -> str:
     """What kind of work an operation is.
 
-    >>> kind_of("aten::mkldnn_convolution"), kind_of("aten::tanh"), kind_of("aten::detach")
-    ('convolution', 'tanh, sigmoid', 'other')
+    >>> [kind_of(f"aten::{name}") for name in ("mkldnn_convolution", "tanh", "hardtanh_", "t")]
+    ['convolution', 'tanh, sigmoid', 'activation', 'other']
     """
     found = (kind for kind, words in KINDS if any(word in operation for word in words))
     return next(found, "other")
