@@ -83,9 +83,7 @@ def test_a_class_or_a_layer_that_is_not_there(
 
 def test_a_network_without_classifier_is_refused() -> None:
     maps = rlawrap.backbone(rewritten())
-    with pytest.raises(
-        rlawrap.PlanError, match=r"a classifier, .* returns Ordered"
-    ):
+    with pytest.raises(rlawrap.PlanError, match=r"a classifier, .* returns Ordered"):
         rlawrap.show(maps, torch.randn(3, 16, 16), "cam")
 
 
