@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 
 CONSTRAINTS ?=
 
-.PHONY: demo test suite test-mmdet test-oldest lint format docs clean fuzz zoo digest wild peers chaos
+.PHONY: demo test suite test-mmdet test-oldest lint format docs clean fuzz zoo digest wild peers chaos bench
 
 demo: $(VENV)/.installed-train
 	$(BIN)/rlawrap demo
@@ -50,6 +50,10 @@ zoo: $(VENV)/.installed-test
 # The plan of every network of the zoo, against the committed digests. An hour.
 digest: $(VENV)/.installed-test
 	$(BIN)/python -m tests.zoo.digest --fresh
+
+# Time and memory of a hidden state; writes docs/performance.md; an hour, goes on where it stopped.
+bench: $(VENV)/.installed-test
+	$(BIN)/python -m benchmarks.speed
 
 # Networks of other people's packages, in an environment of their own; goes on where it stopped.
 wild: .venv-wild/.installed-wild

@@ -14,7 +14,7 @@ from pathlib import Path
 from rlawrap.train import TrainConfig
 from rlawrap.train.ablation.grid import check_grid, make_grid
 from rlawrap.train.ablation.jobs import run_grid
-from rlawrap.train.ablation.outcomes import write_report
+from rlawrap.train.ablation.report import write_report
 
 
 def main() -> None:

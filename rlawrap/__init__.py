@@ -8,16 +8,19 @@ from rlawrap.cells import Cell, CellSpec, register_cell
 from rlawrap.checkpoints import load, save
 from rlawrap.config import RLAConfig, variant
 from rlawrap.cost import Cost, cost
+from rlawrap.deploy import Exported, export
 from rlawrap.errors import (
     CheckpointError,
     ConfigError,
     DataError,
+    ExportError,
     PlanError,
     RLAError,
     RLAWarning,
     TraceError,
     TrainError,
 )
+from rlawrap.fuse import FuseReport, fuse
 from rlawrap.official import load_official, official_state_dict
 from rlawrap.parameters import named_rla_parameters, param_groups, rla_parameters
 from rlawrap.plan import Block, Plan, Plans, Stage
@@ -45,6 +48,9 @@ __all__ = [
     "ConfigError",
     "Cost",
     "DataError",
+    "ExportError",
+    "Exported",
+    "FuseReport",
     "Picture",
     "Plan",
     "PlanError",
@@ -61,7 +67,9 @@ __all__ = [
     "backbone",
     "cost",
     "disabled",
+    "export",
     "freeze_base",
+    "fuse",
     "initialize",
     "inspect",
     "load",

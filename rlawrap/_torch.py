@@ -11,9 +11,10 @@ import logging
 import os
 import re
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -403,3 +404,20 @@ def run_torchrun(arguments: Sequence[str], *, signals: Sequence[str], patience: 
     except RendezvousError as error:
         raise ConnectionError(str(error)) from error
     return TorchrunEnd()
+
+
+def compile_and_package(program: torch.export.ExportedProgram, path: Path) -> None:
+    """Compile a program with AOTInductor into a file that ends in .pt2.
+
+    AOTInductor is documented under these names of `torch._inductor`, and has no others. Since 2.6.
+    """
+    from torch._inductor import aoti_compile_and_package
+
+    aoti_compile_and_package(program, package_path=str(path))
+
+
+def load_package(path: Path) -> Callable[..., Any]:
+    """What `compile_and_package` wrote, to be called. Since 2.6."""
+    from torch._inductor import aoti_load_package
+
+    return aoti_load_package(str(path))

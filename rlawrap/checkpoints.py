@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from rlawrap.config import RLAConfig
 from rlawrap.copying import deep_copy
 from rlawrap.errors import CheckpointError, RLAError
-from rlawrap.files import put_in_place
+from rlawrap.files import put_in_place, usual_mode
 from rlawrap.identity import identify, rebuild
 from rlawrap.plan import Plan
 from rlawrap.splice import RLAModel, unwrap
@@ -180,18 +180,12 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     new = Path(name)
     try:
         write(new)
-        new.chmod(0o666 & ~_umask())
+        new.chmod(usual_mode())
         put_in_place(new, path)
     except (OSError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{path}: cannot be written ({error}).") from error
     finally:
         new.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

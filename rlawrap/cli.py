@@ -35,8 +35,10 @@ from rlawrap.streams import complain
 ELSEWHERE = {
     "train": ("rlawrap.train.commands.train_command", "train_app"),
     "evaluate": ("rlawrap.train.commands.evaluate_command", "evaluate"),
+    "export": ("rlawrap.train.commands.export_command", "export_command"),
     "lr-find": ("rlawrap.train.commands.lr_find_command", "lr_find_app"),
     "predict": ("rlawrap.train.commands.predict_command", "predict_command"),
+    "detect": ("rlawrap.train.commands.detect_command", "detect_command"),
     "recipe": ("rlawrap.train.commands.train_command", "recipe_app"),
     "plot": ("rlawrap.train.commands.records_commands", "plot_command"),
     "best": ("rlawrap.train.commands.records_commands", "best_command"),

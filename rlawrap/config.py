@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from rlawrap.errors import ConfigError
+from rlawrap.errors import ConfigError, did_you_mean
 
 CONFIG_VERSION = 1
 
@@ -71,8 +70,7 @@ class RLAConfig:
             allowed = get_args(hint) if get_origin(hint) is Literal else ()
             value = getattr(self, field.name)
             if allowed and value not in allowed:
-                near = difflib.get_close_matches(str(value), allowed, n=1)
-                hint = f" Did you mean `{field.name}={near[0]!r}`?" if near else ""
+                hint = did_you_mean(str(value), allowed, f"`{field.name}={{!r}}`".format)
                 raise ConfigError(
                     f"RLAConfig({field.name}={value!r}): choose one of {', '.join(allowed)}.{hint}"
                 )
@@ -84,8 +82,7 @@ class RLAConfig:
         known = [f.name for f in fields(self)]
         for name in options:
             if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                hint = f" Did you mean {near[0]}=?" if near else ""
+                hint = did_you_mean(name, known, "{}=".format)
                 raise ConfigError(
                     f"{name}={options[name]!r}: no such option.{hint} The options are: "
                     f"{', '.join(known)}."

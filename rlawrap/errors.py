@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import keyword
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 # A byte of a file's name that is no UTF-8 is one such character in it (PEP 383).
@@ -38,6 +39,10 @@ class PlanError(RLAError):
 
 class CheckpointError(RLAError):
     """A file that cannot be read, or that belongs to another model."""
+
+
+class ExportError(RLAError):
+    """A network that cannot be exported, or a file that does not compute what it does."""
 
 
 class DataError(RLAError):
@@ -79,6 +84,18 @@ def few(names: Sequence[str], most: int = 8) -> str:
     'a, b, ...'
     """
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
+
+def did_you_mean(name: str, known: Iterable[str], shown: Callable[[str], str] = str) -> str:
+    """A sentence on the nearest of the known names, as it is `shown`; nothing where none is near.
+
+    >>> did_you_mean("chanels", ["channels", "size"], "{}=".format)
+    ' Did you mean channels=?'
+    >>> did_you_mean("xyz", ["channels", "size"])
+    ''
+    """
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean {shown(near[0])}?" if near else ""
 
 
 def spelled(path: str, root: Any = None) -> str:

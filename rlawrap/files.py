@@ -18,6 +18,13 @@ def put_in_place(new: Path, path: Path) -> None:
     sync_folder(path.parent)
 
 
+def usual_mode() -> int:
+    """The permissions that a new file has, where it was not made as a temporary one."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
+
+
 def sync_folder(folder: Path) -> None:
     """Bring the names in a folder to the disk, where the system can do that by itself."""
     if os.name != "posix":

@@ -17,7 +17,7 @@ from urllib.error import URLError
 from torch import nn
 
 from rlawrap.copying import deep_copy
-from rlawrap.errors import CheckpointError, ConfigError, few
+from rlawrap.errors import CheckpointError, ConfigError, did_you_mean, few
 from rlawrap.identity import rebuild
 from rlawrap.models import list_models
 from rlawrap.models.model_registry import builder
@@ -190,8 +190,7 @@ def _check_arguments(found: NamedNetwork, arguments: Mapping[str, Any]) -> None:
         return
     for name in arguments:
         if name not in parameters:
-            near = difflib.get_close_matches(name, parameters, n=1)
-            hint = f" Did you mean {near[0]}?" if near else ""
+            hint = did_you_mean(name, parameters)
             takes = ", ".join(parameters) or "no arguments"
             raise ConfigError(f"{found.text}: takes no argument {name!r}.{hint} It takes {takes}.")
     missing = [

@@ -231,6 +231,9 @@ class Inputs:
         return self.made(self.graph.call_function(operator.getitem, (node, key)))
 
     def _check(self, function: Callable[..., bool], args: tuple[Any, ...], what: str) -> None:
-        message = f"this network was traced {what} and takes no other value"
+        message = (
+            f"this network was traced {what} and takes no other value; give apply an input like "
+            "this one as example_input="
+        )
         condition = self.made(self.graph.call_function(function, args))
         self.made(self.graph.call_function(ASSERT, (condition, message)))

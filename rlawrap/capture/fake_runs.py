@@ -25,7 +25,11 @@ def run_node(
     values: Mapping[str, Any],
     known: dict[Any, Any] | None,
 ) -> Any:
-    """What one node returns on meta tensors; `known` keeps results by operation and shapes."""
+    """What one node returns on meta tensors; `known` keeps results by operation and shapes.
+
+    The mode of meta tensors is on for what runs alone: in it every question asked of a tensor, such
+    as its shape for a key, takes a call of Python's.
+    """
     if node.op == "placeholder":
         if node.target in values:
             return values[str(node.target)]
@@ -35,8 +39,9 @@ def run_node(
         if node.target in trace.constants:
             return empty_like(trace.constants[str(node.target)])
         value: Any = trace.root
-        for atom in str(node.target).split("."):
-            value = getattr(value, atom)
+        with trace.on_meta():  # a weight may be computed where it is read
+            for atom in str(node.target).split("."):
+                value = getattr(value, atom)
         return value
     args, kwargs = _plain(fx.node.map_arg((node.args, node.kwargs), env.__getitem__))
     if node.op == "output" or _asserts_values(node, args):
@@ -44,7 +49,8 @@ def run_node(
     key = None if known is None else _key(node, modules, args, kwargs)
     if key is not None and known is not None and key in known:
         return known[key]
-    result, by_shapes = _result(trace, node, modules, env, args, kwargs)
+    with trace.on_meta():
+        result, by_shapes = _result(trace, node, modules, env, args, kwargs)
     if key is not None and known is not None and by_shapes:
         known[key] = result
     return result

@@ -24,9 +24,10 @@ def key_of_module(module: Any, args: Any, kwargs: Any) -> Any:
         return None
     if has_forward_hooks(module) or module._modules:
         return None
-    weight = getattr(module, "weight", None)
-    dtype = weight.dtype if isinstance(weight, Tensor) else None
-    return _key((type(module), module.extra_repr(), module.training, dtype), args, kwargs)
+    space = vars(module)
+    settings = tuple((name, value) for name, value in space.items() if not name.startswith("_"))
+    tensors = tuple((n, _signature(t)) for n, t in space["_parameters"].items())
+    return _key((type(module), settings, tensors), args, kwargs)
 
 
 def key_of_function(function: Any, args: Any, kwargs: Any) -> Any:

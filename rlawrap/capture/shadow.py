@@ -7,6 +7,7 @@ it allocates nothing, computes nothing, and leaves the model's mode, buffers and
 from __future__ import annotations
 
 import copy
+import functools
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -44,6 +45,11 @@ class Shadow:
     buffers: Mapping[str, Tensor] = field(default_factory=dict)
     #: What calls returned, for all recordings of the network.
     results: Results = field(default_factory=Results)
+
+    @functools.cached_property
+    def modules(self) -> Mapping[str, nn.Module]:
+        """The modules of the shadow by every path that leads to them; no recording changes them."""
+        return dict(self.root.named_modules(remove_duplicate=False))
 
     def on_meta(self) -> OnMeta:
         """The mode in which the shadow runs."""

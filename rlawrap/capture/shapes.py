@@ -74,12 +74,12 @@ class Refusal:
 def propagate(trace: Trace, values: Mapping[str, Any]) -> tuple[dict[fx.Node, Any], Refusal | None]:
     """Run the graph on meta tensors; what follows a failure is left out. Also the first error."""
     env: dict[fx.Node, Any] = {}
-    modules = dict(trace.root.named_modules(remove_duplicate=False))
+    modules = trace.shadow.modules
     known: dict[Any, Any] | None = trace.known if keeps_shapes(trace) else None
     error: Refusal | None = None
     lost: set[fx.Node] = set()
     trace.root.eval()
-    with trace.on_meta(), torch.no_grad():
+    with torch.no_grad():
         for node in trace.graph.nodes:
             if any(source in lost for source in node.all_input_nodes):
                 lost.add(node)

@@ -96,11 +96,11 @@ class Trace:
         return stack[-1] if stack else ("", 0)
 
     def module(self, path: str) -> nn.Module:
-        return self.root.get_submodule(path)
+        return self.shadow.modules[path]
 
     def leaf(self, node: fx.Node) -> nn.Module | None:
         """The elementary module that a node calls, or None."""
-        return self.root.get_submodule(str(node.target)) if node.op == "call_module" else None
+        return self.shadow.modules[str(node.target)] if node.op == "call_module" else None
 
 
 class CannotFollow(Exception):
@@ -115,4 +115,5 @@ def name_of(node: fx.Node) -> str:
     """The plain name of what a function or method node calls."""
     if node.op == "call_method":
         return str(node.target)
-    return getattr(node.target, "__name__", str(node.target))
+    name = getattr(node.target, "__name__", None)
+    return str(node.target) if name is None else str(name)

@@ -7,6 +7,7 @@ from rlawrap.cells.cell_registry import get_cell, list_cells, register_cell
 from rlawrap.cells.conv import ConvCell, DepthwiseCell
 from rlawrap.cells.gru import ConvGRUCell
 from rlawrap.cells.lstm import ConvLSTMCell
+from rlawrap.cells.tanh import fast_tanh
 
 __all__ = [
     "Cell",
@@ -16,6 +17,7 @@ __all__ = [
     "ConvLSTMCell",
     "DepthwiseCell",
     "Part",
+    "fast_tanh",
     "get_cell",
     "list_cells",
     "make_norm",

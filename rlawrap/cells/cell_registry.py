@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from typing import TypeVar
 
 from rlawrap.cells.base import Cell
-from rlawrap.errors import ConfigError
+from rlawrap.errors import ConfigError, did_you_mean
 
 _CELLS: dict[str, type[Cell]] = {}
 C = TypeVar("C", bound=type[Cell])
@@ -38,8 +37,7 @@ def register_cell(name: str) -> Callable[[C], C]:
 def get_cell(name: str) -> type[Cell]:
     """The class of a registered cell. Raises `ConfigError` with the names that exist."""
     if name not in _CELLS:
-        near = difflib.get_close_matches(name, _CELLS, n=1)
-        hint = f" Did you mean `cell={near[0]!r}`?" if near else ""
+        hint = did_you_mean(name, _CELLS, "`cell={!r}`".format)
         raise ConfigError(
             f"cell={name!r}: no such cell; there are {', '.join(list_cells())}.{hint}"
         )

@@ -37,7 +37,7 @@ def count_nodes(flow: Flow, plan: Plan, example: Example) -> tuple[list[Call], l
     trace = flow.trace
     own = replace(trace, shadow=replace(trace.shadow, results=_Anew()))
     values = placeholder_values(example.bound(trace.shadow))
-    modules = dict(trace.root.named_modules(remove_duplicate=False))
+    modules = trace.shadow.modules
     part_of = node_parts(flow, plan)
     recorder = Recorder(trace.root.eval())
     parts: list[str] = []

@@ -74,7 +74,7 @@ def dead_targets(traced: Traced, steps: Sequence[Reads], head: Sequence[Way]) ->
         step = steps[index]
         source = refs.find(step.source) if needed[index] else None
         if source is not None:
-            alive |= living.reaching([source])
+            living.extend(alive, [source])
         if step.parent is not None and (ask(index, step.ways) or needed[index]):
             needed[step.parent] = True
     for at, after, way in _readers(steps, head):

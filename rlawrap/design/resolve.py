@@ -82,7 +82,7 @@ def _step(design: Design, network: Network, i: int, block: Block, stage: int) ->
         start = flow.sources[entries[0]][0] if entries else output
     source, source_steps = _source(design, flow, refs, block, start, output)
     if parent is not None:
-        bring = _route(flow, refs.node(design.plan.blocks[parent].output), start)
+        bring = _route(flow, refs.node(design.steps[parent].block.output), start)
     else:
         bring = []
     paths, notes = entry_paths(network, block, entries, start, config.inject)

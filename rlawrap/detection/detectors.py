@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelP6P7
 
 from rlawrap.detection.pyramid import Pyramid, coarse_maps
-from rlawrap.errors import ConfigError
+from rlawrap.errors import ConfigError, did_you_mean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,8 +110,7 @@ def _check_options(kind: str, cls: type[nn.Module], options: Mapping[str, Any]) 
     known = inspect.signature(cls.__init__).parameters
     for name in options:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f" Did you mean {near[0]}?" if near else ""
+            hint = did_you_mean(name, known)
             raise ConfigError(f"detector({kind!r}): {cls.__name__} takes no {name!r}.{hint}")
 
 

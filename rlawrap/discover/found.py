@@ -80,9 +80,7 @@ def calls_of(
     """
     flow = survey.flow
     label = survey.class_of(path).__name__
-    for frame, call in flow.trace.calls.items():
-        if frame[0] != path:
-            continue
+    for frame, call in survey.calls.get(path, ()):
         nodes = [n for n in survey.ran[frame] if n in flow.data]
         output = survey.result(tensors_of(call.output))
         if output is not None:
@@ -91,8 +89,8 @@ def calls_of(
             if not made:
                 made = residual_joins(flow, inner, output, survey.joins)
             yield Found(path, label, frame, tuple(nodes), output, made)
-    for node, frame in flow.trace.leaf_frames.items():
-        if frame[0] != path or survey.result([node]) is None:
+    for node, frame in survey.whole_calls.get(path, ()):
+        if survey.result([node]) is None:
             continue
         if flow.ops.conv(node) is None:
             yield Found(path, label, frame, (node,), node, whole=True)

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 
 from rlawrap.discover.claims import claimed
 from rlawrap.discover.joins import Join
-from rlawrap.discover.places import inside, outermost, parent_of
+from rlawrap.discover.places import Paths, inside, outermost, parent_of
 from rlawrap.discover.survey import Survey
 from rlawrap.discover.verdicts import Reason, Table, Verdict, Votes
 
@@ -62,15 +62,16 @@ def holders_are_stages(survey: Survey, table: Table) -> Votes:
     votes: dict[str, Verdict] = {}
     while True:
         left = {p: joins for p, joins in claimed(survey, table).items() if p not in votes}
-        stages = {survey.class_of(path) for path in left if _holds_blocks(survey, path, left)}
+        paths = Paths(left)
+        stages = {survey.class_of(p) for p in left if _holds_blocks(survey, p, left, paths)}
         found = [path for path in left if survey.class_of(path) in stages]
         if not found:
             return votes
         votes.update({path: Verdict(Reason.HOLDS_BLOCKS) for path in found})
 
 
-def _holds_blocks(survey: Survey, path: str, claims: Claims) -> bool:
-    below = [p for p in claims if inside(p, path)]
+def _holds_blocks(survey: Survey, path: str, claims: Claims, paths: Paths) -> bool:
+    below = paths.below(path)
     classes = {survey.class_of(p) for p in below}
     own = survey.class_of(path)
     if len(classes) > 1 and own in classes and not survey.is_container(path):
@@ -156,10 +157,11 @@ def one_held_is_the_block(survey: Survey, table: Table) -> Votes:
             return {}
         parts[path] = part
     classes = set(map(survey.class_of, parts.values()))
+    paths = Paths(claims)
     outside = [
         p
         for p, c in survey.candidates.items()
-        if c.region is None and not any(p == q or inside(p, q) for q in claims)
+        if c.region is None and p not in claims and not paths.around(p)
     ]
     if len(classes) != 1 or not any(survey.class_of(p) in classes for p in outside):
         return {}

@@ -34,15 +34,42 @@ def inside(path: str, outer: str) -> bool:
     return path != outer and (outer == "" or path.startswith(outer + "."))
 
 
-def related(path: str, others: Iterable[str]) -> bool:
-    """Whether a module path is one of others, or lies below or above one."""
-    return any(path == o or inside(path, o) or inside(o, path) for o in others)
+class Paths:
+    """Some module paths in their order, and which of them lie around another path or below it.
+
+    As quick for thousands of paths as for a few.
+    """
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        self._order = {path: i for i, path in enumerate(dict.fromkeys(paths))}
+        self._below: dict[str, list[str]] = {}
+        for path in self._order:
+            for above in _above(path):
+                self._below.setdefault(above, []).append(path)
+
+    def around(self, path: str) -> list[str]:
+        """Those that a path lies strictly below."""
+        return sorted(filter(self._order.__contains__, _above(path)), key=self._order.__getitem__)
+
+    def below(self, path: str) -> list[str]:
+        """Those that lie strictly below a path."""
+        return self._below.get(path, [])
+
+    def related(self, path: str) -> bool:
+        """Whether a path is one of them, or lies below or above one."""
+        return path in self._order or path in self._below or bool(self.around(path))
+
+
+def _above(path: str) -> list[str]:
+    """The paths of the modules that hold the one at a path, the network's own first."""
+    return ["", *(path[:i] for i, c in enumerate(path) if c == ".")] if path else []
 
 
 def outermost(paths: Iterable[str]) -> list[str]:
     """Those that lie below no other."""
     listed = list(paths)
-    return [p for p in listed if not any(inside(p, q) for q in listed)]
+    known = Paths(listed)
+    return [path for path in listed if not known.around(path)]
 
 
 def likeness(module: nn.Module) -> Hashable:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 
 from rlawrap.discover.claims import claimed
-from rlawrap.discover.places import inside, outermost, related
+from rlawrap.discover.places import Paths, outermost
 from rlawrap.discover.survey import Survey
 from rlawrap.discover.verdicts import Reason, Table, Verdict, Votes
 
@@ -26,10 +26,13 @@ def outermost_are_blocks(survey: Survey, table: Table) -> Votes:
     Bottleneck [ conv, SelectiveKernel [ a, b, (+) ], conv, (+) ]
     └ block           └ part
     """
-    blocks = {name: survey[name].path for name in table.blocks}
+    names: dict[str, list[str]] = defaultdict(list)
+    for name in table.blocks:
+        names[survey[name].path].append(name)
+    blocks = Paths(names)
     votes = {}
-    for name, path in blocks.items():
-        around = [o for o, p in blocks.items() if inside(path, p) and o != name]
+    for name in table.blocks:
+        around = [other for path in blocks.around(survey[name].path) for other in names[path]]
         if around:
             votes[name] = Verdict(Reason.LIES_INSIDE, min(around, key=len))
     return votes
@@ -74,6 +77,7 @@ def likes_are_blocks(survey: Survey, table: Table) -> Votes:
     classes = {c.cls for c in modules if not c.evidence.container}
     places = {c.evidence.place for c in modules if c.evidence.repeats >= 2}
     taken = {c.path: c.cls for c in blocks}
+    paths = Paths(taken)
     parts = _parts_of_classes(survey, table)
     votes: dict[str, Verdict] = {}
     inner: dict[str, Verdict] = {}
@@ -87,12 +91,12 @@ def likes_are_blocks(survey: Survey, table: Table) -> Votes:
             reason = Reason.SAME_PLACE
         else:
             continue
-        held = [path for path in taken if inside(path, c.path)]
+        held = paths.below(c.path)
         if held and reason is Reason.SAME_CLASS and c.path not in taken:
             if {taken[path] for path in held} <= parts[c.cls]:
                 inner |= dict.fromkeys(held, Verdict(Reason.LIES_INSIDE, name))
                 votes[name] = Verdict(reason)
-        elif not related(c.path, taken):
+        elif not paths.related(c.path):
             votes[name] = Verdict(reason)
     return {**{name: votes[name] for name in outermost(votes)}, **inner}
 
@@ -112,9 +116,9 @@ def sequences_are_left_out(survey: Survey, table: Table) -> Votes:
     (N, C, H, W) ─ blocks ─ flatten, transpose ─ (N, HW, C) ──┬─ attention ─(+)──
                                                               └─────────────┘
     """
-    taken = [survey[name].path for name in table.blocks]
+    taken = Paths(survey[name].path for name in table.blocks)
     owners = outermost(n for n, c in survey.candidates.items() if c.evidence.tokens)
-    return {n: Verdict(Reason.SEQUENCE) for n in owners if not related(n, taken)}
+    return {n: Verdict(Reason.SEQUENCE) for n in owners if not taken.related(n)}
 
 
 def repeated_are_told(survey: Survey, table: Table) -> Votes:
@@ -125,7 +129,7 @@ def repeated_are_told(survey: Survey, table: Table) -> Votes:
     """
     if not table.blocks:
         return {}
-    known = [survey[name].path for name in (*table.blocks, *table.told)]
+    known = Paths(survey[name].path for name in (*table.blocks, *table.told))
     paths = [
         name
         for name, c in survey.candidates.items()
@@ -133,7 +137,7 @@ def repeated_are_told(survey: Survey, table: Table) -> Votes:
         and not c.evidence.container
         and c.evidence.convolutions > 1
         and c.evidence.spatial
-        and not related(name, known)
+        and not known.related(name)
     ]
     count = Counter(survey[path].cls for path in paths)
     repeated = outermost(path for path in paths if count[survey[path].cls] > 1)
@@ -149,13 +153,13 @@ def rest_is_settled(survey: Survey, table: Table) -> Votes:
     └ holds blocks
     """
     blocks = {survey[name].path: name for name in table.blocks}
-    holders = {path[:i] for path in blocks for i, c in enumerate(path) if c == "."}
+    paths = Paths(blocks)
     votes: dict[str, Verdict] = {}
     for name, c in survey.candidates.items():
         said = table.verdicts.get(name)
-        around = [path for path in blocks if inside(c.path, path)]
+        around = paths.around(c.path)
         if around and (said is None or said.reason.told):
             votes[name] = Verdict(Reason.LIES_INSIDE, blocks[around[0]])
         elif said is None:
-            votes[name] = Verdict(Reason.HOLDS if c.path in holders else Reason.UNLIKE)
+            votes[name] = Verdict(Reason.HOLDS if paths.below(c.path) else Reason.UNLIKE)
     return votes

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
+
+from torch import fx
 
 from rlawrap.discover.wiring import Wired
 from rlawrap.errors import PlanError
@@ -29,27 +31,29 @@ def link(flow: Flow, blocks: list[Wired]) -> list[int | None]:
     for i, block in enumerate(blocks):
         goal = block.input
         begin = min([flow.position[e] for e in block.entries] or [flow.position[block.output]])
-        ready = [
+        ready = (
             j
-            for j in range(i)
+            for j in reversed(range(i))
             if flow.position[blocks[j].output] < begin
             and seen[j] <= inputs[i]
             and not flow.severed(goal, blocks[j].output)
-        ]
-        parent: int | None = None
-        for j in reversed(ready):
-            if route(flow, blocks[j].output, goal) is not None:
-                parent = j
-                break
-            if j < ready[-1] - 64:
-                break
-        if parent is None and ready:
-            parent = ready[-1]
-        elif parent is not None and parent != ready[-1]:
-            same = [j for j in ready if flow.same_size(blocks[j].output, goal)]
-            parent = same[-1] if same else parent
-        parents.append(parent)
+        )
+        parents.append(_parent(flow, blocks, goal, ready))
     return parents
+
+
+def _parent(flow: Flow, blocks: list[Wired], goal: fx.Node, ready: Iterator[int]) -> int | None:
+    """Whose h a block that reads `goal` reads, of those that are `ready`, the latest first."""
+    latest = next(ready, None)
+    if latest is None or route(flow, blocks[latest].output, goal) is not None:
+        return latest
+    others = [latest, *ready]
+    for j in others[1:]:
+        if route(flow, blocks[j].output, goal) is not None:
+            return next((s for s in others if flow.same_size(blocks[s].output, goal)), j)
+        if j < latest - 64:
+            break
+    return latest
 
 
 def group(flow: Flow, blocks: list[Wired], choice: StageChoice | None) -> list[list[int]]:

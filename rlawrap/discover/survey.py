@@ -8,7 +8,7 @@ from functools import cached_property
 
 from torch import fx
 
-from rlawrap.capture.trace import Frame
+from rlawrap.capture.trace import Call, Frame
 from rlawrap.discover.candidates import Candidate, Evidence, Kind
 from rlawrap.discover.joins import Join, find_joins
 from rlawrap.discover.measures import gathers, kernel_inside, token_owners, wrapped
@@ -41,6 +41,22 @@ class Survey:
     def layers(self) -> Mapping[str, Candidate]:
         """Convolutions with norm and activation: candidates where nothing else is."""
         return {c.name: c for c in layer_candidates(self.flow, self.ran, self.modules)}
+
+    @cached_property
+    def calls(self) -> Mapping[str, list[tuple[Frame, Call]]]:
+        """The calls of each module that was traced through, in order."""
+        calls: dict[str, list[tuple[Frame, Call]]] = defaultdict(list)
+        for frame, call in self.flow.trace.calls.items():
+            calls[frame[0]].append((frame, call))
+        return calls
+
+    @cached_property
+    def whole_calls(self) -> Mapping[str, list[tuple[fx.Node, Frame]]]:
+        """The calls of each module that was kept whole, in order."""
+        calls: dict[str, list[tuple[fx.Node, Frame]]] = defaultdict(list)
+        for node, frame in self.flow.trace.leaf_frames.items():
+            calls[frame[0]].append((node, frame))
+        return calls
 
     def __getitem__(self, name: str) -> Candidate:
         """The candidate of a name."""

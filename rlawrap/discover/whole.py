@@ -8,7 +8,7 @@ from torch import fx
 
 from rlawrap.discover.candidates import Candidate, Kind
 from rlawrap.discover.claims import nothing_joins
-from rlawrap.discover.places import related
+from rlawrap.discover.places import Paths
 from rlawrap.discover.survey import Survey
 from rlawrap.discover.verdicts import Reason, Table, Verdict, Votes
 
@@ -57,13 +57,14 @@ def _by_class(
 ) -> dict[type, list[tuple[Candidate, list[fx.Node]]]]:
     """What was kept whole apart from `taken` and returns images, with its calls."""
     flow = survey.flow
+    apart = Paths(taken)
     calls: dict[str, list[fx.Node]] = defaultdict(list)
     for node, (path, _) in flow.trace.leaf_frames.items():
         if node in flow.data and flow.alive(node) and flow.is_image(node):
             calls[path].append(node)
     classes: dict[type, list[tuple[Candidate, list[fx.Node]]]] = defaultdict(list)
     for c in survey.candidates.values():
-        if c.kind is Kind.WHOLE and calls[c.path] and not related(c.path, taken):
+        if c.kind is Kind.WHOLE and calls[c.path] and not apart.related(c.path):
             classes[c.cls].append((c, calls[c.path]))
     return classes
 

@@ -172,7 +172,7 @@ def _read(trace: Trace, node: fx.Node) -> Any:
 
 
 def _module_of(trace: Trace, node: fx.Node) -> nn.Module:
-    return trace.root.get_submodule(str(node.target).rpartition(".")[0])
+    return trace.module(str(node.target).rpartition(".")[0])
 
 
 def _reshapes(node: fx.Node) -> bool:

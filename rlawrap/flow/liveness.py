@@ -45,11 +45,21 @@ class Liveness:
 
     def returned(self) -> set[fx.Node]:
         """The nodes that some tensor among the outputs can learn from."""
-        return self.reaching(n for n in returned(self.flow.nodes[-1]) if n in self.flow.data)
+        alive: set[fx.Node] = set()
+        self.extend(alive, (n for n in returned(self.flow.nodes[-1]) if n in self.flow.data))
+        return alive
 
-    def reaching(self, goals: Iterable[fx.Node]) -> set[fx.Node]:
-        """The nodes from which a gradient of one of `goals` is passed to, they included."""
-        return set(search(goals, self._passed))
+    def extend(self, alive: set[fx.Node], goals: Iterable[fx.Node]) -> None:
+        """Put into `alive` the nodes that a gradient of one of `goals` is passed to, they included.
+
+        `alive` is empty or was extended before: all that a node of it passes a gradient to is in it
+        already, so that over all calls each node is looked at once.
+        """
+
+        def passed(node: fx.Node) -> list[fx.Node]:
+            return [s for s in self.flow.sources[node] if s not in alive and not self.lost(s, node)]
+
+        alive.update(search([goal for goal in goals if goal not in alive], passed))
 
     def cuts(self, node: fx.Node) -> Iterator[tuple[fx.Node, str]]:
         """Where what a node computes is lost: the nodes, and what each does."""
@@ -62,9 +72,6 @@ class Liveness:
                 why = self.lost(other, user) if user in self.flow.data else ""
                 if why:
                     yield user, why
-
-    def _passed(self, node: fx.Node) -> list[fx.Node]:
-        return [s for s in self.flow.sources[node] if not self.lost(s, node)]
 
     def lost(self, source: fx.Node, node: fx.Node) -> str:
         """Why nothing of `source` is passed on by a node that reads it, or nothing."""

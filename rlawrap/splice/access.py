@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -13,6 +13,7 @@ from rlawrap.copying import deep_copy
 from rlawrap.errors import PlanError, spelled
 from rlawrap.splice.classes import plain_copy, undress
 from rlawrap.splice.frozen import Frozen, thaw
+from rlawrap.splice.inplace import turn_back
 from rlawrap.splice.inside import added_in, rewritten_in
 from rlawrap.splice.model import RLAModel
 
@@ -21,8 +22,7 @@ def checked(model: Any, call: str) -> RLAModel:
     """`model`, if it is a whole rewritten network. Raises `PlanError` if not."""
     if not isinstance(model, RLAModel):
         raise PlanError(_not_ours(model, call, _parts(model)))
-    if model.rla.splice.maps is not None:
-        raise PlanError(f"{call}: the model is a backbone; pass the model it was cut from.")
+    _refuse_cut({"": model}, call)
     return model
 
 
@@ -36,10 +36,8 @@ def checked_parts(model: Any, call: str, *, cut: bool = False) -> dict[str, RLAM
         raise PlanError(
             _not_ours(model, call, dict.fromkeys(path.partition(".")[0] for path in parts))
         )
-    for path, part in parts.items():
-        if part.rla.splice.maps is not None and not cut:
-            what = f"its module {path!r}" if path else "the model"
-            raise PlanError(f"{call}: {what} is a backbone; pass the model it was cut from.")
+    if not cut:
+        _refuse_cut(parts, call)
     return parts
 
 
@@ -57,6 +55,14 @@ def rewritten(model: Any, call: str) -> list[RLAModel]:
             "`model = rlawrap.apply(model)` gives it one."
         )
     return list(found.values())
+
+
+def _refuse_cut(parts: Mapping[str, RLAModel], call: str) -> None:
+    """Raise `PlanError` for the first part that is a backbone."""
+    for path, part in parts.items():
+        if part.rla.splice.maps is not None:
+            what = f"its module {path!r}" if path else "the model"
+            raise PlanError(f"{call}: {what} is a backbone; pass the model it was cut from.")
 
 
 def _parts(model: Any) -> dict[str, RLAModel]:
@@ -92,9 +98,7 @@ def unwrap(model: nn.Module) -> nn.Module:
         return twin
     base = plain_copy(model)
     _thaw(base, parts[""].rla.splice.frozen)
-    modules = dict(base.named_modules())
-    for path in parts[""].rla.splice.turned:
-        modules[path].inplace = True  # type: ignore[assignment]
+    turn_back(base, parts[""].rla.splice.turned)
     return base
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from rlawrap.capture.refusals import refuse_wrapped
-from rlawrap.errors import ConfigError, PlanError, few
+from rlawrap.errors import ConfigError, PlanError, did_you_mean, few
 
 At = str | Iterable[str]
 
@@ -50,8 +50,7 @@ class Places:
             return dict.fromkeys(self.paths, value)
         for path in value:
             if path not in self.same:
-                near = difflib.get_close_matches(str(path), self.same, n=1)
-                hint = f" Did you mean {near[0]!r}?" if near else ""
+                hint = did_you_mean(str(path), self.same, repr)
                 raise ConfigError(
                     f"{name}= is given by path, and at= does not name {path!r}; it names "
                     f"{few(self.paths)}.{hint}"

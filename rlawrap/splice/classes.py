@@ -22,6 +22,7 @@ from rlawrap.design.names import ROOT
 from rlawrap.errors import PlanError
 from rlawrap.splice.containers import container_methods
 from rlawrap.splice.guards import guard, remove_guards
+from rlawrap.splice.inplace import turn_back
 from rlawrap.splice.record import Splice
 
 Mixin = TypeVar("Mixin", bound=nn.Module)
@@ -221,5 +222,4 @@ def undress(model: nn.Module) -> None:
     model.__class__ = splice.base_class
     remove_guards(model)
     put_back(model, splice.base_class)
-    for path in splice.turned:
-        model.get_submodule(path).inplace = True  # type: ignore[assignment]
+    turn_back(model, splice.turned)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -85,6 +85,12 @@ def _can_turn(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
     if node.target in _OUT_OF_PLACE or node.kwargs.get("inplace") is True:
         return True
     return hasattr(F, name_of(node).rstrip("_")) and name_of(node).endswith("_")
+
+
+def turn_back(network: nn.Module, paths: Iterable[str]) -> None:
+    """Let the layers at some paths write in place again, as they did before a rewrite."""
+    for path in paths:
+        network.get_submodule(path).inplace = True  # type: ignore[assignment]
 
 
 def _turn(node: fx.Node, modules: Mapping[str, nn.Module]) -> list[str]:

@@ -17,6 +17,7 @@ from rlawrap.splice.classes import bare_copy, copies_itself, dress, plain_copy
 from rlawrap.splice.classifier import replace_classifier
 from rlawrap.splice.frozen import keep_still
 from rlawrap.splice.hidden import Hidden
+from rlawrap.splice.inplace import turn_back
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -113,8 +114,7 @@ class RLAModel(nn.Module):
         tensors: dict[int, Any] = {id(t): t for t in (*self.parameters(), *self.buffers())}
         base = plain_copy(self, tensors)
         # As the user had them: the rewrite turns them off again, and remembers which they were.
-        for path in splice.turned:
-            base.get_submodule(path).inplace = True  # type: ignore[assignment]
+        turn_back(base, splice.turned)
         bound = unbind(base)
         return splice.rebuild, (
             base,

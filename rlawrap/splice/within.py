@@ -43,9 +43,7 @@ def rewrite_parts(
     prepared: dict[str, Prepared] = {}
     for path, request in requests.items():
         one = partial(prepare, model.get_submodule(path), request, call)
-        prepared[path], told = _told_of(path, len(requests) > 1, one)
-        for text in told:
-            warnings.warn(text, RLAWarning, stacklevel=4)
+        prepared[path] = _made_at(path, len(requests) > 1, one, stacklevel=5)
     try:
         twin = deep_copy(model)
     except Exception as error:
@@ -68,9 +66,7 @@ def inspect_within(
         if explain and places.plural:
             print(f"{path}:")
         one = partial(find_plan, model.get_submodule(path), explain=explain, **options)
-        plans[path], told = _told_of(path, len(places.paths) > 1, one)
-        for text in told:
-            warnings.warn(text, RLAWarning, stacklevel=3)
+        plans[path] = _made_at(path, len(places.paths) > 1, one, stacklevel=4)
     return plans if places.plural else plans[places.paths[0]]
 
 
@@ -81,8 +77,8 @@ def _settled(asked: Mapping[str, Any]) -> dict[str, Any]:
     return {**asked, "leaf_modules": settled}
 
 
-def _told_of(path: str, several: bool, one: Callable[[], T]) -> tuple[T, list[str]]:
-    """What `one` makes of the module at a path, and what it warned of.
+def _made_at(path: str, several: bool, one: Callable[[], T], *, stacklevel: int) -> T:
+    """What `one` makes of the module at a path.
 
     Its refusals and warnings get the path, and the calls that they tell are calls of the whole.
     """
@@ -96,8 +92,11 @@ def _told_of(path: str, several: bool, one: Callable[[], T]) -> tuple[T, list[st
             made = one()
     except RLAError as error:
         raise type(error)(placed(str(error))) from error.__cause__
-    ours = [w for w in caught if issubclass(w.category, RLAWarning)]
-    for other in caught:
-        if other not in ours:
-            warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
-    return made, [placed(str(w.message)) for w in ours]
+    for warning in caught:
+        if issubclass(warning.category, RLAWarning):
+            warnings.warn(placed(str(warning.message)), RLAWarning, stacklevel=stacklevel)
+        else:
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )
+    return made

@@ -80,7 +80,7 @@ def test_options_that_a_decorator_takes() -> None:
     torch.testing.assert_close(got, expected)
     with pytest.raises(AssertionError, match=r"with kwargs of the keys .'return_dict'."):
         model(IMAGE)
-    with pytest.raises(AssertionError, match=r"return_dict'\]=False and takes no other value"):
+    with pytest.raises(AssertionError, match=r"'\]=False and takes no other value; give apply"):
         model(IMAGE, return_dict=True)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from rlawrap.discover.places import Places, inside, outermost, related
+from rlawrap.discover.places import Paths, Places, inside, outermost
 from tests.nets import Residual
 
 
@@ -30,8 +30,11 @@ PLACES = Places(dict(Net().named_modules()))
 def test_paths() -> None:
     assert inside("layer1.0", "layer1") and inside("a", "")
     assert not inside("layer10", "layer1") and not inside("layer1", "layer1")
-    assert related("a.b", ["a"]) and related("a", ["a.b"]) and related("a", ["a"])
-    assert not related("a.b", ["a.c", "ab"])
+    known = Paths(["b.c.d", "b", "a", "b.c"])
+    assert known.around("b.c.d.e") == ["b.c.d", "b", "b.c"] and known.around("b") == []
+    assert known.below("b") == ["b.c.d", "b.c"] and known.below("") == ["b.c.d", "b", "a", "b.c"]
+    assert Paths([""]).around("a.b") == [""]
+    assert all(map(known.related, ("a.b", "b.c.d", "a", "b.x", ""))) and not known.related("ab")
     assert outermost(["a.b", "a", "ab", "c.d"]) == ["a", "ab", "c.d"]
 
 

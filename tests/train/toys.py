@@ -205,10 +205,9 @@ def _run_rank(
 
     with toy_models():
         try:
-            train(
-                TrainConfig.from_dict(values),
-                data=(ToyImages(**images), ToyImages(10, name="test")),
-            )
+            config = TrainConfig.from_dict(values)
+            toys = (ToyImages(**images), ToyImages(10, name="test"))
+            train(config, data=toys if config.task == "classification" else None)
         except RLAError as error:
             _note(values, f"rank {rank}: {error}\n")
             os._exit(2)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from rlawrap.errors import ConfigError
+from rlawrap.errors import ConfigError, did_you_mean
 
 
 def refuse_unknown(builder: Callable[..., Any], others: Mapping[str, Any]) -> None:
@@ -15,8 +14,7 @@ def refuse_unknown(builder: Callable[..., Any], others: Mapping[str, Any]) -> No
     parameters = inspect.signature(builder).parameters.values()
     takes = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD]
     for name in others:
-        near = difflib.get_close_matches(name, takes, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
+        hint = did_you_mean(name, takes)
         raise ConfigError(
             f"{builder.__name__}: takes no {name}={others[name]!r}.{hint} It takes "
             f"{', '.join(takes)}."

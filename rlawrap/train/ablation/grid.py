@@ -9,7 +9,6 @@ their networks allow, so that differences between them may be taken seed by seed
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import json
 import shlex
@@ -23,7 +22,7 @@ import torch
 
 from rlawrap import _torch
 from rlawrap.config import RLAConfig
-from rlawrap.errors import ConfigError
+from rlawrap.errors import ConfigError, did_you_mean
 from rlawrap.models import list_models
 from rlawrap.networks import find_network
 from rlawrap.train.config.train_config import TrainConfig
@@ -145,8 +144,7 @@ def make_grid(
     known = {field.name for field in fields(RLAConfig)} - {"k", "cell", "source"}
     for name in options:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f" Did you mean {near[0]}?" if near else ""
+            hint = did_you_mean(name, known)
             raise ConfigError(f"--grid {name}=...: no such field of RLAConfig.{hint}")
     for name, values in (("k", ks), ("cell", cells), ("source", sources), *options.items()):
         if not values:

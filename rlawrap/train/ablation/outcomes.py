@@ -1,4 +1,4 @@
-"""What came out of an ablation: a CSV of runs, a Markdown table of means, and two plots."""
+"""What came out of an ablation: CSVs of runs and of their epochs, a Markdown table of means."""
 
 from __future__ import annotations
 
@@ -7,19 +7,11 @@ import io
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from rlawrap.errors import TrainError
-from rlawrap.files import put_in_place
 from rlawrap.train.ablation.grid import GridRun, Variant
-from rlawrap.train.ablation.variant_costs import VariantCost, measured_costs
-from rlawrap.train.records.plot import plotting, save_figure
-from rlawrap.train.records.readable import name_entries
-from rlawrap.train.records.runs import RunRecord, read_run
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from rlawrap.train.ablation.variant_costs import VariantCost
+from rlawrap.train.records.runs import RunRecord
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +55,14 @@ def collect(
             )
         )
     return outcomes
+
+
+def by_seed(outcomes: Sequence[Outcome]) -> dict[str, dict[int, float]]:
+    """Top-1 of the last epoch by name of the variant, by seed, as `paired.compare` takes it."""
+    return {
+        outcome.variant.name: dict(zip(outcome.seeds, outcome.last, strict=True))
+        for outcome in outcomes
+    }
 
 
 def _last_top1(record: RunRecord) -> float:
@@ -148,85 +148,19 @@ def csv_text(
     return text.getvalue()
 
 
-def spaced(ks: Sequence[int]) -> list[int]:
-    """Those of the values of k, in order, that have room for a number on the axis.
-
-    >>> spaced([0, 4, 8, 16]), spaced([0, 1, 2, 64])
-    ([0, 4, 8, 16], [0, 64])
-    """
-    room = (ks[-1] - ks[0]) / 20
-    shown = list(ks[:1])
-    for k in ks[1:]:
-        if k - shown[-1] >= room and (k == ks[-1] or ks[-1] - k >= room):
-            shown.append(k)
-    return shown
+#: Of each judged epoch in `epochs.csv`, beside the variant and the seed.
+EPOCH_FIGURES = ("train_loss", "train_top1", "loss", "top1", "top5")
 
 
-def draw_outcomes(outcomes: Sequence[Outcome], *, against: str) -> Figure:
-    """Top-1 of the last epoch against "k" or "macs": means, deviations as bars, runs as dots."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.5, 4.5), layout="constrained")
-    axes = figure.subplots()
-    plain = next((outcome for outcome in outcomes if not outcome.variant.k), None)
-    families = {o.variant.family: _legend(o.variant) for o in outcomes if o.variant.k}
-    for number, family in enumerate(families):
-        members = [o for o in outcomes if o.variant.k and o.variant.family == family]
-        if plain is not None:
-            members.insert(0, plain)
-        color = f"C{number % 10}"
-        xs = [o.variant.k if against == "k" else o.cost.macs / 1e6 for o in members]
-        means = [statistics.fmean(o.last) for o in members]
-        bars = [statistics.stdev(o.last) if len(o.last) > 1 else 0.0 for o in members]
-        axes.errorbar(
-            xs, means, bars, color=color, marker="o", markersize=4, capsize=3, linewidth=1,
-            label=str(number),
-        )  # fmt: skip
-        for x, outcome in zip(xs, members, strict=True):
-            axes.plot([x] * len(outcome.last), outcome.last, "x", color=color, ms=4, alpha=0.5)
-            if against == "macs":
-                axes.annotate(f"k={outcome.variant.k}", (x, statistics.fmean(outcome.last)),
-                              xytext=(4, -10), textcoords="offset points", fontsize=7)  # fmt: skip
-    if plain is not None and not families:
-        x = 0 if against == "k" else plain.cost.macs / 1e6
-        axes.plot([x] * len(plain.last), plain.last, "o")
-    if against == "k":
-        axes.set_xticks(spaced(sorted({outcome.variant.k for outcome in outcomes})))
-    axes.set_xlabel("k, channels of the hidden state" if against == "k" else "million MACs")
-    axes.set_ylabel("top-1 %, last epoch")
-    axes.grid(alpha=0.3)
-    if families:
-        name_entries(axes.legend(fontsize=8), list(families.values()))
-    return figure
-
-
-def _legend(variant: Variant) -> str:
-    others = [f"{name} {value}" for name, value in variant.options]
-    return ", ".join([variant.cell, f"source {variant.source}", *others])
-
-
-def write_report(runs: Sequence[GridRun], output: Path) -> list[Path]:
-    """Write results.csv, results.md and the plots of the finished runs; returns their paths.
-
-    Raises `TrainError` when no run is finished.
-    """
-    records = [(run, read_run(run.folder.path)) for run in runs if run.finished]
-    if not records:
-        raise TrainError(f"{output}: no run of the grid is finished, there is nothing to report.")
-    costs = measured_costs([run for run, _ in records], output / "costs.json")
-    outcomes = collect(records, costs)
-    written = []
-    note = f"{len(records)} of {len(runs)} runs finished. Mean ± standard deviation over seeds.\n"
-    for name, text in (
-        ("results.csv", csv_text(records, costs)),
-        ("results.md", f"{markdown_table(outcomes)}\n{note}"),
-    ):
-        path, new = output / name, output / f"{name}.new"
-        new.write_text(text)
-        put_in_place(new, path)
-        written.append(path)
-    with plotting():
-        for against in ("k", "macs"):
-            figure = draw_outcomes(outcomes, against=against)
-            written += save_figure(figure, output / f"top1_against_{against}")
-    return written
+def epochs_csv_text(records: Sequence[tuple[GridRun, RunRecord]]) -> str:
+    """A line per judged epoch of each finished run; epochs count from 1."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["variant", "seed", "epoch", *EPOCH_FIGURES])
+    for run, record in records:
+        for line in record.evaluations:
+            judged = {name: line.get(record.judged + name) for name in ("loss", "top1", "top5")}
+            figures = {**line, **judged}
+            values = [figures.get(name, "") for name in EPOCH_FIGURES]
+            table.writerow([run.variant.name, run.seed, line["epoch"] + 1, *values])
+    return text.getvalue()

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from rlawrap.cost import cost
 from rlawrap.train.ablation.grid import GridRun, Variant
 from rlawrap.train.config.train_config import TrainConfig
-from rlawrap.train.loop.setup import open_images
 from rlawrap.train.network.build import build_model, input_channels
 from rlawrap.train.store.json_files import read_json, write_json
+from rlawrap.train.tasks.classification import open_images
 
 
 @dataclass(frozen=True, kw_only=True)

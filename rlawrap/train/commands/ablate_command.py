@@ -15,7 +15,7 @@ from rlawrap.network_options import parse_assignments
 from rlawrap.streams import steady_output
 from rlawrap.train.ablation.grid import check_grid, dry_run, make_grid
 from rlawrap.train.ablation.jobs import run_grid
-from rlawrap.train.ablation.outcomes import write_report
+from rlawrap.train.ablation.report import write_report
 from rlawrap.train.commands.options import (
     DataArgument,
     OptionsCommand,

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from rlawrap.errors import ConfigError
 from rlawrap.network_options import (
     KOption,
     RlaArgOption,
@@ -17,6 +18,7 @@ from rlawrap.train.commands.options import DataArgument, ImportsOption, ModelArg
 from rlawrap.train.loop.loading import evaluate as judge
 from rlawrap.train.loop.per_class import class_table, confusion_table, figures
 from rlawrap.train.store.json_files import json_text
+from rlawrap.train.tasks.accuracy import Evaluation
 
 
 def evaluate(
@@ -83,6 +85,14 @@ def evaluate(
         device=device,
         average=average,
     )
+    if not isinstance(result, Evaluation):
+        if table or confusion:
+            raise ConfigError(f"{run}: --table and --confusion are for runs of classification.")
+        values = {**result.to_dict(), "images": result.images}
+        if result.skipped:
+            values["skipped"] = result.skipped
+        print(json_text({**values, **(result.details if per_class else {})}))
+        return
     if not table:
         print(json_text(figures(result, classes=per_class, confusion=confusion)))
         return

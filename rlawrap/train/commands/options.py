@@ -29,6 +29,7 @@ from rlawrap.train.config.reading import read_config
 from rlawrap.train.config.recipes import get_recipe
 from rlawrap.train.config.train_config import TrainConfig
 from rlawrap.train.data.opening import NAMED, default_size
+from rlawrap.train.tasks.find import find_task
 
 #: Fields that are options; `AugmentConfig` has others, without a help text, that --config sets.
 AUGMENT_FIELDS = {n: f for n, f in AugmentConfig.model_fields.items() if f.description}
@@ -111,6 +112,8 @@ def config_from_options(
     if recipe is not None and base is not None:
         raise ConfigError("--recipe and --config: give one of them.")
     config = TrainConfig()
+    if recipe is None and base is None and options.get("task"):
+        config = config.replace(**find_task(options["task"]).defaults)
     if recipe is not None:
         config = get_recipe(recipe).config()
     elif base is not None:
@@ -120,8 +123,15 @@ def config_from_options(
         changes = parse_assignments(given.pop("change"), "--change", "epochs=200")
         given |= changes
         given["change"] = tuple("augment" if n in AUGMENT_FIELDS else n for n in changes)
+    if given.get("warmup_epochs") and "warmup_steps" not in given:
+        given["warmup_steps"] = 0  # in place of those of the recipe or task
     augment = {name: given.pop(name) for name in AUGMENT_FIELDS if name in given}
-    for name, flag in (("model_kwargs", "--model-arg"), ("opt_args", "--opt-arg")):
+    for name, flag in (
+        ("model_kwargs", "--model-arg"),
+        ("head_args", "--head-arg"),
+        ("scene_augment", "--scene-augment"),
+        ("opt_args", "--opt-arg"),
+    ):
         if isinstance(given.get(name), list):
             given[name] = {**getattr(config, name), **parse_assignments(given[name], flag)}
     rla = [given.pop(name, None) for name in RLA_OPTIONS]
@@ -140,7 +150,7 @@ def _annotation(field: FieldInfo) -> Any:
     if isinstance(kind, types.UnionType):  # all of them are "something or None"
         (kind,) = [each for each in typing.get_args(kind) if each is not type(None)]
     if typing.get_origin(kind) in (tuple, dict):
-        kind = list[str]
+        kind = list[int] if typing.get_args(kind)[0] is int else list[str]
     extra: Any = field.json_schema_extra
     option = typer.Option(
         *filter(None, [extra["flag"]]),

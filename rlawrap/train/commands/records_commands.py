@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from rlawrap.errors import TrainError
 from rlawrap.train.config.naming import network_of
 from rlawrap.train.records.plot import FORMATS, plot_runs
-from rlawrap.train.records.runs import find_runs, loading_line, read_run, runs_table
+from rlawrap.train.records.runs import (
+    find_runs,
+    judged_by,
+    loading_line,
+    read_run,
+    runs_table,
+    shown,
+)
 
 
 def runs_command(
@@ -42,13 +49,19 @@ def best_command(
             raise TrainError(f"{path}: no epoch of this run has been judged yet.")
         average = " of the averaged weights" if key else ""
         print(f"{path}: {network_of(record.config)}, epoch {best['epoch'] + 1}")
-        print(
-            f"  top-1 {best[key + 'top1']:.2f} %   top-5 {best[key + 'top5']:.2f} %   "
-            f"loss {best[key + 'loss']:.4f}{average}"
-        )
+        print(f"  {_figures(record.task, best, key)}{average}")
         if record.folder.best_checkpoint.is_file():
             print(f"  {record.folder.best_checkpoint}")
             print(f"  {loading_line(path)}")
+
+
+def _figures(task: str, best: dict[str, Any], key: str) -> str:
+    if task == "classification":
+        return (
+            f"top-1 {best[key + 'top1']:.2f} %   top-5 {best[key + 'top5']:.2f} %   "
+            f"loss {best[key + 'loss']:.4f}"
+        )
+    return "   ".join(f"{name} {shown(best[key + name])}" for name in judged_by(best))
 
 
 def plot_command(

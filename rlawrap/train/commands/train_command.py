@@ -19,6 +19,7 @@ from rlawrap.train.config.recipes import RECIPES, get_recipe
 from rlawrap.train.loop import engine
 from rlawrap.train.network.build import check_network
 from rlawrap.train.network.optimizers import choose_optimizer
+from rlawrap.train.tasks.find import resolved
 
 #: A group of options in --help.
 PROCESSES = "Processes"
@@ -65,6 +66,7 @@ def train(
 ) -> None:
     """Train a network, in one process or by torchrun in many; stop and resume at any moment."""
     chosen = config_from_options({**options, "data": data}, recipe=recipe, base=config)
+    chosen = resolved(chosen)
     if dry_run:
         check_network(chosen)
         choose_optimizer(chosen)

@@ -26,6 +26,23 @@ class Recipe:
         return TrainConfig().replace(**{**self.values, **changes})
 
 
+#: What the 1x schedule is for any detector; its learning rate is for Faster and Mask R-CNN.
+_COCO_1X = {
+    "epochs": 12,
+    "batch_size": 16,
+    "augment": AugmentConfig(flip=0.5),
+    "lr": 0.02,
+    "momentum": 0.9,
+    "weight_decay": 1e-4,
+    "decay_filter": "all",
+    "schedule": "multistep",
+    "milestones": (8, 11),
+    "gamma": 0.1,
+    "warmup_steps": 500,
+    "warmup_start": 0.001,
+}
+_COCO_SOURCE = "the paper's schedule on COCO, as MMDetection's configurations have it"
+
 _IMAGENET = AugmentConfig(crop="resized", scale=(0.08, 1.0), flip=0.5, resize=256)
 
 RECIPES: Mapping[str, Recipe] = MappingProxyType(
@@ -90,6 +107,26 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
                     "warmup_epochs": 20.0,
                     "warmup_start": 0.0,
                     "ema": 0.9999,
+                },
+            ),
+            Recipe(
+                name="coco-1x",
+                source=f"{_COCO_SOURCE}: Faster R-CNN",
+                values={**_COCO_1X, "task": "detection", "arch": "fasterrcnn_rla_resnet50_fpn"},
+            ),
+            Recipe(
+                name="coco-1x-mask",
+                source=f"{_COCO_SOURCE}: Mask R-CNN",
+                values={**_COCO_1X, "task": "instance", "arch": "maskrcnn_rla_resnet50_fpn"},
+            ),
+            Recipe(
+                name="coco-1x-retinanet",
+                source=f"{_COCO_SOURCE}: RetinaNet",
+                values={
+                    **_COCO_1X,
+                    "task": "detection",
+                    "arch": "retinanet_rla_resnet50_fpn",
+                    "lr": 0.01,
                 },
             ),
             Recipe(

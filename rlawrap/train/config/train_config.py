@@ -12,6 +12,7 @@ from pydantic import field_validator, model_validator
 from rlawrap.errors import ConfigError
 from rlawrap.train.config.augment import AugmentConfig
 from rlawrap.train.config.checked import Checked, option_group
+from rlawrap.train.config.going_on import CHANGEABLE, FREE_ON_RESUME
 
 VERSION = 1
 
@@ -21,45 +22,7 @@ LONGEST = 1e9
 # Different images of a batch with repeats, at least: a norm must have something to tell apart.
 MIN_DIFFERENT = 2
 
-# Fields that may differ between a run and its continuation: they do not touch the numbers.
-FREE_ON_RESUME = frozenset(
-    {
-        "output",
-        "resume",
-        "change",
-        "workers",
-        "prefetch",
-        "log_every",
-        "save_every",
-        "save_minutes",
-        "keep",
-        "tensorboard",
-        "profile",
-        "progress",
-        "allow_changed_data",
-        "timeout",
-        "data_root",
-        "on_bad_image",
-        "imports",
-    }
-)
-
-
-# Fields that a run may go on with another value of, when asked to: with them its weights and its
-# optimiser's state stay of use.
-CHANGEABLE = frozenset(
-    {
-        "arch", "epochs", "batch_size", "accumulate", "drop_last", "repeats", "augment",
-        "lr", "momentum", "nesterov", "weight_decay", "rla_lr", "clip", "label_smoothing",
-        "opt_args", "schedule", "gamma", "step_epochs", "warmup_epochs", "warmup_start",
-        "device", "channels_last", "compile", "compile_mode", "tf32", "grad_checkpointing",
-        "deterministic", "ema_every", "monitor", "patience",
-    }
-)  # fmt: skip
-
-# Changes after which a step of an epoch holds other images than before.
-CHANGES_STEPS = frozenset({"batch_size", "drop_last", "repeats"})
-
+_task = option_group("The task")
 _network = option_group("The network")
 _data = option_group("The data")
 _budget = option_group("The budget")
@@ -81,6 +44,13 @@ class TrainConfig(Checked):
     True
     """
 
+    # The task
+    task: str = _task(
+        "classification",
+        "what is learned: classification, detection, instance (with masks), segmentation, or a "
+        "class of yours, FILE.py:CLASS",
+    )
+
     # The network
     arch: str = _network(
         "rla_cifar_resnet20",
@@ -89,6 +59,14 @@ class TrainConfig(Checked):
     )
     model_kwargs: dict[str, Any] = _network(
         {}, "argument of the network's builder, as NAME=VALUE; may be repeated", flag="--model-arg"
+    )
+    head: str | None = _network(
+        None,
+        "detector or segmenter to put around the network: fasterrcnn, maskrcnn, retinanet, "
+        "keypointrcnn; fcn, deeplabv3",
+    )
+    head_args: dict[str, Any] = _network(
+        {}, "argument of the head, as NAME=VALUE; may be repeated", flag="--head-arg"
     )
     imports: tuple[str, ...] = _network(
         (),
@@ -120,6 +98,11 @@ class TrainConfig(Checked):
     on_bad_image: Literal["fatal", "skip"] = _data("fatal", "a damaged image: stop, or go on")
     exif_orientation: bool = _data(
         True, "turn photographs upright as their EXIF data says; torchvision does not"
+    )
+    scene_augment: dict[str, Any] = _data(
+        {},
+        "augmentation of training scenes, as NAME=VALUE (crop=256, sizes=[640,800], max_size=1333, "
+        "jitter=[0.5,2], photometric=true, flip=0.5); may be repeated",
     )
     augment: AugmentConfig | None = None
 
@@ -158,12 +141,16 @@ class TrainConfig(Checked):
     label_smoothing: float = _optimiser(0.0, "label smoothing, 0 to 1", ge=0, lt=1)
 
     # The schedule of the learning rate
-    schedule: Literal["step", "exponential", "cosine", "constant"] = _schedule(
+    schedule: Literal["step", "multistep", "exponential", "cosine", "constant"] = _schedule(
         "cosine", "shape of the learning rate"
     )
     gamma: float = _schedule(0.1, "factor of the step and exponential schedules", gt=0)
     step_epochs: int = _schedule(30, "epochs between two steps of the step schedule", ge=1)
+    milestones: tuple[int, ...] = _schedule(
+        (), "epochs after which the multistep schedule takes a step; may be repeated", strict=False
+    )
     warmup_epochs: float = _schedule(0.0, "epochs of linear warm-up", ge=0)
+    warmup_steps: int = _schedule(0, "optimiser steps of linear warm-up, instead of epochs", ge=0)
     warmup_start: float = _schedule(0.01, "where the warm-up starts, as a multiple of lr", ge=0)
 
     # How it computes
@@ -188,7 +175,9 @@ class TrainConfig(Checked):
     ema_every: int = _computing(1, "steps from one averaging to the next", ge=1)
 
     # Judging
-    monitor: Literal["top1", "loss"] = _judging("top1", "what makes a checkpoint the best")
+    monitor: str | None = _judging(
+        None, "figure that makes a checkpoint the best; default: the task's own, such as top1"
+    )
     patience: int | None = _judging(None, "stop after this many epochs without a better one", ge=1)
 
     # The run
@@ -215,7 +204,7 @@ class TrainConfig(Checked):
         600.0, "seconds until a process that does not answer is given up", gt=0, le=LONGEST
     )
 
-    @field_validator("model_kwargs", "opt_args")
+    @field_validator("model_kwargs", "head_args", "scene_augment", "opt_args")
     @classmethod
     def _as_json_holds_them(cls, values: dict[str, Any], info: Any) -> dict[str, Any]:
         try:
@@ -249,6 +238,10 @@ class TrainConfig(Checked):
                 f"warmup_epochs={self.warmup_epochs:g}: the warm-up must end before the "
                 f"{self.epochs} epochs do."
             )
+        if self.warmup_epochs and self.warmup_steps:
+            raise ConfigError("warmup_epochs and warmup_steps: give one of them.")
+        if self.schedule == "multistep" and not self.milestones:
+            raise ConfigError("schedule='multistep' needs milestones, such as (8, 11).")
         if self.compile_mode != "default" and not self.compile:
             raise ConfigError(f"compile_mode={self.compile_mode!r} needs compile=True (--compile).")
         if self.ema_every > 1 and not self.ema:
@@ -308,5 +301,8 @@ class TrainConfig(Checked):
         return {
             name: (here[name], there[name])
             for name in here
-            if here[name] != there[name] and name not in FREE_ON_RESUME
+            if here[name] != there[name]
+            and name not in FREE_ON_RESUME
+            # None is what the task says.
+            and not (name == "monitor" and None in (here[name], there[name]))
         }

@@ -24,14 +24,17 @@ POLL_SECONDS = 1.0
 
 
 class Images(Protocol):
-    """What the trainer needs of a data set; `rlawrap.train.data.ImageDataset` is one."""
+    """What the trainer needs of a data set; `rlawrap.train.data.ImageDataset` is one.
+
+    A target is a class number in classification, and whatever the task takes in others.
+    """
 
     classes: tuple[str, ...]
     in_channels: int
 
     def __len__(self) -> int: ...
 
-    def load(self, index: int, *, seed: int, epoch: int) -> tuple[Tensor, int]: ...
+    def load(self, index: int, *, seed: int, epoch: int) -> tuple[Tensor, Any]: ...
 
     def fingerprint(self) -> str: ...
 
@@ -39,16 +42,33 @@ class Images(Protocol):
 class Batch(NamedTuple):
     """images [N, C, H, W]; targets [N] or soft [N, classes]; weights [N], 0 for padding.
 
+    Of tasks other than classification images and targets are as their `collate` makes them, such
+    as lists of images of several sizes.
     counted: rows that count. batch_rows: images in the whole batch, over all processes.
     """
 
-    images: Tensor
-    targets: Tensor
+    images: Any
+    targets: Any
     weights: Tensor
     counted: int
     batch_rows: int
     last: bool
     skipped: list[int]
+
+
+def moved(value: Any, device: torch.device) -> Any:
+    """Tensors, and those in lists and dicts, on a device.
+
+    >>> moved([torch.zeros(1), {"labels": torch.ones(1)}], torch.device("meta"))[1]["labels"].device
+    device(type='meta')
+    """
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=True)
+    if isinstance(value, dict):
+        return {name: moved(each, device) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(moved(each, device) for each in value)
+    return value
 
 
 class PartDataset(Dataset[Batch]):
@@ -125,7 +145,7 @@ class PartDataset(Dataset[Batch]):
 class _ErrorsAsItems(Dataset[Batch]):
     """Gives a `DataError` instead of raising it, for `PartLoader` to raise."""
 
-    def __init__(self, parts: PartDataset) -> None:
+    def __init__(self, parts: Dataset[Batch]) -> None:
         self.parts = parts
 
     def __getitem__(self, part: Part) -> Batch | DataError:  # type: ignore[override]
@@ -204,7 +224,7 @@ class PartLoader(DataLoader[Batch]):
 
 
 def make_loader(
-    dataset: PartDataset,
+    dataset: Dataset[Batch],
     sampler: Sampler[Part],
     *,
     workers: int,

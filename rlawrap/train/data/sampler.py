@@ -5,15 +5,16 @@ The order of an epoch is a permutation drawn from (seed, epoch). Step t takes th
 a run can be stopped at any step and continued by another number of processes, and every image of
 the epoch is still seen exactly once.
 
-No network sees fewer than two different images at once: a norm over 1x1 maps would divide by a
+No classifier sees fewer than two different images at once: a norm over 1x1 maps would divide by a
 variance of zero, and by its square root once more in each such norm of the backward pass. An image
 that an epoch leaves over alone joins the batch before it, and no batch is cut into single images.
+Tasks whose networks have no such norms say that they can do with one (`least`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -57,24 +58,28 @@ def epoch_order(length: int, seed: int, epoch: int) -> Tensor:
     return torch.randperm(length, generator=generator)
 
 
-def steps_per_epoch(length: int, batch_size: int) -> int:
+def steps_per_epoch(length: int, batch_size: int, least: int = MIN_DIFFERENT) -> int:
     """Optimiser steps of an epoch; the last one may have a smaller batch, or one image more.
+
+    least: images that a network must see at once.
 
     >>> [steps_per_epoch(length, batch_size=16) for length in (32, 33, 34)]
     [2, 2, 3]
     """
     full, rest = divmod(length, batch_size)
-    joins = full > 0 and 0 < rest < MIN_DIFFERENT
+    joins = full > 0 and 0 < rest < least
     return full + (rest > 0 and not joins)
 
 
-def batch_of_step(order: Tensor, *, step: int, batch_size: int) -> list[int]:
+def batch_of_step(
+    order: Tensor, *, step: int, batch_size: int, least: int = MIN_DIFFERENT
+) -> list[int]:
     """The images of a step, over all processes. A function of the order's length and the step.
 
     >>> batch_of_step(torch.arange(9), step=1, batch_size=4)
     [4, 5, 6, 7, 8]
     """
-    last = step == steps_per_epoch(len(order), batch_size) - 1
+    last = step == steps_per_epoch(len(order), batch_size, least) - 1
     stop = len(order) if last else (step + 1) * batch_size
     rows: list[int] = order[step * batch_size : stop].tolist()
     return rows
@@ -93,20 +98,22 @@ def share(length: int, parts: int, part: int) -> tuple[int, int]:
     return start, start + size + (part < rest)
 
 
-def cut(length: int, parts: int, part: int) -> tuple[int, int]:
-    """`share`, but no piece is smaller than `MIN_DIFFERENT`; the last pieces are empty instead.
+def cut(length: int, parts: int, part: int, least: int = MIN_DIFFERENT) -> tuple[int, int]:
+    """`share`, but no piece is smaller than `least`; the last pieces are empty instead.
 
     >>> [cut(5, 3, part) for part in range(3)]
     [(0, 3), (3, 5), (5, 5)]
     """
-    filled = max(1, min(parts, length // MIN_DIFFERENT))
+    filled = max(1, min(parts, length // least))
     return share(length, filled, part) if part < filled else (length, length)
 
 
-def largest_part(batch_size: int, *, world: int, accumulate: int) -> int:
+def largest_part(
+    batch_size: int, *, world: int, accumulate: int, least: int = MIN_DIFFERENT
+) -> int:
     """Images that a process sees at once in a full batch, at most."""
-    own = cut(batch_size, world, 0)[1]
-    return cut(own, accumulate, 0)[1]
+    own = cut(batch_size, world, 0, least)[1]
+    return cut(own, accumulate, 0, least)[1]
 
 
 def step_parts(
@@ -118,25 +125,26 @@ def step_parts(
     rank: int = 0,
     world: int = 1,
     accumulate: int = 1,
+    least: int = MIN_DIFFERENT,
 ) -> list[Part]:
     """The parts that process `rank` of `world` loads for one optimiser step.
 
     Every process gets the same number of parts, so that their collectives match; one that has
     no image left gets a part of padding alone.
     """
-    batch = batch_of_step(order, step=step, batch_size=batch_size)
-    start, stop = cut(len(batch), world, rank)
-    count = max(1, min(accumulate, cut(len(batch), world, 0)[1] // MIN_DIFFERENT))
+    batch = batch_of_step(order, step=step, batch_size=batch_size, least=least)
+    start, stop = cut(len(batch), world, rank, least)
+    count = max(1, min(accumulate, cut(len(batch), world, 0, least)[1] // least))
     parts = []
     for number in range(count):
-        first, last = cut(stop - start, count, number)
+        first, last = cut(stop - start, count, number, least)
         rows = batch[start + first : start + last]
-        padding = max(0, MIN_DIFFERENT - len(rows))
+        padding = max(0, least - len(rows))
         parts.append(
             Part(
                 epoch=epoch,
                 step=step,
-                rows=(*rows, *(batch * MIN_DIFFERENT)[:padding]),
+                rows=(*rows, *(batch * least)[:padding]),
                 padding=padding,
                 batch_rows=len(batch),
                 lead=batch[start + first - 1],
@@ -148,6 +156,9 @@ def step_parts(
 
 class TrainSampler(Sampler[Part]):
     """The parts of one process from (epoch, step) to the end of the epoch; set `at` first.
+
+    order: the order of an epoch from (seed, epoch), where it is not any permutation. least: images
+    that a network must see at once.
 
     >>> sampler = TrainSampler(10, seed=0, batch_size=4)
     >>> sampler.at(epoch=0, step=1)
@@ -166,6 +177,8 @@ class TrainSampler(Sampler[Part]):
         accumulate: int = 1,
         repeats: int = 1,
         drop_last: bool = False,
+        order: Callable[[int, int], Tensor] | None = None,
+        least: int = MIN_DIFFERENT,
     ) -> None:
         self.length = length
         self.seed = seed
@@ -175,6 +188,8 @@ class TrainSampler(Sampler[Part]):
         self.accumulate = accumulate
         self.repeats = repeats
         self.drop_last = drop_last
+        self.order = order or (lambda seed, epoch: epoch_order(length, seed, epoch))
+        self.least = least
         self.at(epoch=0, step=0)
 
     @property
@@ -185,7 +200,7 @@ class TrainSampler(Sampler[Part]):
     @property
     def steps(self) -> int:
         """Optimiser steps of an epoch."""
-        return steps_per_epoch(self.slots, self.batch_size)
+        return steps_per_epoch(self.slots, self.batch_size, self.least)
 
     def at(self, *, epoch: int, step: int) -> None:
         """Where the next iteration starts."""
@@ -194,7 +209,7 @@ class TrainSampler(Sampler[Part]):
 
     def __iter__(self) -> Iterator[Part]:
         order = arrange(
-            epoch_order(self.length, self.seed, self.epoch),
+            self.order(self.seed, self.epoch),
             batch_size=self.batch_size,
             repeats=self.repeats,
             drop_last=self.drop_last,
@@ -208,6 +223,7 @@ class TrainSampler(Sampler[Part]):
                 rank=self.rank,
                 world=self.world,
                 accumulate=self.accumulate,
+                least=self.least,
             )
 
 

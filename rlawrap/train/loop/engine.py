@@ -20,15 +20,16 @@ from rlawrap.errors import ConfigError, RLAError, TrainError
 from rlawrap.train.config.train_config import TrainConfig
 from rlawrap.train.data.given import GIVEN_DATA, GivenImages, class_names, read_item
 from rlawrap.train.loop.log_file import LoggedDisplay
-from rlawrap.train.loop.outputs import outputs_on
 from rlawrap.train.loop.progress import open_display
 from rlawrap.train.loop.run import Run, Status
 from rlawrap.train.loop.setup import ImagePair, kernels
 from rlawrap.train.network.origin import GIVEN, check_not_imported
+from rlawrap.train.network.outputs import outputs_on
 from rlawrap.train.process.processes import join_processes
 from rlawrap.train.process.signals import stop_on_signals
 from rlawrap.train.store.lock import hold_folder
 from rlawrap.train.store.run_folder import RunFolder
+from rlawrap.train.tasks.find import resolved
 
 INTERRUPTED = (
     "ended by a second signal before a checkpoint was written; --resume auto goes on from the last"
@@ -71,7 +72,8 @@ def train(
 
     `train(model, train_set, test_set, **options)` trains a network of yours, in place, on two
     map-style data sets whose items are pairs of an image (float, [C, H, W]) and a class number;
-    `options` are fields of `TrainConfig`, `classes` the names of the classes.
+    `options` are fields of `TrainConfig`, `classes` the names of the classes. For another task
+    (task="detection", ...) the data sets are ones such as `SceneDataset`.
 
     Raises `ConfigError`, `DataError`, `CheckpointError` or `TrainError`; what was written before
     stays whole. The global random state is left alone.
@@ -92,7 +94,7 @@ def train(
         raise ConfigError(
             f"train: expected a TrainConfig or a torch.nn.Module, got {type(what).__name__}."
         )
-    return _train(config, data, given)
+    return _train(resolved(config), data, given)
 
 
 def _as_run(
@@ -113,10 +115,27 @@ def _as_run(
     config = TrainConfig(
         arch=GIVEN + type(model).__name__, data=GIVEN_DATA, **{"output": "runs/train", **options}
     )
+    if config.task != "classification":
+        return config, _as_images(config.task, train_set, test_set)
     if classes is None:
         classes = class_names(train_set, _count_outputs(model, train_set))
     pair = (GivenImages(train_set, classes, "training"), GivenImages(test_set, classes, "test"))
     return config, pair
+
+
+def _as_images(task: str, *sets: Any) -> ImagePair:
+    """The data sets of a task other than classification, which are taken as they are."""
+    for images in sets:
+        lacks = [
+            n for n in ("classes", "in_channels", "load", "fingerprint") if not hasattr(images, n)
+        ]
+        if lacks:
+            raise ConfigError(
+                f"train: the task {task} takes data sets such as SceneDataset, or as your task "
+                f"opens them; {type(images).__name__} has no {', '.join(lacks)}."
+            )
+    train_images, test_images = sets
+    return train_images, test_images
 
 
 def _count_outputs(model: nn.Module, dataset: Dataset[Any]) -> int:

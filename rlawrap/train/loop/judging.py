@@ -9,11 +9,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from rlawrap.train.config.naming import smaller_is_better
 from rlawrap.train.config.train_config import TrainConfig
-from rlawrap.train.loop.evaluation import Evaluation, evaluate_model
 from rlawrap.train.loop.progress import Display
 from rlawrap.train.loop.setup import Equipment
 from rlawrap.train.process.processes import Processes
+from rlawrap.train.tasks.judge import judge_model
+from rlawrap.train.tasks.task import Judged, Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +23,7 @@ class Judgement:
     """figures: of the network, and as ema_... of its average. confusion: of what decides."""
 
     figures: dict[str, Any]
-    confusion: Tensor
+    confusion: Tensor | None
 
     @property
     def finite(self) -> bool:
@@ -64,18 +66,21 @@ class Judge:
         return Judgement(figures=figures, confusion=judged.confusion)
 
     def deciding(self, name: str) -> str:
-        """The field that decides: of the averaged weights when there are any."""
+        """The field of a figure that decides: of the averaged weights when there are any."""
         return f"ema_{name}" if self.equipment.stepper.average is not None else name
 
     def is_better(self, figures: dict[str, Any], best: dict[str, Any] | None) -> bool:
         """Whether figures beat the best ones so far, by what the run monitors."""
         if best is None:
             return True
-        name = self.deciding(self.config.monitor)
+        monitor = self.config.monitor or self.equipment.task.metric
+        name = self.deciding(monitor)
         now, then = figures[name], best[name]
-        return bool(now > then) if self.config.monitor == "top1" else bool(now < then)
+        if now is None or then is None:  # there was nothing to judge by
+            return now is not None
+        return bool(now < then) if smaller_is_better(monitor) else bool(now > then)
 
-    def _evaluate(self, model: nn.Module, title: str) -> Evaluation:
+    def _evaluate(self, model: nn.Module, title: str) -> Judged:
         equipment, stepper = self.equipment, self.equipment.stepper
         self.processes.share_buffers(model)
         self.display.begin(f"{title} judging", 0, len(equipment.eval_sampler))
@@ -84,10 +89,10 @@ class Judge:
             self.display.advance()
             self.after_batch()
 
-        return evaluate_model(
+        return judge_model(
             model,
             equipment.test_loader,
-            num_classes=len(equipment.classes),
+            equipment.task.scores(self.processes.device),
             processes=self.processes,
             autocast=stepper.autocast,
             to_device=stepper.to_device,
@@ -95,14 +100,9 @@ class Judge:
         )
 
 
-def sentence(title: str, figures: dict[str, Any]) -> str:
+def sentence(task: Task, title: str, figures: dict[str, Any]) -> str:
     """The figures of an epoch as one line."""
-    text = (
-        f"{title}  train loss {figures['train_loss']:.4f} top1 {figures['train_top1']:.2f}%  "
-        f"test loss {figures['loss']:.4f} top1 {figures['top1']:.2f}% top5 {figures['top5']:.2f}%"
-    )
-    if "ema_top1" in figures:
-        text += f"  average top1 {figures['ema_top1']:.2f}%"
+    text = f"{title}  {task.epoch_text(figures)}"
     if "skipped" in figures:
         text += f"  {figures['skipped']} images skipped"
     if "test_skipped" in figures:

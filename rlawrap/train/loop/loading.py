@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +16,17 @@ from rlawrap.errors import CheckpointError, ConfigError, few
 from rlawrap.identity import CUSTOM
 from rlawrap.train.config.train_config import TrainConfig
 from rlawrap.train.data.given import GIVEN_DATA
-from rlawrap.train.data.loader import Images, PartDataset, make_loader
+from rlawrap.train.data.loader import Images, make_loader
 from rlawrap.train.data.sampler import EvalSampler
-from rlawrap.train.loop.evaluation import Evaluation, evaluate_model
 from rlawrap.train.loop.opening_lines import notes
 from rlawrap.train.loop.plain_weights import load_weights_of
-from rlawrap.train.loop.setup import open_images
-from rlawrap.train.network.build import build_model, input_channels, misfits
+from rlawrap.train.network.build import input_channels, misfits
 from rlawrap.train.network.origin import find_again
 from rlawrap.train.process.processes import Processes, choose_device
 from rlawrap.train.store import checkpoint
+from rlawrap.train.tasks.find import make_task
+from rlawrap.train.tasks.judge import judge_model
+from rlawrap.train.tasks.task import Judged, Task
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ def _rebuild(
     bare = config.replace(
         finetune=None, pretrained_conv1=None, pretrained=False, model_kwargs=arguments
     )
-    return build_model(bare, len(state["classes"]))
+    return make_task(bare).build(state["classes"], fill=False)
 
 
 def evaluate(
@@ -136,7 +136,7 @@ def evaluate(
     workers: int = 2,
     device: str = "auto",
     average: bool = True,
-) -> Evaluation:
+) -> Judged:
     """Judge a run's best network, or a checkpoint, on a split of its own data set or another.
 
     arch: the network that plain weights in `path` are of, built with `model_kwargs`, `imports` and
@@ -162,9 +162,8 @@ def evaluate(
         changes = {name: value for name, value in given.items() if value not in (None, "")}
         state, trained = load_checkpoint(path)
         model = filled(state, trained, str(path), average=average, arch=arch, model=model)
-        images = _images_of_run(
-            path, state, trained.replace(**changes), split, images, input_channels(model)
-        )
+        task = make_task(trained.replace(**changes))
+        images = _images_of_run(path, state, task, split, images, input_channels(model))
     else:
         if images is None and data is None:
             raise ConfigError("--arch: name the data too, as `rlawrap evaluate FILE DATA --arch`.")
@@ -178,22 +177,22 @@ def evaluate(
             image_size=image_size,
             exif_orientation=exif_orientation is not False,
         )
-        model, images = _open_weights(path, config, split, images)
+        task = make_task(config)
+        model, images = _open_weights(path, task, split, images)
     for note in notes(images):
         log.warning("%s", note)
     processes = Processes(device=choose_device(device, 0))
     model.to(processes.device)
-    classes = len(images.classes)
+    task.classes = tuple(images.classes)
     loader = make_loader(
-        PartDataset(images, num_classes=classes),
-        EvalSampler(len(images), batch_size=batch_size),
+        task.parts(images, training=False),
+        EvalSampler(len(images), batch_size=task.judged_at_once or batch_size),
         workers=workers,
         prefetch=2,
         device=processes.device,
     )
     try:
-        result = evaluate_model(model, loader, num_classes=classes, processes=processes)
-        return replace(result, classes=tuple(images.classes))
+        return judge_model(model, loader, task.scores(processes.device), processes=processes)
     finally:
         loader.kill_workers()
 
@@ -209,12 +208,13 @@ def is_of_run(path: str | Path) -> bool:
 def _images_of_run(
     path: str | Path,
     state: Mapping[str, Any],
-    config: TrainConfig,
+    task: Task,
     split: str | None,
     images: Images | None,
     channels: int,
 ) -> Images:
-    """Images to judge a run's network by, of the classes that it knows; `config` names them."""
+    """Images to judge a run's network by, of the classes that it knows; the task opens them."""
+    config = task.config
     if images is None and config.data == GIVEN_DATA:
         raise ConfigError(
             f"{path}: its images were given to train(). Name data to judge it by, or pass images=."
@@ -222,7 +222,7 @@ def _images_of_run(
     if images is None:
         # Of the folder that it was trained on, only what was held out tells how good it is.
         whole = split is None and not _same_place(config, TrainConfig.from_dict(state["config"]))
-        images = open_images(config.replace(subset=None), split or "test", channels, whole=whole)
+        images = make_task(config.replace(subset=None)).open(split or "test", channels, whole=whole)
     if list(images.classes) != state["classes"]:
         raise CheckpointError(
             f"{path}: trained on {len(state['classes'])} classes ({few(state['classes'], 5)}), "
@@ -238,13 +238,13 @@ def _same_place(one: TrainConfig, other: TrainConfig) -> bool:
 
 
 def _open_weights(
-    path: str | Path, config: TrainConfig, split: str | None, images: Images | None
+    path: str | Path, task: Task, split: str | None, images: Images | None
 ) -> tuple[nn.Module, Images]:
-    """The network of the config with the weights in a file, and images as it takes them."""
+    """The task's network with the weights in a file, and images as it takes them."""
     whole, split = split is None, split or "test"
-    given = images or open_images(config, split, whole=whole)
-    model = load_weights_of(path, config, len(given.classes))
+    given = images or task.open(split, whole=whole)
+    model = load_weights_of(path, task.config, len(given.classes))
     channels = input_channels(model)
     if images is None and channels != given.in_channels:
-        given = open_images(config, split, channels, whole=whole)
+        given = task.open(split, channels, whole=whole)
     return model, given

@@ -18,6 +18,7 @@ from rlawrap.train.data.loader import Batch
 from rlawrap.train.data.seeding import derive_seed
 from rlawrap.train.loop.setup import Equipment, ImagePair, kernels, set_up
 from rlawrap.train.process.processes import join_processes
+from rlawrap.train.tasks.find import resolved
 
 #: The test ends when the smoothed loss is so many times its least value.
 DIVERGED = 4.0
@@ -56,7 +57,7 @@ def lr_range(
             f"lr-find from {start:g} to {end:g} in {steps} steps: give a range above 0, its low "
             "end first, and at least 2 steps."
         )
-    config = config.replace(ema=0.0, ema_every=1, resume=None, change=())
+    config = resolved(config.replace(ema=0.0, ema_every=1, resume=None, change=()))
     with ExitStack() as stack:
         processes = stack.enter_context(join_processes(config.device, config.timeout))
         if processes.world > 1:
@@ -93,7 +94,7 @@ def _points(
         stepper.part(batch, step, lr)
         if not batch.last:
             continue
-        loss, _, count = stepper.take_sums()
+        loss, *_, count = stepper.take_sums()
         loss /= max(count, 1)
         smoothed = SMOOTHING * smoothed + (1 - SMOOTHING) * loss
         step += 1

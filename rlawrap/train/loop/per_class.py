@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from rlawrap.train.loop.evaluation import Evaluation
+from rlawrap.train.tasks.accuracy import Evaluation
 
 if TYPE_CHECKING:
     from rich.table import Table

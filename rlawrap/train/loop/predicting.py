@@ -23,11 +23,11 @@ from rlawrap.train.data.endings import ending_of, readable_endings
 from rlawrap.train.data.folder import IMAGENET_MEAN, IMAGENET_STD
 from rlawrap.train.data.transforms import eval_transform
 from rlawrap.train.loop.loading import filled, is_of_run, load_checkpoint
-from rlawrap.train.loop.outputs import heads
 from rlawrap.train.loop.plain_weights import class_names, count_classes, load_weights_of
-from rlawrap.train.loop.setup import open_images
 from rlawrap.train.network.build import input_channels
+from rlawrap.train.network.outputs import heads
 from rlawrap.train.process.processes import choose_device
+from rlawrap.train.tasks.classification import open_images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +153,11 @@ def _predictions(
 def _of_run(path: str | Path, arch: str | None, *, average: bool) -> _Judge:
     """The network of a run or of a checkpoint."""
     state, config = load_checkpoint(path)
+    if config.task != "classification":
+        raise ConfigError(
+            f"{path}: a run of the task {config.task}; `rlawrap predict` names classes of whole "
+            f"images. What is where in them: `rlawrap detect IMAGE... --weights {path}`."
+        )
     model = filled(state, config, str(path), average=average, arch=arch, model=None)
     return _Judge(
         model=model,

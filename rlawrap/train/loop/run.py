@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,9 +18,11 @@ from rlawrap.train.loop.judging import Judge, sentence
 from rlawrap.train.loop.log_file import LoggedDisplay
 from rlawrap.train.loop.opening_lines import opening_lines
 from rlawrap.train.loop.profiling import StepProfile
-from rlawrap.train.loop.progress import Clock, duration
+from rlawrap.train.loop.progress import Clock
+from rlawrap.train.loop.reporting import interval, means_of
+from rlawrap.train.loop.run_state import State, Sums
 from rlawrap.train.loop.setup import ImagePair, set_up, warm_up
-from rlawrap.train.loop.state import Keeper, State, Sums
+from rlawrap.train.loop.state import Keeper
 from rlawrap.train.loop.watch import Watch
 from rlawrap.train.network.optim import learning_rate
 from rlawrap.train.process.processes import Processes
@@ -67,7 +68,9 @@ class Run:
         self.watch = Watch(config, processes, self.stepper, self.keeper, self.steps)
         for line in opening_lines(config, self.equipment, processes):
             display.say(line)
-        self.state, log_size = self.keeper.resume(source) if source else (State(), 0)
+        self.task = self.equipment.task
+        new = State(sums=Sums.zero(self.stepper))
+        self.state, log_size = self.keeper.resume(source) if source else (new, 0)
         warm_up(self.equipment, config, processes)
         self.last_save = time.monotonic()
         # Only now that everything fits is something written.
@@ -137,8 +140,9 @@ class Run:
             return f"stopped; resume with --output {self.folder.path} --resume auto"
         if best is None:
             return "finished"
-        name = self.judge.deciding("top1")
-        message = f"finished: best top1 {best[name]:.2f}% at epoch {best['epoch'] + 1}"
+        metric = self.task.metric
+        value = self.task.show(metric, best[self.judge.deciding(metric)])
+        message = f"finished: best {metric} {value} at epoch {best['epoch'] + 1}"
         if self._out_of_patience():
             message += f", no better one in {self.state.standing.stale} epochs"
         return f"{message}, in {self.folder.best_checkpoint}"
@@ -248,48 +252,28 @@ class Run:
         self.watch.steps_taken()
         sums = self.state.sums
         sums.take(self.stepper)
-        loss, top1, images = self._means(sums.interval)
-        sums.interval = [0.0, 0.0, 0.0]
+        means, images = means_of(self.task, self.processes, sums.interval)
+        sums.interval = Sums.zero(self.stepper).interval
         since = min(self.position.step, self.config.log_every)
         self.watch.images(images, self.position, steps=since)
-        seconds, speed, waiting = clock.lap(images)
-        lr = learning_rate(self.config, self.global_step - 1, self.steps)
-        values = {
-            **asdict(self.position),
-            "global_step": self.global_step,
-            "lr": lr,
-            "loss": loss,
-            "top1": top1,
-            "images": images,
-            "seconds": round(seconds, 3),
-            "images_per_s": round(speed, 1),
-            "data_wait": round(waiting, 4),
-        }
+        values, text = interval(
+            self.task, self.position, means, images, clock.lap(images),
+            step=self.global_step, steps=self.steps,
+        )  # fmt: skip
         self.processes.first_does(lambda: self.log.write("train", values))
-        left = (self.config.epochs * self.steps - self.global_step) * self.config.batch_size
-        self.display.show(
-            f"loss {loss:.4f}  top1 {top1:.1f}%  lr {lr:.4g}  {speed:.0f} images/s  "
-            f"data wait {waiting:.0%}  to go {duration(left / max(speed, 1e-9))}"
-        )
-
-    def _means(self, values: list[float]) -> tuple[float, float, int]:
-        """Mean loss, per cent correct and images, over all processes."""
-        sums = self.processes.gather(values)
-        loss, correct, images = (math.fsum(column) for column in zip(*sums, strict=True))
-        return loss / max(images, 1), 100 * correct / max(images, 1), int(images)
+        self.display.show(text)
 
     # Judging
 
     def _end_epoch(self) -> None:
         position, standing = self.position, self.state.standing
-        loss, top1, images = self._means(self.state.sums.epoch)
+        means, images = means_of(self.task, self.processes, self.state.sums.epoch)
         self.watch.images(images, position)
         figures: dict[str, Any] = {
             "epoch": position.epoch,
             "global_step": self.global_step,
             "lr": learning_rate(self.config, self.global_step - 1, self.steps),
-            "train_loss": loss,
-            "train_top1": top1,
+            **{f"train_{name}": value for name, value in means.items()},
         }
         if images < self.equipment.sampler.slots:
             figures["skipped"] = self.equipment.sampler.slots - images
@@ -308,13 +292,14 @@ class Run:
         seconds = round(time.perf_counter() - began, 3)
         self.processes.first_does(lambda: self.log.write("eval", {**figures, "seconds": seconds}))
         classes = self.equipment.classes
-        self.processes.first_does(
-            lambda: self.folder.write_confusion(position.epoch, judged.confusion, classes)
-        )
-        self.display.say(sentence(self._title(), figures))
+        if (matrix := judged.confusion) is not None:
+            self.processes.first_does(
+                lambda: self.folder.write_confusion(position.epoch, matrix, classes)
+            )
+        self.display.say(sentence(self.task, self._title(), figures))
         position.epoch += 1
         position.step = 0
-        self.state.sums = Sums()
+        self.state.sums = Sums.zero(self.stepper)
         self._save(best=better)
 
     def _after_judged_batch(self) -> None:

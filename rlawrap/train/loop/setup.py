@@ -10,24 +10,19 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.data import Sampler
+from torch.utils.data import Dataset, Sampler
 
 from rlawrap.errors import ConfigError
-from rlawrap.train.config.augment import AugmentConfig
-from rlawrap.train.config.train_config import MIN_DIFFERENT, TrainConfig
-from rlawrap.train.data.fitness import check_fitness
-from rlawrap.train.data.loader import Images, PartDataset, PartLoader, make_loader
-from rlawrap.train.data.opening import open_data
+from rlawrap.train.config.train_config import TrainConfig
+from rlawrap.train.data.loader import Batch, Images, PartLoader, make_loader
 from rlawrap.train.data.sampler import (
     EvalSampler,
     Part,
     TrainSampler,
     largest_part,
 )
-from rlawrap.train.loop.outputs import check_outputs
 from rlawrap.train.loop.step import Stepper
 from rlawrap.train.network.build import (
-    build_model,
     checkpoint_blocks,
     input_channels,
     keep_frozen_norms,
@@ -37,6 +32,8 @@ from rlawrap.train.network.optim import make_optimizer
 from rlawrap.train.network.origin import origin_of
 from rlawrap.train.network.warmup import distribute, settle
 from rlawrap.train.process.processes import Processes
+from rlawrap.train.tasks.find import make_task
+from rlawrap.train.tasks.task import Task
 
 ImagePair = tuple[Images, Images]
 
@@ -45,6 +42,7 @@ ImagePair = tuple[Images, Images]
 class Equipment:
     """What a run works with. `steps` is the number of optimiser steps of an epoch."""
 
+    task: Task
     train_images: Images
     test_images: Images
     model: nn.Module
@@ -73,41 +71,19 @@ class Equipment:
         keep_frozen_norms(self.model)
 
 
-def open_images(
-    config: TrainConfig, split: str, channels: int | None = None, *, whole: bool = False
-) -> Images:
-    """One split of the configured data; `subset` applies to the training images.
-
-    whole: all of a folder that has no splits.
-    """
-    options: dict[str, Any] = {"split": split, "whole": whole}
-    if split == "train":
-        options["subset"] = config.subset
-    return open_data(
-        config.data,
-        root=config.data_root,
-        image_size=config.image_size,
-        augment=config.augment,
-        in_channels=channels,
-        on_bad_image=config.on_bad_image,
-        exif_orientation=config.exif_orientation,
-        **options,
-    )
-
-
-def open_model_and_images(config: TrainConfig, *, fill: bool = True) -> tuple[nn.Module, ImagePair]:
+def open_model_and_images(task: Task, *, fill: bool = True) -> tuple[nn.Module, ImagePair]:
     """The network and the images it takes; the channels of the images follow the network's."""
-    train_images = open_images(config, "train")
-    check_fitness(train_images, config.batch_size)
-    model = build_model(config, len(train_images.classes), fill=fill)
+    train_images = task.open("train")
+    task.check(train_images)
+    model = task.build(train_images.classes, fill=fill)
     channels = input_channels(model)
     if channels != train_images.in_channels:
-        train_images = open_images(config, "train", channels)
-    test_images = open_images(config, "test", channels)
+        train_images = task.open("train", channels)
+    test_images = task.open("test", channels)
     if test_images.classes != train_images.classes:
         raise ConfigError(
-            f"{config.data}: the {len(train_images.classes)} classes of the training images and "
-            f"the {len(test_images.classes)} of the test images do not agree."
+            f"{task.config.data}: the {len(train_images.classes)} classes of the training images "
+            f"and the {len(test_images.classes)} of the test images do not agree."
         )
     return model, (train_images, test_images)
 
@@ -125,21 +101,20 @@ def set_up(
     given: the network, where the caller has it; `data` is there then.
     fill: take the weights that a fresh run starts from; not for one that a checkpoint fills.
     """
+    task = make_task(config)
     if data is not None:
-        check_fitness(data[0], config.batch_size)
+        task.check(data[0])
     if data is None:
-        model, data = open_model_and_images(config, fill=fill)
+        model, data = open_model_and_images(task, fill=fill)
     elif given is not None:
         model = prepare_model(given, config, fill=fill)
     else:
-        model = build_model(config, len(data[0].classes), fill=fill)
+        model = task.build(data[0].classes, fill=fill)
     origin = origin_of(config, given)
     train_images, test_images = data
-    classes = len(train_images.classes)
+    task.classes = tuple(train_images.classes)
     model = move_model(model, config, processes.device)
-    if "file" in origin:  # code of the user's own, of which nothing is known
-        image, _ = test_images.load(0, seed=config.seed, epoch=0)
-        check_outputs(model, image.to(processes.device), classes, config.arch)
+    task.meet(model, test_images, own_code="file" in origin)
     if config.grad_checkpointing:
         checkpoint_blocks(model, config.arch)
     network = distribute(model, processes)
@@ -150,13 +125,14 @@ def set_up(
         network,
         make_optimizer(model, config),
         config,
+        task,
         device=processes.device,
         world=processes.world,
-        num_classes=classes,
     )
-    sampler, train_loader = _train_loader(config, processes, train_images)
-    eval_sampler, test_loader = _test_loader(config, processes, test_images, classes)
+    sampler, train_loader = _train_loader(task, processes, train_images)
+    eval_sampler, test_loader = _test_loader(task, processes, test_images)
     return Equipment(
+        task=task,
         train_images=train_images,
         test_images=test_images,
         model=model,
@@ -172,8 +148,9 @@ def set_up(
 
 
 def _train_loader(
-    config: TrainConfig, processes: Processes, images: Images
+    task: Task, processes: Processes, images: Images
 ) -> tuple[TrainSampler, PartLoader]:
+    config = task.config
     sampler = TrainSampler(
         len(images),
         seed=config.seed,
@@ -183,38 +160,34 @@ def _train_loader(
         accumulate=config.accumulate,
         repeats=config.repeats,
         drop_last=config.drop_last,
+        order=task.order(images),
+        least=task.least,
     )
     if not sampler.steps:
         raise ConfigError(
             f"drop_last: the {len(images)} training images are fewer than a batch of "
             f"{config.batch_size}, and none would be left."
         )
-    augment = config.augment or AugmentConfig()
-    parts = PartDataset(
-        images,
-        num_classes=len(images.classes),
-        seed=config.seed,
-        mixup=augment.mixup,
-        cutmix=augment.cutmix,
-    )
+    parts = task.parts(images, training=True)
     return sampler, _make_loader(parts, sampler, config, processes)
 
 
 def _test_loader(
-    config: TrainConfig, processes: Processes, images: Images, classes: int
+    task: Task, processes: Processes, images: Images
 ) -> tuple[EvalSampler, PartLoader]:
+    config = task.config
     sampler = EvalSampler(
         len(images),
-        batch_size=part_rows(config, processes),
+        batch_size=task.judged_at_once or part_rows(task, processes),
         rank=processes.rank,
         world=processes.world,
     )
-    parts = PartDataset(images, num_classes=classes)
+    parts = task.parts(images, training=False)
     return sampler, _make_loader(parts, sampler, config, processes)
 
 
 def _make_loader(
-    parts: PartDataset, sampler: Sampler[Part], config: TrainConfig, processes: Processes
+    parts: Dataset[Batch], sampler: Sampler[Part], config: TrainConfig, processes: Processes
 ) -> PartLoader:
     return make_loader(
         parts,
@@ -226,9 +199,12 @@ def _make_loader(
     )
 
 
-def part_rows(config: TrainConfig, processes: Processes) -> int:
+def part_rows(task: Task, processes: Processes) -> int:
     """Images that a process sees at once in a full batch."""
-    return largest_part(config.batch_size, world=processes.world, accumulate=config.accumulate)
+    config = task.config
+    return largest_part(
+        config.batch_size, world=processes.world, accumulate=config.accumulate, least=task.least
+    )
 
 
 def move_model(model: nn.Module, config: TrainConfig, device: torch.device) -> nn.Module:
@@ -247,16 +223,12 @@ def warm_up(equipment: Equipment, config: TrainConfig, processes: Processes) -> 
     """Warm DistributedDataParallel up with a batch of the usual shape; see `settle`."""
     if processes.world == 1:
         return
-    image, _ = equipment.train_images.load(0, seed=config.seed, epoch=0)
-    images = image.new_zeros(max(MIN_DIFFERENT, part_rows(config, processes)), *image.shape)
-    targets = torch.zeros(len(images), dtype=torch.int64, device=processes.device)
+    task = equipment.task
+    rows = max(task.least, part_rows(task, processes))
+    part = Part(epoch=0, step=0, rows=(0,) * rows, padding=0, batch_rows=rows, lead=0)
+    batch = task.parts(equipment.train_images, training=True)[part]
     equipment.train_mode()
-    settle(
-        equipment.model,
-        equipment.network,
-        equipment.stepper.to_device(images),
-        lambda inputs: equipment.stepper.forward(inputs, targets)[0].mean(),
-    )
+    settle(equipment.model, equipment.network, lambda: equipment.stepper.losses(batch).total / rows)
 
 
 @contextmanager

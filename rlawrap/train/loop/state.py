@@ -4,63 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from rlawrap.errors import CheckpointError, TrainError
-from rlawrap.train.config.train_config import CHANGES_STEPS, TrainConfig
+from rlawrap.train.config.going_on import CHANGES_STEPS
+from rlawrap.train.config.train_config import TrainConfig
+from rlawrap.train.loop.run_state import Position, Standing, State, Sums
 from rlawrap.train.loop.setup import Equipment
-from rlawrap.train.loop.step import Stepper
 from rlawrap.train.network.build import misfits
 from rlawrap.train.network.origin import changed_file, has_changed
 from rlawrap.train.process.processes import Processes
 from rlawrap.train.store import best as best_files
 from rlawrap.train.store import checkpoint
-from rlawrap.train.store.resuming import Source, advice, changed_splits, class_changes, listing
+from rlawrap.train.store.resuming import (
+    Source,
+    advice,
+    changed_splits,
+    class_changes,
+    listing,
+    other_task,
+)
 from rlawrap.train.store.run_folder import RunFolder
-
-
-@dataclass
-class Position:
-    """Where a run is: `step` of `epoch` comes next; both count from 0."""
-
-    epoch: int = 0
-    step: int = 0
-
-
-@dataclass
-class Standing:
-    """The best epoch so far, the last one, and how many epochs brought no better one."""
-
-    best: dict[str, Any] | None = None
-    last: dict[str, Any] | None = None
-    stale: int = 0
-
-
-@dataclass
-class Sums:
-    """Loss, correct answers and images: of the epoch and since the last line of metrics."""
-
-    epoch: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
-    interval: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
-
-    def take(self, stepper: Stepper) -> None:
-        """Move what the stepper has counted to both."""
-        values = stepper.take_sums()
-        self.epoch = [a + b for a, b in zip(self.epoch, values, strict=True)]
-        self.interval = [a + b for a, b in zip(self.interval, values, strict=True)]
-
-
-@dataclass
-class State:
-    """All that changes during a run, beside weights and optimiser."""
-
-    position: Position = field(default_factory=Position)
-    standing: Standing = field(default_factory=Standing)
-    sums: Sums = field(default_factory=Sums)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +75,8 @@ class Keeper:
         }
         preparation = getattr(equipment.test_images, "preparation", None)
         self.preparation = None if preparation is None else preparation.to_dict()
+        memory = equipment.task.remember(equipment.train_images)
+        self.memory = {"memory": memory} if memory else {}
         self.environment = {
             "world": processes.world,
             "threads": torch.get_num_threads(),
@@ -139,6 +109,7 @@ class Keeper:
             "classes": list(self.equipment.classes),
             "data": self.data,
             "preparation": self.preparation,
+            **self.memory,
             "environment": self.environment,
             "best": best,
         }
@@ -193,7 +164,7 @@ class Keeper:
         if self.resumed.anew:
             # Which images the epoch has seen cannot be told any more.
             state.position.step = 0
-            state.sums = Sums()
+            state.sums = Sums.zero(self.equipment.stepper)
             self.equipment.stepper.take_sums()
             size = self.folder.size_of_whole_epochs(size)
             other = "the changed training images" if changed else "batches of another size"
@@ -240,6 +211,8 @@ class Keeper:
     def _check_config(self, loaded: dict[str, Any], source: str) -> dict[str, tuple[Any, Any]]:
         """What changes as asked for. Raises `CheckpointError` for what differs besides."""
         before = TrainConfig.from_dict(loaded["config"])
+        if before.task != self.config.task:
+            raise CheckpointError(other_task(source, before.task, self.config.task))
         differences = before.differences(self.config)
         if differences:
             raise CheckpointError(
@@ -301,7 +274,7 @@ class Keeper:
             total = {
                 n: [math.fsum(c) for c in zip(*(s[n] for s in saved), strict=True)] for n in names
             }
-            nothing = {n: [0.0, 0.0, 0.0] for n in names}
+            nothing = {n: [0.0] * len(total[n]) for n in names}
             saved = [total] + [nothing] * (self.processes.world - 1)
         own = saved[self.processes.rank]
         self.equipment.stepper.restore_sums(own["pending"])

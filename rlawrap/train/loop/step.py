@@ -7,20 +7,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-from rlawrap.errors import CheckpointError, ConfigError
+from rlawrap.errors import CheckpointError
 from rlawrap.train.config.train_config import TrainConfig
-from rlawrap.train.data.loader import Batch
-from rlawrap.train.loop.outputs import heads
+from rlawrap.train.data.loader import Batch, moved
 from rlawrap.train.loop.sanity import Sanity
 from rlawrap.train.network.ema import Average
 from rlawrap.train.network.optim import set_lr
 from rlawrap.train.process.processes import sum_type
-
-#: Weight of the loss of each auxiliary head (GoogLeNet, Inception), as in their papers.
-AUXILIARY_WEIGHT = 0.3
+from rlawrap.train.tasks.task import Losses, Task
 
 _AMP_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -38,10 +34,10 @@ class Stepper:
         network: nn.Module,
         optimizer: torch.optim.Optimizer,
         config: TrainConfig,
+        task: Task,
         *,
         device: torch.device,
         world: int,
-        num_classes: int,
     ) -> None:
         self.model = model
         self.network = network
@@ -49,13 +45,13 @@ class Stepper:
         self.config = config
         self.device = device
         self.world = world
-        self.num_classes = num_classes
+        self.task = task
         self.average = Average(model, config.ema, every=config.ema_every) if config.ema else None
         self.amp_type = _AMP_TYPES.get(config.amp)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.amp == "fp16")
-        # Loss and correct answers; the first step whose loss was not finite (-1: none). `sanity`
-        # has the first whose gradient or weights were of no use.
-        self.sums = torch.zeros(2, dtype=sum_type(device), device=device)
+        # Of the loss and what the task logs; the first step whose loss was not finite (-1: none).
+        # `sanity` has the first whose gradient or weights were of no use.
+        self.sums = torch.zeros(1 + len(task.logged), dtype=sum_type(device), device=device)
         self.count = 0
         self.between_steps = True
         self.bad_loss = torch.full((), -1, dtype=torch.int64, device=device)
@@ -63,41 +59,32 @@ class Stepper:
 
     def part(self, batch: Batch, step: int, lr: float) -> None:
         """Forward and backward of one part of step number `step` of the run."""
-        images = self.to_device(batch.images)
-        targets = batch.targets.to(self.device, non_blocking=True)
-        weights = batch.weights.to(self.device, non_blocking=True)
         waiting = not batch.last and isinstance(self.network, DistributedDataParallel)
         with self.network.no_sync() if waiting else nullcontext():  # type: ignore[operator]
-            losses, logits = self.forward(images, targets)
-            weighted = losses * weights
-            loss = weighted.sum() / batch.batch_rows
+            losses = self.losses(batch)
+            loss = losses.total / batch.batch_rows
             if self.between_steps:
                 self.optimizer.zero_grad()
                 self.between_steps = False
             self.scaler.scale(loss * self.world).backward()
-        self._report(weighted.detach(), logits.detach(), targets, weights, step)
+        self._report(losses.total.detach(), losses.parts.detach(), step)
         self.count += batch.counted
         if batch.last:
             self._update(step, lr)
 
-    def forward(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss of each row, auxiliary heads included, and the main head's logits."""
+    def forward(self, *inputs: Any) -> Any:
+        """What the network gives over all processes, in the run's precision."""
         with self.autocast():
-            outputs = self.network(images)
-        main, *auxiliary = heads(outputs)
-        if main.ndim != 2 or main.shape[1] != self.num_classes:
-            raise ConfigError(
-                f"{self.config.arch}: gives outputs of shape {tuple(main.shape)} for "
-                f"{len(images)} images, but the data has {self.num_classes} classes. "
-                "Set num_classes in model_kwargs, or choose a classifier."
-            )
-        smoothing = self.config.label_smoothing
-        losses = F.cross_entropy(main.float(), targets, reduction="none", label_smoothing=smoothing)
-        for logits in auxiliary:
-            losses = losses + AUXILIARY_WEIGHT * F.cross_entropy(
-                logits.float(), targets, reduction="none", label_smoothing=smoothing
-            )
-        return losses, main
+            return self.network(*inputs)
+
+    def losses(self, batch: Batch) -> Losses:
+        """The loss of a batch, and what is logged beside it."""
+        batch = batch._replace(
+            images=self.to_device(batch.images),
+            targets=moved(batch.targets, self.device),
+            weights=moved(batch.weights, self.device),
+        )
+        return self.task.loss(self.forward, batch)
 
     def autocast(self) -> Any:
         """The mixed-precision context of the run."""
@@ -105,11 +92,11 @@ class Stepper:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self.amp_type)
 
-    def to_device(self, images: Tensor) -> Tensor:
-        """The images on the device, in the run's memory format."""
-        if self.config.channels_last:
+    def to_device(self, images: Any) -> Any:
+        """The images on the device, those of one size in the run's memory format."""
+        if self.config.channels_last and isinstance(images, Tensor):
             return images.to(self.device, non_blocking=True, memory_format=torch.channels_last)
-        return images.to(self.device, non_blocking=True)
+        return moved(images, self.device)
 
     def _update(self, step: int, lr: float) -> None:
         set_lr(self.optimizer, lr)
@@ -127,13 +114,8 @@ class Stepper:
             self.average.update(self.model, step)
 
     @torch.no_grad()
-    def _report(
-        self, losses: Tensor, logits: Tensor, targets: Tensor, weights: Tensor, step: int
-    ) -> None:
-        labels = targets if targets.ndim == 1 else targets.argmax(1)
-        correct = (logits.argmax(1) == labels) * weights
-        total = losses.sum()
-        self.sums += torch.stack([total, correct.sum()])
+    def _report(self, total: Tensor, parts: Tensor, step: int) -> None:
+        self.sums += torch.cat([total[None], parts])
         # With fp16, too: the scaler skips gradients that overflow, but this loss was never scaled.
         first = ~torch.isfinite(total) & (self.bad_loss < 0)
         self.bad_loss = torch.where(first, step, self.bad_loss)
@@ -145,13 +127,13 @@ class Stepper:
         return not parts or bool(torch.stack(parts).all())
 
     def sums_so_far(self) -> list[float]:
-        """Loss, correct answers and images since the last `take_sums`, of this process."""
+        """Loss, what the task logs, and images since the last `take_sums`, of this process."""
         return [*self.sums.tolist(), float(self.count)]
 
     def take_sums(self) -> list[float]:
         """`sums_so_far`, which start again at zero."""
         values = self.sums_so_far()
-        self.restore_sums([0.0, 0.0, 0.0])
+        self.restore_sums([0.0] * len(values))
         return values
 
     def restore_sums(self, values: list[float]) -> None:

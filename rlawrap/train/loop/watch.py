@@ -7,7 +7,8 @@ from typing import NoReturn
 
 from rlawrap.errors import DataError, TrainError
 from rlawrap.train.config.train_config import TrainConfig
-from rlawrap.train.loop.state import Keeper, Position
+from rlawrap.train.loop.run_state import Position
+from rlawrap.train.loop.state import Keeper
 from rlawrap.train.loop.step import Stepper
 from rlawrap.train.process.processes import Processes
 from rlawrap.train.store import checkpoint

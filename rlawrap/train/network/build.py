@@ -69,10 +69,11 @@ def prepare_model(model: nn.Module, config: TrainConfig, *, fill: bool = True) -
 
 def check_network(config: TrainConfig) -> None:
     """Raise `ConfigError` when there is no network of the config's name; nothing is built."""
-    from rlawrap.models import get_model, list_models
+    from rlawrap.models import list_models
 
+    import_all(config)
     if config.arch not in list_models():
-        get_model(config.arch)
+        find_network(config.arch)
 
 
 def checkpoint_blocks(model: nn.Module, name: str) -> None:

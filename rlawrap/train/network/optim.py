@@ -54,8 +54,8 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
 def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float:
     """The learning rate of optimiser step number `step`, counted from 0 over the whole run.
 
-    Step and exponential schedules change between epochs, the cosine at every step. The warm-up
-    rises linearly from `warmup_start` to the full rate, and multiplies the schedule.
+    Step, multistep and exponential schedules change between epochs, the cosine at every step.
+    The warm-up rises linearly from `warmup_start` to the full rate, and multiplies the schedule.
 
     >>> config = TrainConfig(lr=0.1, schedule="step", step_epochs=30, epochs=90)
     >>> [round(learning_rate(config, step, steps_per_epoch=1), 6) for step in (0, 29, 30, 60)]
@@ -64,13 +64,15 @@ def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float
     epoch = step // steps_per_epoch
     if config.schedule == "step":
         factor = config.gamma ** (epoch // config.step_epochs)
+    elif config.schedule == "multistep":
+        factor = config.gamma ** sum(epoch >= milestone for milestone in config.milestones)
     elif config.schedule == "exponential":
         factor = config.gamma**epoch
     elif config.schedule == "cosine":
         factor = 0.5 * (1 + math.cos(math.pi * step / (config.epochs * steps_per_epoch)))
     else:
         factor = 1.0
-    warmup = config.warmup_epochs * steps_per_epoch
+    warmup = config.warmup_steps or config.warmup_epochs * steps_per_epoch
     if step < warmup:
         factor *= config.warmup_start + (1 - config.warmup_start) * step / warmup
     return config.lr * factor

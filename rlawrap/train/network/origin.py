@@ -50,7 +50,7 @@ def origin_of(config: TrainConfig, given: nn.Module | None = None) -> dict[str, 
     found = find_network(config.arch)
     origin: dict[str, Any] = {"source": found.source, "name": found.name}
     file = found.code.file if found.code is not None else None
-    if found.source == "rlawrap" and not _is_ours(found.builder):
+    if found.source == "rlawrap" and not is_ours(found.builder):
         registered = _file_of(found.builder)
         file = None if registered is None else Path(registered)
     if file is not None:
@@ -130,7 +130,8 @@ def check_not_imported(call: str) -> None:
         )
 
 
-def _is_ours(function: Any) -> bool:
+def is_ours(function: Any) -> bool:
+    """Whether a function is of this library, rather than registered by a user."""
     return str(getattr(function, "__module__", "")).startswith("rlawrap.")
 
 

@@ -19,9 +19,7 @@ def distribute(model: nn.Module, processes: Processes) -> nn.Module:
     return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
 
 
-def settle(
-    model: nn.Module, network: nn.Module, images: Tensor, loss_of: Callable[[Tensor], Tensor]
-) -> None:
+def settle(model: nn.Module, network: nn.Module, loss: Callable[[], Tensor]) -> None:
     """Two dummy passes, after which weights, buffers and gradients are as before.
 
     DistributedDataParallel regroups its gradients after its first backward pass, and sums in
@@ -33,7 +31,7 @@ def settle(
         return
     buffers = [buffer.clone() for buffer in model.buffers()]
     for _ in range(2):
-        loss_of(images).backward()
+        loss().backward()
     with torch.no_grad():
         for buffer, value in zip(model.buffers(), buffers, strict=True):
             buffer.copy_(value)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rlawrap.errors import ConfigError, RLAError, TrainError
 from rlawrap.files import put_in_place
 from rlawrap.train.records.readable import cut_spikes, name_entries
-from rlawrap.train.records.runs import RunRecord, read_run
+from rlawrap.train.records.runs import RunRecord, judged_by, read_run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,7 +59,7 @@ def save_figure(figure: Figure, stem: Path, formats: Sequence[str] = FORMATS) ->
 
 
 def draw_runs(records: Sequence[RunRecord], names: Sequence[str] | None = None) -> Figure:
-    """Four panels: loss, top-1, top-5 and learning rate over epochs.
+    """Four panels: loss, two figures of the task (top-1 and top-5) and learning rate over epochs.
 
     Test figures are solid, training figures thin and dashed, those of averaged weights dotted.
     Before a run's first epoch has been judged the axis counts steps. Spikes of the loss are cut.
@@ -67,29 +67,67 @@ def draw_runs(records: Sequence[RunRecord], names: Sequence[str] | None = None) 
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 7.5), layout="constrained")
-    loss, top1, top5, rate = figure.subplots(2, 2).flat
+    loss, one, other, rate = figure.subplots(2, 2).flat
+    first, second = panels(records)
     in_epochs = all(record.evaluations for record in records)
     colors = [f"C{number % 10}" for number in range(len(records))]
     for record, color in zip(records, colors, strict=True):
         scale = _steps_per_epoch(record) if in_epochs else {}
         train, judged = record.train, record.evaluations
-        for axes, key in ((loss, "loss"), (top1, "top1")):
+        for axes, key in ((loss, "loss"), (one, first)):
             _line(axes, train, key, scale, color=color, linestyle="--", linewidth=0.8, alpha=0.6)
-        for axes, key in ((loss, "loss"), (top1, "top1"), (top5, "top5")):
+        for axes, key in ((loss, "loss"), (one, first), (other, second)):
             _line(axes, judged, key, scale, color=color, marker="o", markersize=2.5)
             _line(axes, judged, f"ema_{key}", scale, color=color, linestyle=":")
         _line(rate, train or judged, "lr", scale, color=color)
     for axes, title in (
-        (loss, "cross entropy"),
-        (top1, "top-1 accuracy, %"),
-        (top5, "top-5 accuracy, %"),
+        (loss, "cross entropy" if first == "top1" else "loss"),
+        (one, _TITLES.get(first, first)),
+        (other, _TITLES.get(second, second)),
         (rate, "learning rate"),
     ):
         _finish_panel(axes, title, "epoch" if in_epochs else "step")
     cut_spikes(loss)
     averaged = any(record.judged for record in records)
-    _legends(figure, top1, colors, names or [record.name for record in records], averaged=averaged)
+    _legends(figure, one, colors, names or [record.name for record in records], averaged=averaged)
     return figure
+
+
+#: Titles of figures that have others than their names.
+_TITLES = {
+    "top1": "top-1 accuracy, %",
+    "top5": "top-5 accuracy, %",
+    "box_ap": "AP of boxes, %",
+    "box_ap50": "AP of boxes at IoU 0.5, %",
+    "mask_ap": "AP of masks, %",
+    "miou": "mean IoU, %",
+    "pixel_accuracy": "pixels that are right, %",
+}
+#: The second panel beside what decides, where it is not the next figure.
+_SECOND = {"top1": "top5", "box_ap": "box_ap50", "mask_ap": "box_ap", "miou": "pixel_accuracy"}
+
+
+def panels(records: Sequence[RunRecord]) -> tuple[str, str]:
+    """The two figures that are drawn beside the loss: what decides, and another one.
+
+    Raises `ConfigError` for runs of several tasks, which have no figure in common.
+    """
+    tasks = list(dict.fromkeys(record.task for record in records))
+    if len(tasks) > 1:
+        raise ConfigError(
+            f"plot: runs of different tasks, {' and '.join(tasks)}, have no figures in common. "
+            "Draw them one task at a time."
+        )
+    if tasks == ["classification"]:
+        return "top1", "top5"
+    judged = [line for record in records for line in record.evaluations[-1:]]
+    names = [name for line in judged for name in judged_by(line) if name != "loss"]
+    first = records[0].monitor
+    if first == "loss" and names:
+        first = names[0]
+    rest = [name for name in names if name != first]
+    second = _SECOND.get(first, "")
+    return first, second if second in rest or not rest else rest[0]
 
 
 def _finish_panel(axes: Axes, title: str, unit: str) -> None:
@@ -140,7 +178,7 @@ def _line(
     points = [
         (line["global_step"] / scale.get(line["epoch"], last), line[key])
         for line in lines
-        if key in line
+        if line.get(key) is not None
     ]
     if len(points) == 1:  # a line of one point cannot be seen
         hollow = {"markerfacecolor": "none"} if style.get("linestyle") == "--" else {}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlawrap.errors import TrainError
-from rlawrap.train.config.naming import network_of
+from rlawrap.train.config.naming import network_of, smaller_is_better
 from rlawrap.train.store.lock import is_running
 from rlawrap.train.store.run_folder import RunFolder
 
@@ -48,17 +48,26 @@ class RunRecord:
     @property
     def judged(self) -> str:
         """Prefix of the figures that decide: those of the averaged weights when there are any."""
-        averaged = bool(self.evaluations) and "ema_top1" in self.evaluations[-1]
+        averaged = bool(self.evaluations) and f"ema_{self.monitor}" in self.evaluations[-1]
         return "ema_" if averaged else ""
+
+    @property
+    def task(self) -> str:
+        """The task of the run."""
+        return str(self.config.get("task", "classification"))
+
+    @property
+    def monitor(self) -> str:
+        """The figure that decides which epoch is the best."""
+        return str(self.config.get("monitor") or "top1")
 
     @property
     def best(self) -> dict[str, Any] | None:
         """The best epoch's figures, by what the run monitored; the first one of equals."""
-        if not self.evaluations:
-            return None
-        monitor = self.config.get("monitor", "top1")
-        sign = 1 if monitor == "loss" else -1
-        return min(self.evaluations, key=lambda line: sign * line[self.judged + monitor])
+        key = self.judged + self.monitor
+        sign = 1 if smaller_is_better(key) else -1
+        judged = [line for line in self.evaluations if line.get(key) is not None]
+        return min(judged, key=lambda line: sign * line[key], default=None)
 
     @property
     def images_per_s(self) -> float | None:
@@ -151,18 +160,51 @@ def loading_line(path: Path) -> str:
     return f'from rlawrap.train import load_model; model = load_model("{path.as_posix()}")'
 
 
+#: What a line of kind "eval" has beside what the network was judged by.
+_BESIDE = frozenset(
+    {"kind", "epoch", "global_step", "lr", "seconds", "skipped", "test_skipped", "checkpoint"}
+)
+
+
+def judged_by(line: dict[str, Any]) -> list[str]:
+    """The figures that the network was judged by, in a line of kind "eval".
+
+    >>> judged_by({"kind": "eval", "epoch": 0, "train_loss": 1.0, "miou": 50.0, "ema_miou": 51.0})
+    ['miou']
+    """
+    others = ("train_", "ema_")
+    return [name for name in line if name not in _BESIDE and not name.startswith(others)]
+
+
+def shown(value: Any) -> str:
+    """A figure in a table; per cent or a loss alike.
+
+    >>> shown(71.234), shown(None), shown(0.123456)
+    ('71.23', '-', '0.1235')
+    """
+    if value is None:
+        return "-"
+    return f"{value:.2f}" if abs(value) >= 1 or value == 0 else f"{value:.4f}"
+
+
 def runs_table(records: Sequence[RunRecord], below: Path) -> Table:
-    """A table of runs, a line each; paths are shown from `below`."""
+    """A table of runs, a line each; paths are shown from `below`.
+
+    Runs of other tasks than classification have a column that says by which figure they are judged.
+    """
     from rich.table import Table
 
+    classes_alone = all(record.task == "classification" for record in records)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("run", "network", "data", "seed", "state"):
         table.add_column(title, overflow="fold")
-    for title in ("epochs", "best top-1 %", "top-5 %", "at epoch", "last top-1 %", "images/s"):
+    titles = ("best top-1 %", "top-5 %", "at epoch", "last top-1 %")
+    if not classes_alone:
+        table.add_column("judged by", overflow="fold")
+        titles = ("best", "loss", "at epoch", "last")
+    for title in ("epochs", *titles, "images/s"):
         table.add_column(title, justify="right")
     for record in records:
-        best, key = record.best, record.judged
-        last = record.evaluations[-1] if record.evaluations else None
         speed = record.images_per_s
         table.add_row(
             os.path.relpath(record.folder.path, below),
@@ -170,11 +212,23 @@ def runs_table(records: Sequence[RunRecord], below: Path) -> Table:
             str(record.config.get("data", "")),
             str(record.config.get("seed", "")),
             record.state,
+            *([] if classes_alone else [record.monitor]),
             f"{len(record.evaluations)}/{record.config.get('epochs', '?')}",
-            "-" if best is None else f"{best[key + 'top1']:.2f}",
-            "-" if best is None else f"{best[key + 'top5']:.2f}",
-            "-" if best is None else str(best["epoch"] + 1),
-            "-" if last is None else f"{last[key + 'top1']:.2f}",
+            *_figures(record, *(("top1", "top5") if classes_alone else (record.monitor, "loss"))),
             "-" if speed is None else f"{speed:.0f}",
         )
     return table
+
+
+def _figures(record: RunRecord, first: str, second: str) -> list[str]:
+    """Two figures of the best epoch, which one that is, and the first figure of the last one."""
+    best, key = record.best, record.judged
+    if best is None:
+        return ["-"] * 4
+    last = record.evaluations[-1]
+    return [
+        shown(best.get(key + first)),
+        shown(best.get(key + second)),
+        str(best["epoch"] + 1),
+        shown(last.get(key + first)),
+    ]

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from rlawrap.errors import CheckpointError, ConfigError, few
-from rlawrap.train.config.train_config import CHANGEABLE, TrainConfig
+from rlawrap.train.config.going_on import CHANGEABLE
+from rlawrap.train.config.train_config import TrainConfig
 from rlawrap.train.process.processes import Processes
 from rlawrap.train.store import checkpoint
 from rlawrap.train.store.run_folder import RunFolder
@@ -90,6 +91,8 @@ def prepare_folder(folder: RunFolder, config: TrainConfig, attempt: int) -> str 
     history = has_history(folder)
     before = folder.config()
     if before is not None and (history or folder.metrics_file.is_file()):
+        if before.task != config.task:
+            raise ConfigError(other_task(str(folder.path), before.task, config.task))
         differences = before.differences(config)
         if differences:
             raise ConfigError(
@@ -110,6 +113,18 @@ def prepare_folder(folder: RunFolder, config: TrainConfig, attempt: int) -> str 
                 "Choose another --output."
             )
     return resume
+
+
+def other_task(where: str, before: str, now: str) -> str:
+    """The words for a run that is to go on as one of another task.
+
+    >>> other_task("runs/a", "detection", "segmentation")
+    'runs/a: a run of the task detection, which cannot go on as one of segmentation. Say ...'
+    """
+    return (
+        f"{where}: a run of the task {before}, which cannot go on as one of {now}. Say --task "
+        f"{before}, or choose another --output and start from its weights with --finetune."
+    )
 
 
 def advice(differences: Iterable[str]) -> str:

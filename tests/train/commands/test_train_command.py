@@ -68,7 +68,8 @@ def test_options_become_fields() -> None:
 
 def test_options_change_a_recipe_or_a_config(tmp_path: Path) -> None:
     config = config_of("/imagenet", "--recipe", "rla-imagenet-resnet", "--epochs", "90")
-    assert config == get_recipe("rla-imagenet-resnet").config(data="/imagenet", epochs=90)
+    changes = {"data": "/imagenet", "epochs": 90, "monitor": "top1"}
+    assert config == get_recipe("rla-imagenet-resnet").config(**changes)
     (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
     again = config_of("--config", str(tmp_path / "config.json"), "--lr", "1", "--flip", "0")
     assert again.augment is not None and config.augment is not None

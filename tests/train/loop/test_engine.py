@@ -95,13 +95,13 @@ def test_a_loss_that_is_not_finite_stops_with_the_step_and_the_last_good_checkpo
 def test_a_test_loss_that_is_not_finite_stops_before_anything_is_called_good(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judge, calls = judging.evaluate_model, iter(range(9))
+    judge, calls = judging.judge_model, iter(range(9))
 
     def scripted(*args: Any, **kwargs: Any) -> Any:
         loss = float("nan") if next(calls) == 1 else 0.5
         return dataclasses.replace(judge(*args, **kwargs), loss=loss)
 
-    monkeypatch.setattr(judging, "evaluate_model", scripted)
+    monkeypatch.setattr(judging, "judge_model", scripted)
     config = toy_config(tmp_path, save_every=1, keep=9, ema=0.0)
     with pytest.raises(TrainError, match="the test loss is not finite") as caught:
         train(config, data=data())
@@ -137,12 +137,12 @@ def test_early_stopping_and_the_best_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scores = iter([50.0, 60.0, 60.0, 55.0, 70.0])
-    judge = judging.evaluate_model
+    judge = judging.judge_model
 
     def scripted(*args: Any, **kwargs: Any) -> Any:
         return dataclasses.replace(judge(*args, **kwargs), top1=next(scores))
 
-    monkeypatch.setattr(judging, "evaluate_model", scripted)
+    monkeypatch.setattr(judging, "judge_model", scripted)
     config = toy_config(tmp_path, epochs=9, patience=2, ema=0.0)
     result = train(config, data=data())
     assert result.epoch == 4 and result.best is not None

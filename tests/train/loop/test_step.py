@@ -16,16 +16,31 @@ from rlawrap.train.data.loader import Batch, PartDataset
 from rlawrap.train.data.sampler import epoch_order, step_parts
 from rlawrap.train.loop.step import Stepper
 from rlawrap.train.network.optim import make_optimizer
-from tests.train.toys import ToyImages, final_state, run_group, toy_config, toy_models, toy_net
+from rlawrap.train.tasks.classification import Classification
+from tests.train.toys import (
+    CLASSES,
+    ToyImages,
+    final_state,
+    run_group,
+    toy_config,
+    toy_models,
+    toy_net,
+)
 
 CPU = torch.device("cpu")
 
 
 def make_stepper(model: nn.Module, **changes: Any) -> Stepper:
     config = TrainConfig(**{"lr": 0.1, "momentum": 0.0, "weight_decay": 0.0, **changes})
-    return Stepper(
-        model, model, make_optimizer(model, config), config, device=CPU, world=1, num_classes=4
-    )
+    task = Classification(config)
+    task.classes = CLASSES
+    optimizer = make_optimizer(model, config)
+    return Stepper(model, model, optimizer, config, task, device=CPU, world=1)
+
+
+def as_batch(images: Tensor, targets: Tensor) -> Batch:
+    rows = len(images)
+    return Batch(images, targets, torch.ones(rows), rows, rows, True, [])
 
 
 def group_norm_net() -> nn.Module:
@@ -130,15 +145,16 @@ def test_auxiliary_heads_add_to_the_loss() -> None:
     model = TwoHeads()
     stepper = make_stepper(model)
     images, targets = torch.randn(3, 3, 8, 8), torch.tensor([0, 1, 2])
-    losses, logits = stepper.forward(images, targets)
+    losses = stepper.losses(as_batch(images, targets))
+    logits, _ = stepper.forward(images)
     expected = F.cross_entropy(logits, targets) + 0.3 * F.cross_entropy(2 * logits, targets)
-    torch.testing.assert_close(losses.mean(), expected)
+    torch.testing.assert_close(losses.total / 3, expected)
 
 
 def test_outputs_that_do_not_fit_the_classes_are_named() -> None:
     stepper = make_stepper(toy_net(num_classes=5))
     with pytest.raises(ConfigError, match=r"\(2, 5\).*4 classes"):
-        stepper.forward(torch.randn(2, 3, 8, 8), torch.tensor([0, 1]))
+        stepper.losses(as_batch(torch.randn(2, 3, 8, 8), torch.tensor([0, 1])))
 
 
 # torch.compile asks any tensor for its gradient, and in 2.9 an error filter sees the warning.

@@ -19,6 +19,7 @@ from rlawrap.train.loop.step import Stepper
 from rlawrap.train.loop.watch import EARLIEST, Watch
 from rlawrap.train.process.processes import Processes
 from rlawrap.train.store.run_folder import RunFolder
+from rlawrap.train.tasks.classification import Classification
 from tests.train.loop.test_engine import engine_step_of
 from tests.train.toys import ToyImages, toy_config, toy_net
 
@@ -64,7 +65,8 @@ def test_the_earliest_step_of_all_processes_is_told(tmp_path: Path) -> None:
     model = toy_net()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     device = torch.device("cpu")
-    stepper = Stepper(model, model, optimizer, config, device=device, world=1, num_classes=4)
+    task = Classification(config)
+    stepper = Stepper(model, model, optimizer, config, task, device=device, world=1)
     keeper = cast(Keeper, SimpleNamespace(folder=RunFolder(tmp_path), newest=None))
     watch = Watch(config, Others(), stepper, keeper, steps=5)
     stepper.bad_loss.fill_(3)  # here the next loss told it

@@ -9,6 +9,7 @@ from torch import nn
 import rlawrap
 from rlawrap.errors import ConfigError
 from rlawrap.train import TrainConfig
+from rlawrap.train.config.recipes import get_recipe
 from rlawrap.train.network.optim import learning_rate, make_optimizer, parameter_groups, set_lr
 from tests.nets import BlockNet
 
@@ -71,3 +72,18 @@ def test_cosine_and_warm_up() -> None:
     rates = [learning_rate(warm, step, 10) for step in range(25)]
     assert rates[0] == pytest.approx(0.1) and rates[10] == pytest.approx(0.55)
     assert rates[20:] == [1.0] * 5
+
+
+def test_the_1x_schedule_step_by_step() -> None:
+    config = get_recipe("coco-1x").config()
+    rates = {
+        step: learning_rate(config, step, steps_per_epoch=1000)
+        for step in (0, 250, 499, 500, 7999, 8000, 10999, 11000)
+    }
+    assert rates[0] == pytest.approx(0.02 * 0.001)
+    assert rates[250] == pytest.approx(0.02 * (0.001 + 0.999 / 2))
+    assert rates[499] < rates[500] == pytest.approx(0.02) == pytest.approx(rates[7999])
+    assert rates[8000] == pytest.approx(0.002) == pytest.approx(rates[10999])
+    assert rates[11000] == pytest.approx(0.0002)
+    assert get_recipe("coco-1x-retinanet").config().lr == 0.01
+    assert (config.epochs, config.batch_size, config.weight_decay) == (12, 16, 1e-4)

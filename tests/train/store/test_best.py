@@ -32,7 +32,7 @@ def models() -> Iterator[None]:
 @pytest.fixture
 def scores(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[float]], None]:
     """Give the epochs these accuracies."""
-    judge = judging.evaluate_model
+    judge = judging.judge_model
 
     def script(values: list[float]) -> None:
         import dataclasses
@@ -40,7 +40,7 @@ def scores(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[float]], None]:
         rest = iter(values)
         monkeypatch.setattr(
             judging,
-            "evaluate_model",
+            "judge_model",
             lambda *a, **options: dataclasses.replace(judge(*a, **options), top1=next(rest)),
         )
 

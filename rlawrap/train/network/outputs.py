@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from rlawrap import _torch
 from rlawrap.errors import ConfigError, RLAError
+from rlawrap.train.network.modes import evaluating
 
 
 def heads(outputs: Any) -> list[Tensor]:
@@ -25,10 +26,9 @@ def outputs_on(model: nn.Module, image: Tensor, name: str) -> Tensor:
     image: [C, H, W], on the network's device. Raises `ConfigError` when it fails or gives anything
     else; the network is left as it was.
     """
-    training = {module: module.training for module in model.modules()}
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            found = heads(model.eval()(image[None]))
+        with torch.no_grad(), torch.random.fork_rng(devices=[]), evaluating(model):
+            found = heads(model(image[None]))
     except RLAError:
         raise
     except Exception as error:
@@ -36,9 +36,6 @@ def outputs_on(model: nn.Module, image: Tensor, name: str) -> Tensor:
             f"{name}: fails on an image of the data, of shape {tuple(image.shape)}: "
             f"{type(error).__name__}: {_torch.first_line(error)}."
         ) from error
-    finally:
-        for module, mode in training.items():
-            module.training = mode
     if not found or found[0].ndim != 2:
         shape = tuple(found[0].shape) if found else "nothing"
         raise ConfigError(f"{name}: gives {shape} for one image; expected logits, [1, classes].")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +13,9 @@ from torch.nn import functional as F
 
 from rlawrap.errors import DataError, RLAError
 from rlawrap.train.data.loader import Batch
-from rlawrap.train.loop.outputs import heads
+from rlawrap.train.network.outputs import heads
 from rlawrap.train.process.processes import Processes, sum_type
+from rlawrap.train.tasks.judge import judge_model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +34,16 @@ class Evaluation:
     skipped: int = 0
     classes: tuple[str, ...] = ()
 
+    @property
+    def details(self) -> dict[str, Any]:
+        """Nothing: what is known of each class is in the matrix."""
+        return {}
+
     def to_dict(self) -> dict[str, float]:
         """The figures, without the matrix."""
         return {"loss": self.loss, "top1": self.top1, "top5": self.top5}
 
 
-@torch.no_grad()
 def evaluate_model(
     model: nn.Module,
     batches: Iterable[Batch],
@@ -49,34 +54,31 @@ def evaluate_model(
     to_device: Callable[[Tensor], Tensor] | None = None,
     after_batch: Callable[[int], None] | None = None,
 ) -> Evaluation:
-    """Judge a network in evaluation mode; its mode is put back afterwards.
+    """Judge a classifier in evaluation mode; its mode is put back afterwards.
 
     All processes take part, each with its own batches, and all get the same result. With fewer
     than five classes top5 is the accuracy among as many guesses as there are classes.
     Raises `DataError` when there was no image to judge by.
     """
     processes = processes or Processes()
-    scores = _Scores(num_classes, processes.device)
-    training = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        for batch in batches:
-            images = to_device(batch.images) if to_device else batch.images.to(processes.device)
-            with autocast():
-                outputs = model(images)
-            scores.add(heads(outputs)[0].float(), batch)
-            if after_batch:
-                after_batch(batch.counted)
-    finally:
-        for module, mode in training.items():
-            module.training = mode
-    return scores.total(processes)
+    found = judge_model(
+        model,
+        batches,
+        Accuracy(num_classes, processes.device),
+        processes=processes,
+        autocast=autocast,
+        to_device=to_device,
+        after_batch=after_batch,
+    )
+    return cast(Evaluation, found)
 
 
-class _Scores:
-    """What this process has counted so far, on its device."""
+class Accuracy:
+    """What this process has counted so far, on its device. classes: their names, where known."""
 
-    def __init__(self, num_classes: int, device: torch.device) -> None:
+    def __init__(
+        self, num_classes: int, device: torch.device, classes: tuple[str, ...] = ()
+    ) -> None:
         try:
             from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
         except ImportError as error:
@@ -91,14 +93,16 @@ class _Scores:
         }
         guesses = min(5, num_classes)
         self.device = device
+        self.classes = classes
         self.top1 = MulticlassAccuracy(average="micro", top_k=1, **options).to(device)
         self.top5 = MulticlassAccuracy(average="micro", top_k=guesses, **options).to(device)
         self.matrix = MulticlassConfusionMatrix(**options).to(device)
         self.loss = torch.zeros((), dtype=sum_type(device), device=device)
         self.count = self.skipped = 0
 
-    def add(self, logits: Tensor, batch: Batch) -> None:
+    def add(self, outputs: Any, batch: Batch) -> None:
         """Count a batch; rows without weight are left out."""
+        logits = heads(outputs)[0].float()
         targets = batch.targets.to(self.device, non_blocking=True)
         counted = batch.weights.to(self.device, non_blocking=True) > 0
         losses = F.cross_entropy(logits, targets, reduction="none")
@@ -129,4 +133,5 @@ class _Scores:
             images=int(images),
             confusion=confusion.cpu(),
             skipped=int(skipped),
+            classes=self.classes,
         )

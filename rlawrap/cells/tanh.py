@@ -1,0 +1,56 @@
+"""tanh as a vector unit computes it fastest: tanh(z) = 2 sigmoid(2z) - 1."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def fast_tanh(z: Tensor) -> Tensor:
+    """`torch.tanh`, on a CPU by the sigmoid, whose vector code is several times faster there.
+
+    Values differ by rounding alone, gradients of any order and forward-mode ones too. On other
+    devices, and where a compiler, an exporter or a tracer looks on, it is `torch.tanh` itself.
+
+    >>> fast_tanh(torch.tensor([-1.0, 0.0, 1.0]))
+    tensor([-0.7616,  0.0000,  0.7616])
+    """
+    # Proxies and fake tensors are of other types; a tracer records one operation instead of four.
+    scripted = torch.jit.is_tracing()  # type: ignore[attr-defined]
+    watched = type(z) is not Tensor or torch.compiler.is_compiling() or scripted
+    if watched or z.device.type != "cpu" or z.dtype not in (torch.float32, torch.float64):
+        return torch.tanh(z)
+    if torch.is_grad_enabled() and z.requires_grad:
+        return _FastTanh.apply(z)  # type: ignore[no-any-return,no-untyped-call]
+    return _by_sigmoid(z)
+
+
+def _by_sigmoid(z: Tensor) -> Tensor:
+    return torch.mul(z, 2).sigmoid_().mul_(2).sub_(1)
+
+
+class _FastTanh(torch.autograd.Function):
+    """Saves its result alone, as `torch.tanh` does, for tanh' = 1 - tanh²."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(z: Tensor) -> Tensor:
+        return _by_sigmoid(z)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
+        ctx.save_for_backward(output)
+        ctx.save_for_forward(output)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+        (tanh,) = ctx.saved_tensors
+        return torch.ops.aten.tanh_backward(grad, tanh)  # type: ignore[no-any-return]
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor) -> Tensor:  # type: ignore[override]
+        (tanh,) = ctx.saved_tensors
+        return tangent * (1 - tanh * tanh)

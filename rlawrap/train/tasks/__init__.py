@@ -1,0 +1,1 @@
+"""What a run learns: one class for each task, behind one protocol."""
