@@ -15,6 +15,7 @@ from rlawrap._torch import pytree
 from rlawrap.capture.probes import candidate_inputs, kernel_read_first
 from rlawrap.errors import ConfigError, DataError
 from rlawrap.show.drawing import Pixels
+from rlawrap.splice import RLAModel
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 #: Up to this side a little smaller image is put on black, a larger one resized to the very side.
@@ -67,7 +68,7 @@ def preparation_of(
     """
     config = getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None)
     known: Mapping[str, Any] = config if isinstance(config, Mapping) else {}
-    channels, axes = kernel_read_first(model) or (3, 2)
+    channels, axes = _reads(model)
     if axes != 2:
         raise ConfigError(
             f"show: {type(model).__name__} reads {axes}d signals, no images; give "
@@ -83,6 +84,14 @@ def preparation_of(
         std=_per_channel("std", std, known.get("std") or IMAGENET_STD, channels),
         resize=resize,
     )
+
+
+def _reads(model: nn.Module) -> tuple[int, int]:
+    """Channels and spatial axes of a network's input; a rewritten one knows what it saw."""
+    if isinstance(model, RLAModel) and len(model.rla.plan.input_shape) > 2:
+        shape = model.rla.plan.input_shape
+        return shape[1], len(shape) - 2
+    return kernel_read_first(model) or (3, 2)
 
 
 def _per_channel(
@@ -120,9 +129,12 @@ def _decoded(image: Any, name: str, channels: int) -> Pixels:
     from PIL import Image, ImageOps
 
     try:
-        opened = image if isinstance(image, Image.Image) else Image.open(image)
-        opened.load()
-        upright = ImageOps.exif_transpose(opened)
+        if isinstance(image, Image.Image):
+            upright = ImageOps.exif_transpose(image)
+        else:
+            with Image.open(image) as opened:
+                opened.load()
+                upright = ImageOps.exif_transpose(opened)
     except FileNotFoundError:
         raise DataError(f"{name}: no such image file.") from None
     except IsADirectoryError:
@@ -186,7 +198,8 @@ def random_input(model: nn.Module, example: Any, *, rows: int = 2) -> Any:
     """
     generator = torch.Generator().manual_seed(0)
     if example is None:
-        shape = candidate_inputs(model)[0]
+        known = model.rla.plan.input_shape if isinstance(model, RLAModel) else ()
+        shape = known or candidate_inputs(model)[0]
         return torch.randn((rows, *shape[1:]), generator=generator)
     return pytree.tree_map_only(
         Tensor,
