@@ -137,7 +137,7 @@ def shortened(text: str, width: float, size: float = 11) -> str:
     """A text that fits a width, its middle left out where it is too long.
 
     >>> shortened("features.denseblock4.denselayer16", 120)
-    'features…denselayer'
+    'features…selayer16'
     >>> shortened("layer1.0", 120)
     'layer1.0'
     """

@@ -139,7 +139,7 @@ def show(
 
     >>> import rlawrap, torchvision
     >>> model = rlawrap.apply(torchvision.models.resnet18(weights=None), k=8)
-    >>> picture = rlawrap.show(model)
+    >>> picture = show(model)
     >>> "layer4.1" in picture.svg()
     True
     """

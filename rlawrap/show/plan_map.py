@@ -197,8 +197,8 @@ def _head(head: Sequence[str], y: float, width: float, columns: int) -> tuple[li
         x = MARGIN + n * (CARD + GAP)
         middle = top + 14
         parts += [
-            Route(points=((x - GAP, middle), (x, middle)), line="x", width=1.8, arrow=True),
-            Route(points=((x - GAP, lane), (x + ENTER, lane)), line="h", width=1.8),
+            Route(points=((x - 12, middle), (x, middle)), line="x", width=1.8, arrow=True),
+            Route(points=((x - 12, lane), (x + ENTER, lane)), line="h", width=1.8),
             Route(points=((x + ENTER, lane), (x + ENTER, top + 28)), line="h", arrow=True),
             Box(x=x, y=top, width=CARD, height=28, fill="card", line="edge", full=path),
             Text(x=x + 7, y=top + 18, text=tail_of(path, CARD - 14), size=NAME, bold=True),
