@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from torch import fx, nn
-from torchvision.ops import FrozenBatchNorm2d
 
 from rlawrap.fuse.families import can_scale, family_of, scale_family, shift_result
 from rlawrap.fuse.layers import affine, conv_of, is_plain, is_sum, norm_of, passes_shift
@@ -15,13 +14,13 @@ from rlawrap.fuse.work import Work
 def spell_out_norms(work: Work) -> None:
     """Make norms of other kinds that are batch norms with fixed statistics into those.
 
-    timm's norms that end in an activation become two layers; torchvision's frozen ones one.
+    Those of timm that end in an activation become two layers, frozen ones of any library one.
     """
     for node in list(work.graph.nodes):
         layer: Any = work.layer(node)
         if layer is None or layer.training or not is_plain(layer):
             continue
-        if isinstance(layer, FrozenBatchNorm2d):
+        if type(layer).__name__ == "FrozenBatchNorm2d" and not hasattr(layer, "act"):
             work.replace_layer(node, _batch_norm(layer))
         elif _ends_active(layer) and layer.running_mean is not None:
             _split(work, node, layer)

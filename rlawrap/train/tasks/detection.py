@@ -39,6 +39,8 @@ class Detection(SceneTask):
     figures: ClassVar[tuple[str, ...]] = names("box")
     shown: ClassVar[tuple[str, ...]] = names("box")[:3]
     least: ClassVar[int] = 1  # the maps of a pyramid are never of one pixel alone
+    #: What a detector finds in an image depends a little on the images it was padded with.
+    judged_at_once: ClassVar[int | None] = 1
     kinds: ClassVar[tuple[str, ...]] = ("box",)
     heads: ClassVar[tuple[str, ...]] = ("fasterrcnn", "retinanet", "maskrcnn", "keypointrcnn")
     defaults: ClassVar[Mapping[str, Any]] = MappingProxyType(
