@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 #: Extras whose packages the suite runs with.
-EXTRAS = ("train", "timm", "cost", "export", "test")
+EXTRAS = ("train", "show", "detection", "timm", "cost", "export", "test")
 
 
 def lower_bounds() -> dict[str, str]:

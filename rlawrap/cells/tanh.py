@@ -5,19 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 
 def fast_tanh(z: Tensor) -> Tensor:
     """`torch.tanh`, on a CPU by the sigmoid, whose vector code is several times faster there.
 
     Values differ by rounding alone, gradients of any order and forward-mode ones too. On other
-    devices, and where a compiler, an exporter or a tracer looks on, it is `torch.tanh` itself.
+    devices, and where a compiler or an exporter looks on, it is `torch.tanh` itself.
 
     >>> fast_tanh(torch.tensor([-1.0, 0.0, 1.0]))
     tensor([-0.7616,  0.0000,  0.7616])
     """
-    # Proxies and fake tensors are of other types; a tracer records one operation instead of four.
+    if isinstance(z, fx.Proxy):  # traced again, the network computes the same to the last bit
+        return z.tracer.create_proxy("call_function", fast_tanh, (z,), {})  # type: ignore[return-value]
+    # Fake tensors are of other types: an exporter records one operation instead of four.
     scripted = torch.jit.is_tracing()  # type: ignore[attr-defined]
     watched = type(z) is not Tensor or torch.compiler.is_compiling() or scripted
     if watched or z.device.type != "cpu" or z.dtype not in (torch.float32, torch.float64):

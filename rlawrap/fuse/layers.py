@@ -18,6 +18,9 @@ from rlawrap._torch import has_forward_hooks
 from rlawrap.design.layers import PadSides, SameConv, Slice
 
 CONVS: tuple[type[nn.Module], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+NORMS: tuple[type[nn.Module], ...] = (
+    nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm,
+)  # fmt: skip
 POOLS: tuple[type[nn.Module], ...] = (
     nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d,
     nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d,
@@ -91,8 +94,7 @@ def is_unpadded(module: nn.Module) -> bool:
 
 def norm_of(module: nn.Module | None) -> Any:
     """The batch norm that a layer is, with fixed statistics; None for others."""
-    kinds = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-    if module is None or not _runs(module, kinds):
+    if module is None or not _runs(module, NORMS):
         return None
     fixed = not module.training and getattr(module, "running_mean", None) is not None
     return module if fixed else None

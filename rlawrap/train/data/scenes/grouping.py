@@ -22,7 +22,7 @@ def grouped_order(groups: Sequence[int], *, seed: int, epoch: int, batch_size: i
     mixed or short.
 
     >>> grouped_order([0, 1, 0, 1, 0], seed=0, epoch=0, batch_size=2).tolist()
-    [2, 4, 1, 3, 0]
+    [3, 1, 0, 4, 2]
     """
     generator = torch.Generator().manual_seed(derive_seed("order", seed, epoch))
     order = torch.randperm(len(groups), generator=generator)
