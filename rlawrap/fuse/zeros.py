@@ -55,7 +55,10 @@ def _is_zero(value: Known) -> bool:
 def _known(work: Work, node: fx.Node, known: dict[fx.Node, Tensor]) -> Known:
     """The numbers of a value, in float64."""
     if node.op == "call_function" and node.target is torch.zeros_like:
-        return torch.zeros((), dtype=torch.float64)
+        # h^0 alone is made so, with the channels that it lacks padded; a base's zeros may be there
+        # to give a sum its shape.
+        ours = bool(node.users) and all(is_zero_pad(user) for user in node.users)
+        return torch.zeros((), dtype=torch.float64) if ours else None
     inputs = [known.get(a) for a in node.all_input_nodes]
     if not inputs or node.op in ("placeholder", "output"):
         return None
