@@ -27,7 +27,7 @@ def test_random_networks(
 
     @seed(number)
     @settings(
-        max_examples=12,
+        max_examples=8,
         phases=[Phase.generate],  # `python -m tests.fuzz` shrinks; that takes minutes
         deadline=None,
         database=None,
