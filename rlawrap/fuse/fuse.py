@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 
 from torch import fx, nn
 
+from rlawrap._torch import hook_tables
 from rlawrap.capture.refusals import is_wrapper
 from rlawrap.copying import deep_copy
 from rlawrap.errors import ConfigError, PlanError
@@ -16,6 +17,7 @@ from rlawrap.fuse.report import FuseReport
 from rlawrap.fuse.work import Work, drop_unread, open_containers
 from rlawrap.fuse.zeros import drop_zeros
 from rlawrap.splice.access import checked_parts
+from rlawrap.splice.hooks import OutsideHook
 from rlawrap.splice.model import RLAModel
 
 Target = Literal["eager", "inductor", "onnx"]
@@ -37,7 +39,8 @@ def fuse(model: nn.Module, *, target: Target = "eager") -> nn.Module:
     The model is left as it is; the copy has weights of its own. A model with a rewritten part
     inside comes back as a copy in which that part is fused.
 
-    Raises `PlanError` for what has no hidden state or is wrapped, `ConfigError` for an unknown
+    Raises `PlanError` for what has no hidden state, is wrapped, or has hooks on itself, on blocks
+    or on stages, which would not run; `ConfigError` for an unknown
     target and for a model in train mode.
 
     >>> import rlawrap, torch
@@ -64,6 +67,7 @@ def fuse(model: nn.Module, *, target: Target = "eager") -> nn.Module:
                 f"fuse(model): {what} is in train mode, in which norms take their statistics from "
                 "the batch. Call `model.eval()` first."
             )
+        _refuse_hooks(path, part)
     if "" in parts:
         return _fused(parts[""], target)
     twin = deep_copy(model)
@@ -75,6 +79,22 @@ def fuse(model: nn.Module, *, target: Target = "eager") -> nn.Module:
         setattr(twin.get_submodule(parent), name, own)
     twin.__dict__["report"] = _joined(reports, target)
     return twin
+
+
+def _refuse_hooks(path: str, part: RLAModel) -> None:
+    """The modules whose calls the graph has dissolved are not called by the copy either."""
+    points = [point.path for p in part.rla.splice.programs.values() for point in p.points]
+    for inner in dict.fromkeys(("", *points)):
+        module = part.get_submodule(inner)
+        hooks = [hook for table in hook_tables(module) for hook in table.values()]
+        if any(not isinstance(hook, OutsideHook) for hook in hooks):
+            where = ".".join(name for name in (path, inner) if name)
+            what = f"its module {where!r}" if where else "the model"
+            raise PlanError(
+                f"fuse(model): {what} has hooks, which would not run: what is fused calls single "
+                "layers. Remove them (`handle.remove()` on what `register_forward_hook` returned) "
+                "or hook a layer inside."
+            )
 
 
 def _fused(model: RLAModel, target: Target) -> nn.Module:

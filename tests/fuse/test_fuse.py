@@ -121,6 +121,17 @@ def test_a_layer_with_a_hook_keeps_its_weights_and_its_hook() -> None:
     assert "Conv2d makes a value that would be scaled" in str(fused.report)
 
 
+@pytest.mark.parametrize("path", ["", "layer2", "layer2.0"])
+def test_hooks_that_would_not_run_are_refused(path: str) -> None:
+    model = resnet()
+    handle = model.get_submodule(path).register_forward_hook(lambda m, a, y: y * 2)
+    named = f"'{path}'" if path else "the model"
+    with pytest.raises(rlawrap.PlanError, match=rf"{named} has hooks, which would not run"):
+        rlawrap.fuse(model)
+    handle.remove()
+    check(model, torch.randn(1, 3, 64, 64, dtype=torch.float64))
+
+
 def test_gradients_of_the_input_are_the_same() -> None:
     model = resnet()
     fused = rlawrap.fuse(model)

@@ -241,6 +241,7 @@ def _check(case: Case, *, other_sizes: bool = True) -> Outcome:
     same_function(case, net, model, other_sizes)
     model.load_state_dict(first)
     hidden_state_is_used(case, net, model, other_sizes)
+    fused_is_equal(case, model, other_sizes)
     plan_round_trip(case, net, model, plan, steer)
     copies(case, net, model)
     model.load_state_dict(first)
@@ -384,8 +385,43 @@ def hidden_state_is_used(case: Case, net: nn.Module, model: nn.Module, other_siz
             if differs(base, run(model, spec, **inputs)):
                 break
         else:
-            raise Broken(f"random rla weights change no output, {inputs}")
+            demand(_is_dead(net, spec, inputs), f"random rla weights change no output, {inputs}")
     run(model, spec, training=True)
+
+
+def _is_dead(net: nn.Module, spec: NetSpec, inputs: dict[str, Any]) -> bool:
+    """Whether an output of the base does not depend on the image either: a ReLU lets none through.
+
+    Which of several outputs h reaches is not asked: a dead one excuses them all.
+    """
+    first, *others = (tensors_of(run(net, spec, **inputs, seed=seed)) for seed in range(1, 5))
+    alive = [any(not torch.equal(t, o[i]) for o in others) for i, t in enumerate(first)]
+    return not all(alive)
+
+
+def fused_is_equal(case: Case, model: nn.Module, other_sizes: bool) -> None:
+    """`rlawrap.fuse` computes what the network does in eval mode, and leaves it as it was.
+
+    In float64, as some networks are ill-conditioned: float32 alone is off by more than 1e-6.
+    """
+    spec = replace(case.net, dtype="float64")
+    twin = copy.deepcopy(model).eval().double()
+    before = Snapshot(twin)
+    larger = tuple(n + 3 + 4 * i for i, n in enumerate(spec.size))
+    for target in ("eager", "onnx"):
+        try:
+            fused = rlawrap.fuse(twin, target=target)
+        except rlawrap.RLAError as error:
+            before.compare(twin, "a refused fuse")
+            demand(spec.hooked and "has hooks" in str(error), f"fuse refuses: {error}")
+            return
+        before.compare(twin, "fuse")
+        for inputs in ({}, {"batch": 2, "size": larger})[: 1 + other_sizes]:
+            try:
+                expected = run(twin, spec, **inputs)
+            except RuntimeError:
+                continue
+            close(expected, run(fused, spec, **inputs), 1e-10, f"fused for {target}, {inputs}")
 
 
 def one_pixel(model: rlawrap.RLAModel, spec: NetSpec) -> bool:
