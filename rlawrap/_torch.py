@@ -78,6 +78,14 @@ def without_modes() -> Any:
     return torch._C.DisableTorchFunction()
 
 
+def is_transformed(*tensors: Tensor) -> bool:
+    """Whether vmap, grad or jvp of `torch.func` stands behind one of some tensors.
+
+    Nothing public tells; a batched tensor cannot be written over one that is not. Since 2.0.
+    """
+    return any(map(torch._C._functorch.is_functorch_wrapped_tensor, tensors))
+
+
 def checkpoint_function() -> Any:
     """The autograd function of reentrant checkpoints, which a recording looks into. Since 0.4."""
     from torch.utils import checkpoint

@@ -29,7 +29,7 @@ from rlawrap.splice.guards import remove_guards
 from rlawrap.splice.hook_points import hook_check
 from rlawrap.splice.mode_watch import ModeWatch
 from rlawrap.splice.model import RLAModel
-from rlawrap.splice.program import Program, cut_program
+from rlawrap.splice.program import Program, cut_program, exact_layers
 from rlawrap.splice.record import Maps
 
 
@@ -116,8 +116,9 @@ def _cut_programs(twin: RLAModel, wanted: Mapping[str, int], output: Output) -> 
     """By mode what computes the maps; one program may serve both."""
     targets = {name: names.output(index) for name, index in wanted.items()}
     before = twin.rla.splice.programs
+    modules = dict(twin.named_modules(remove_duplicate=False))
     cuts = {
-        id(program): cut_program(program, lambda graph: cut(graph, targets, twin, output))
+        id(program): cut_program(program, lambda graph: cut(graph, targets, twin, output), modules)
         for program in before.values()
     }
     return {mode: cuts[id(program)] for mode, program in before.items()}
@@ -133,7 +134,7 @@ def _dressed(twin: RLAModel, programs: Mapping[bool, Program], maps: Maps) -> Ba
     twin.rla.splice = replace(
         before,
         programs=programs,
-        has_hooks=hook_check(points, set(guarded)),
+        has_hooks=hook_check(points, set(guarded), exact_layers(programs)),
         watch=ModeWatch(before.watch.modes),
         guarded=guarded,
         checkpointing=False,

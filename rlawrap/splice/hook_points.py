@@ -239,8 +239,12 @@ def keep_points(
     return tuple(kept)
 
 
-def hook_check(paths: Iterable[str], guarded: set[str]) -> Callable[[nn.Module], bool]:
+def hook_check(
+    paths: Iterable[str], guarded: set[str], exact: Mapping[str, type[nn.Module]]
+) -> Callable[[nn.Module], bool]:
     """A function of the network: whether one of the modules at `paths` has hooks to be run.
+
+    Or one of `exact`, which must also be of the class given there (or a `SyncBatchNorm`).
 
     It runs at every forward, so it is generated: plain dictionary look-ups, each module once.
     A module in `guarded` has one pre-hook of ours; one that was taken out (`model.aux1 = None`) has
@@ -248,21 +252,26 @@ def hook_check(paths: Iterable[str], guarded: set[str]) -> Callable[[nn.Module],
     """
     lines = ["def hooked(self):", "    if global_hooks():", "        return True"]
     names = {"": "self"}
-    for path in sorted({part for p in paths for part in _prefixes(p)}):
+    places = dict.fromkeys((*paths, *exact))
+    for path in sorted({part for p in places for part in _prefixes(p)}):
         parent, _, name = path.rpartition(".")
         names[path] = f"m{len(names)}"
         value = f"{names[parent]}._modules.get({name!r})"
         if parent:
             value += f" if {names[parent]} is not None else None"
         lines.append(f"    {names[path]} = {value}")
-    for path in dict.fromkeys(paths):
+    classes = {f"c{i}": (cls, nn.SyncBatchNorm) for i, cls in enumerate(set(exact.values()))}
+    named = {kinds[0]: name for name, kinds in classes.items()}
+    for path in places:
         test = hooks_source(names[path], int(path in guarded))
+        if path in exact:
+            test = f"type({names[path]}) not in {named[exact[path]]} or {test}"
         lines.append(f"    if {names[path]} is not None and ({test}):")
         lines.append("        return True")
     lines.append("    return False")
     source = "\n".join(lines) + "\n"
     check: Callable[[nn.Module], bool] = compile_source(
-        source, {"global_hooks": global_hooks}, "hooks"
+        source, {"global_hooks": global_hooks, **classes}, "hooks"
     )["hooked"]
     return check
 

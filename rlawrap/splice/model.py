@@ -140,7 +140,7 @@ class RLAModel(nn.Module):
         if enable:
             program = splice.programs[True]
             splice.checkpointed = {
-                False: checkpointed(program.graph, self),
+                False: checkpointed(program.spared.graph, self),
                 True: checkpointed(program.hooked_graph, self),
             }
         splice.checkpointing = enable

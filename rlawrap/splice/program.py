@@ -19,6 +19,7 @@ from rlawrap.splice.hook_points import (
     with_hook_points,
 )
 from rlawrap.splice.methods import MethodGraph, method_graphs
+from rlawrap.splice.sparing import Spared
 
 Forward = Callable[..., object]
 
@@ -37,11 +38,13 @@ class Program:
     """One mode of a rewritten network.
 
     `graph` computes the network, `hooked_graph` also runs the hooks of blocks and stages. Both and
-    the functions made of them are shared by all copies of a model and never changed.
+    the functions made of them are shared by all copies of a model and never changed. `spared` is
+    what the functions without hooks run in place of `graph`.
     """
 
     graph: fx.Graph
     hooked_graph: fx.Graph
+    spared: Spared
     points: tuple[HookPoint, ...]
     plain: Forward
     hooked: Forward
@@ -59,8 +62,9 @@ def make_program(editor: GraphEditor, trace: Trace, base: type[nn.Module]) -> Pr
     hooked_methods = method_graphs(
         hooked.graph, trace, lambda n: hooked.outer[settled(n, editor.now)], base
     )
+    spared = Spared.of(graph, editor.modules)
     forwards = {
-        graph: compile_graph(graph, "forward"),
+        graph: compile_graph(spared.graph, "forward"),
         hooked.graph: compile_graph(hooked.graph, "forward with hooks"),
     }
 
@@ -79,11 +83,18 @@ def make_program(editor: GraphEditor, trace: Trace, base: type[nn.Module]) -> Pr
     plain, with_hooks = forwards.values()
     states = {index: state[0] for index, state in editor.states.items()}
     return Program(
-        portable(graph), portable(hooked.graph), points, plain, with_hooks, methods, states
+        portable(graph), portable(hooked.graph), spared, points, plain, with_hooks, methods, states
     )
 
 
-def cut_program(program: Program, cut: Callable[[fx.Graph], None]) -> Program:
+def exact_layers(programs: Mapping[bool, Program]) -> dict[str, type[nn.Module]]:
+    """The layers that the functions without hooks call otherwise than the graphs do."""
+    return {path: cls for p in programs.values() for path, cls in p.spared.layers.items()}
+
+
+def cut_program(
+    program: Program, cut: Callable[[fx.Graph], None], modules: Mapping[str, nn.Module]
+) -> Program:
     """A program whose graph was cut by `cut`, which gets a copy of it; it has no methods."""
     graph = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
@@ -92,11 +103,13 @@ def cut_program(program: Program, cut: Callable[[fx.Graph], None]) -> Program:
     left = set(graph.nodes)
     points = keep_points(program.points, copies, left)
     hooked = with_hook_points(graph, points).graph
+    spared = Spared.of(graph, modules)
     return Program(
         graph,
         hooked,
+        spared,
         points,
-        compile_graph(graph, "backbone"),
+        compile_graph(spared.graph, "backbone"),
         compile_graph(hooked, "backbone with hooks"),
         {},
         {index: copies[node] for index, node in program.states.items() if copies[node] in left},

@@ -20,7 +20,7 @@ from rlawrap.splice.hidden import Hidden, build, initialise
 from rlawrap.splice.hook_points import hook_check
 from rlawrap.splice.mixed import is_mixed, put_beside_base
 from rlawrap.splice.mode_watch import ModeWatch
-from rlawrap.splice.program import Program, make_program
+from rlawrap.splice.program import Program, exact_layers, make_program
 from rlawrap.splice.record import Settings, Splice
 
 Mixin = TypeVar("Mixin", bound=nn.Module)
@@ -90,7 +90,7 @@ def write(
         settings=settings,
         base_class=type(base),
         programs=programs,
-        has_hooks=hook_check(paths, set(through)),
+        has_hooks=hook_check(paths, set(through), exact_layers(programs)),
         watch=ModeWatch(modes),
         rebuild=rebuild,
         guarded=tuple(through),

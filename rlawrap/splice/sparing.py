@@ -1,0 +1,247 @@
+"""The graph that runs: it computes what the written one does and spares what only costs time.
+
+h^0 is zero, and so is what layers without bias make of it; norms and activations make one number a
+channel of that, the same at every pixel. So its ways are run on one pixel and spread by the sum
+that takes them. What a convolution returns is read by the sum with h's share alone, which is
+written over it. Weights get the gradients that they had, zeros among them, and norms the same
+running statistics.
+
+Hooks on the layers concerned would see another call: `Spared.layers` names them, and with hooks,
+or with another layer in their place, the network runs the graph as it was written.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from rlawrap._torch import is_transformed
+from rlawrap.cells.base import GroupNorm
+from rlawrap.design.layers import CeilPool3d, ChannelsLast, PadSides, Resize, SameConv, Slice
+from rlawrap.design.names import is_added
+
+CONVS: tuple[type[nn.Module], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.GroupNorm, GroupNorm)
+#: They keep zeros zeros, whatever their sizes are.
+_SIZES = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, CeilPool3d, PadSides, Slice, Resize)
+_ACTIVATIONS = (
+    nn.Identity, nn.ReLU, nn.ReLU6, nn.SiLU, nn.GELU, nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh,
+    nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.Mish, nn.Softplus, nn.Softsign, nn.Tanh, nn.Sigmoid,
+    nn.LogSigmoid,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Spared:
+    """A graph to run in place of another, and the layers it calls otherwise, with their classes."""
+
+    graph: fx.Graph
+    layers: Mapping[str, type[nn.Module]]
+
+    @classmethod
+    def of(cls, graph: fx.Graph, modules: Mapping[str, nn.Module]) -> Spared:
+        """A copy of a rewritten network's graph that spares what it can; `modules` by paths."""
+        copied = fx.Graph()
+        copied.output(copied.graph_copy(graph, {}))
+        work = _Sparing(copied, modules)
+        work.run()
+        return cls(copied, work.layers)
+
+
+@dataclass(frozen=True)
+class Pixel:
+    """A value that is the same at every pixel and in every image, as two images of one pixel.
+
+    zero: it is 0. free: no weight has a share in it.
+    """
+
+    node: fx.Node
+    zero: bool
+    free: bool
+
+
+def zeros_of(x: Tensor, k: int) -> Tensor:
+    """Two images of one pixel with k channels: a norm asks for more than one value a channel."""
+    return x.new_zeros((2, k, *[1] * (x.dim() - 2)))
+
+
+def plus_zeros(u: Tensor, zeros: Tensor) -> Tensor:
+    """u + 0, of which only the type of the sum is left."""
+    return u if u.dtype == zeros.dtype else u + zeros[:1]
+
+
+def add_share_(x: Tensor, share: Tensor) -> Tensor:
+    """x + share, written over x, which nobody else reads."""
+    # Compilers and exporters overwrite as they see fit, vmap and its like cannot do so everywhere.
+    watched = type(x) is not Tensor or torch.compiler.is_compiling() or is_transformed(x, share)
+    if watched or x.dtype != share.dtype:
+        return x + share
+    return x.add_(share)
+
+
+def spread_share_(x: Tensor, pixel: Tensor) -> Tensor:
+    """x + share, the same at every pixel, written over x, which nobody else reads."""
+    return add_share_(x, pixel[:1])
+
+
+@dataclass
+class _Sparing:
+    graph: fx.Graph
+    modules: Mapping[str, nn.Module]
+    layers: dict[str, type[nn.Module]] = field(default_factory=dict)
+    pixels: dict[fx.Node, Pixel] = field(default_factory=dict)
+
+    def run(self) -> None:
+        for node in list(self.graph.nodes):
+            with self.graph.inserting_before(node.next):
+                pixel = self._pixel(node)
+            if pixel is not None:
+                self.pixels[node] = pixel
+        for node in list(self.graph.nodes):
+            if _is_sum(node) and node not in self.pixels:
+                self._sum(node)
+        for node in reversed(list(self.graph.nodes)):
+            ours = node in self.pixels or any(p.node is node for p in self.pixels.values())
+            if ours and not node.users:
+                self.graph.erase_node(node)
+        self._drop_zeros()
+        self.graph.lint()
+
+    def _pixel(self, node: fx.Node) -> Pixel | None:
+        """What a node makes, at one pixel; None where that is not known."""
+        if _is_initial(node):
+            k = node.args[1][-1] + 1  # type: ignore[index,operator]
+            zeros: Any = node.args[0]
+            made = self.graph.call_function(zeros_of, (zeros.args[0].args[0], k))
+            return Pixel(made, zero=True, free=True)
+        first = node.args[0] if node.args else None
+        before = self.pixels.get(first) if isinstance(first, fx.Node) else None
+        if before is None:
+            return None
+        if node.op == "call_method" and node.target in ("to", "detach"):
+            made = self.graph.call_method(node.target, (before.node, *node.args[1:]), node.kwargs)
+            return Pixel(made, before.zero, before.free)
+        if node.op != "call_module":
+            return None
+        layers = self._layers(str(node.target))
+        keeps_size = all(type(layer) in _SIZES for _, layer in layers)
+        # A layer with weights must run once: its call is replaced, or left as it is.
+        alone = len(node.users) == 1 and all(_is_sum(user) for user in node.users)
+        if not keeps_size and (not alone or len(node.args) > 1):
+            return None
+        return self._through(layers, before)
+
+    def _layers(self, path: str) -> list[tuple[str, nn.Module]]:
+        layer = self.modules[path]
+        if type(layer) is not nn.Sequential:
+            return [(path, layer)]
+        inner = [f"{path}.{name}" for name in layer._modules]
+        return [pair for place in inner for pair in self._layers(place)]
+
+    def _through(self, layers: list[tuple[str, nn.Module]], pixel: Pixel) -> Pixel | None:
+        """A pixel behind some layers; None, and nothing written, where one of them is not known."""
+        zeros = [pixel.zero]
+        for _, layer in layers:
+            after = _stays_zero(layer, zeros[-1])
+            if after is None:
+                return None
+            zeros.append(after)
+        value = pixel.node
+        for path, layer in layers:
+            self.layers[path] = type(layer)
+            if isinstance(layer, SameConv):
+                self.layers[f"{path}.conv"] = type(layer.conv)
+            if type(layer) not in _SIZES:
+                value = self.graph.call_module(path, (value,))
+        return Pixel(value, zeros[-1], pixel.free and value is pixel.node)
+
+    def _sum(self, node: fx.Node) -> None:
+        """Write h's share over what takes it; leave out zeros that no weight has a share in."""
+        x, share = node.args
+        if not (isinstance(x, fx.Node) and isinstance(share, fx.Node)):
+            return
+        if x in self.pixels:
+            x, share = share, x
+        pixel = self.pixels.get(share)
+        if pixel is not None and pixel.free:
+            node.target, node.args = plus_zeros, (x, pixel.node)
+            return
+        if not self._is_own(x) or (pixel is None and not self._is_ours(share)):
+            if pixel is not None:
+                with self.graph.inserting_before(node):
+                    one = self.graph.call_function(operator.getitem, (pixel.node, slice(None, 1)))
+                node.args = (x, one)
+            return
+        self.layers[str(x.target)] = type(self.modules[str(x.target)])
+        if pixel is None:
+            node.target, node.args = add_share_, (x, share)
+        else:
+            node.target, node.args = spread_share_, (x, pixel.node)
+
+    def _is_own(self, x: fx.Node) -> bool:
+        """Whether a value is a convolution's output that one sum alone reads."""
+        conv = x.op == "call_module" and type(self.modules.get(str(x.target))) in CONVS
+        return conv and len(x.users) == 1
+
+    def _is_ours(self, share: fx.Node) -> bool:
+        """Whether a layer of h's makes a value."""
+        return share.op == "call_module" and is_added(str(share.target))
+
+    def _drop_zeros(self) -> None:
+        """Take out what made an h^0 of all pixels that nobody reads any more."""
+        made = (torch.zeros_like, operator.getitem)
+        for node in reversed(list(self.graph.nodes)):
+            if node.op == "call_function" and node.target in made and not node.users:
+                self.graph.erase_node(node)
+
+
+def _is_initial(node: fx.Node) -> bool:
+    """Whether a node is h^0: the zeros of one channel, with the channels that it lacks padded."""
+    zeros = node.args[0] if node.op == "call_function" and node.target is F.pad else None
+    return isinstance(zeros, fx.Node) and zeros.target is torch.zeros_like
+
+
+def _is_sum(node: fx.Node) -> bool:
+    return node.op == "call_function" and node.target is operator.add and len(node.args) == 2
+
+
+def _stays_zero(layer: nn.Module, zero: bool) -> bool | None:
+    """Whether a layer makes zeros of a pixel; None where it would make it unlike at other pixels,
+    or where that is not known."""
+    kind = type(layer)
+    if isinstance(layer, _SIZES):
+        return True if zero and getattr(layer, "mode", "constant") == "constant" else None
+    if kind is SameConv:
+        return True if zero and _is_plain_conv(layer.conv) and layer.conv.bias is None else None  # type: ignore[union-attr]
+    if kind in CONVS:
+        return _after_conv(layer, zero)
+    if kind in _NORMS:
+        return False
+    if kind in _ACTIVATIONS and not getattr(layer, "inplace", False):
+        return zero and not bool(layer(torch.zeros(1)).any())
+    return zero if kind is ChannelsLast else None
+
+
+def _is_plain_conv(layer: Any) -> bool:
+    return type(layer) in CONVS and layer.padding_mode == "zeros"
+
+
+def _after_conv(conv: Any, zero: bool) -> bool | None:
+    if not _is_plain_conv(conv) or isinstance(conv.padding, str):
+        return None
+    single = all(n == 1 for n in conv.kernel_size) and not any(conv.padding)
+    one_pixel = all(
+        2 * p < d * (n - 1) + s and 2 * p >= d * (n - 1)
+        for n, s, p, d in zip(
+            conv.kernel_size, conv.stride, conv.padding, conv.dilation, strict=True
+        )
+    )
+    if not single and not (zero and one_pixel):
+        return None
+    return zero and conv.bias is None
