@@ -3,8 +3,8 @@
 h^0 is zero, and so is what layers without bias make of it; norms and activations make one number a
 channel of that, the same at every pixel. So its ways are run on one pixel and spread by the sum
 that takes them. What a convolution returns is read by the sum with h's share alone, which is
-written over it. Weights get the gradients that they had, zeros among them, and norms the same
-running statistics.
+written over it. Convolutions of one value, h's and the base's, have one backward pass. Weights get
+the gradients that they had, zeros among them, and norms the same running statistics.
 
 Hooks on the layers concerned would see another call: `Spared.layers` names them, and with hooks,
 or with another layer in their place, the network runs the graph as it was written.
@@ -25,6 +25,7 @@ from rlawrap._torch import is_transformed
 from rlawrap.cells.base import GroupNorm
 from rlawrap.design.layers import CeilPool3d, ChannelsLast, PadSides, Resize, SameConv, Slice
 from rlawrap.design.names import is_added
+from rlawrap.splice.joint import Geometry, joint_convs
 
 CONVS: tuple[type[nn.Module], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.GroupNorm, GroupNorm)
@@ -106,6 +107,8 @@ class _Sparing:
         for node in list(self.graph.nodes):
             if _is_sum(node) and node not in self.pixels:
                 self._sum(node)
+        for node in list(self.graph.nodes):
+            self._join_convs(node)
         for node in reversed(list(self.graph.nodes)):
             ours = node in self.pixels or any(p.node is node for p in self.pixels.values())
             if ours and not node.users:
@@ -193,6 +196,30 @@ class _Sparing:
         """Whether a layer of h's makes a value."""
         return share.op == "call_module" and is_added(str(share.target))
 
+    def _join_convs(self, x: fx.Node) -> None:
+        """Convolutions of x, one of them h's, in one call."""
+        alike: dict[Any, list[fx.Node]] = {}
+        for user in x.users:
+            layer: Any = self.modules.get(str(user.target)) if user.op == "call_module" else None
+            if _is_plain_conv(layer) and layer.groups == 1 and layer.bias is None:
+                geometry = (layer.stride, layer.padding, layer.dilation)
+                alike.setdefault((layer.kernel_size, geometry), []).append(user)
+        for (_, geometry), users in alike.items():
+            ours = [is_added(str(user.target)) for user in users]
+            if len(set(users)) > 1 and any(ours) and not all(ours):
+                self._join(x, sorted(users), geometry)
+
+    def _join(self, x: fx.Node, users: list[fx.Node], geometry: Geometry) -> None:
+        paths = [str(user.target) for user in users]
+        self.layers.update({path: type(self.modules[path]) for path in paths})
+        with self.graph.inserting_before(users[0]):
+            weights = [self.graph.get_attr(f"{path}.weight") for path in paths]
+            made = self.graph.call_function(joint_convs, (x, weights, geometry))
+            for i, user in enumerate(users):
+                user.replace_all_uses_with(self.graph.call_function(operator.getitem, (made, i)))
+        for user in users:
+            self.graph.erase_node(user)
+
     def _drop_zeros(self) -> None:
         """Take out what made an h^0 of all pixels that nobody reads any more."""
         made = (torch.zeros_like, operator.getitem)
@@ -229,11 +256,12 @@ def _stays_zero(layer: nn.Module, zero: bool) -> bool | None:
 
 
 def _is_plain_conv(layer: Any) -> bool:
-    return type(layer) in CONVS and layer.padding_mode == "zeros"
+    zeros = type(layer) in CONVS and layer.padding_mode == "zeros"
+    return zeros and not isinstance(layer.padding, str)
 
 
 def _after_conv(conv: Any, zero: bool) -> bool | None:
-    if not _is_plain_conv(conv) or isinstance(conv.padding, str):
+    if not _is_plain_conv(conv):
         return None
     single = all(n == 1 for n in conv.kernel_size) and not any(conv.padding)
     one_pixel = all(

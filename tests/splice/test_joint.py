@@ -1,0 +1,84 @@
+"""Several convolutions with one backward pass: the same numbers, and its limits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from rlawrap.splice.joint import _each, joint_convs
+
+GEOMETRY: Any = ((1, 1), (0, 0), (1, 1))
+
+
+def given(kernel: int = 1, dims: int = 2) -> tuple[Tensor, list[Tensor]]:
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, *[5] * dims, dtype=torch.float64, requires_grad=True)
+    sizes = ([m, 3, *[kernel] * dims] for m in (4, 2))
+    weights = [torch.randn(*size, dtype=torch.float64, requires_grad=True) for size in sizes]
+    return x, weights
+
+
+@pytest.mark.parametrize(
+    ("kernel", "dims", "geometry"),
+    [
+        (1, 2, GEOMETRY),
+        (3, 2, ((2, 1), (1, 2), (1, 2))),
+        (3, 1, ((1,), (1,), (1,))),
+        (1, 3, ((1, 1, 1), (0, 0, 0), (1, 1, 1))),
+    ],
+)
+def test_gradients_of_first_and_second_order(kernel: int, dims: int, geometry: Any) -> None:
+    x, weights = given(kernel, dims)
+    found = []
+    for function in (joint_convs, _each):
+        outputs = function(x, weights, geometry)
+        loss = sum((y.sin().sum() for y in outputs), torch.zeros(()))
+        first = torch.autograd.grad(loss, (x, *weights), create_graph=True)
+        again = sum((g.square().sum() for g in first), torch.zeros(()))
+        found.append((*outputs, *first, *torch.autograd.grad(again, (x, *weights))))
+    assert "JointConvs" in type(joint_convs(x, weights, geometry)[0].grad_fn).__name__
+    for ours, single in zip(*found, strict=True):
+        torch.testing.assert_close(ours, single, rtol=1e-12, atol=1e-12)
+
+
+def test_an_output_that_nobody_reads() -> None:
+    x, weights = given()
+    first, _ = joint_convs(x, weights, GEOMETRY)
+    of_x, of_unread = torch.autograd.grad(first.sum(), (x, weights[1]))
+    expected = weights[0].detach().sum(0)[None].expand(2, 3, 5, 5)
+    torch.testing.assert_close(of_x, expected)
+    assert not of_unread.any()
+
+
+def test_single_ones_where_something_stays_still() -> None:
+    x, weights = given()
+
+    def is_joint() -> bool:
+        made = joint_convs(x, weights, GEOMETRY)[0]
+        return "JointConvs" in type(made.grad_fn).__name__
+
+    assert is_joint()
+    with torch.no_grad():
+        assert not is_joint()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        made = joint_convs(x.float(), [w.float() for w in weights], GEOMETRY)
+        assert made[0].dtype == torch.bfloat16
+    weights[0].requires_grad_(False)
+    assert not is_joint()
+    weights[0].requires_grad_(True)
+    x.requires_grad_(False)
+    assert not is_joint()
+
+
+def test_transforms_see_single_convolutions() -> None:
+    x, weights = given()
+
+    def loss(w: Tensor) -> Tensor:
+        return joint_convs(x.detach(), [w, weights[1].detach()], GEOMETRY)[0].square().sum()
+
+    stacked = torch.stack([weights[0].detach(), 2 * weights[0].detach()])
+    slopes = torch.func.vmap(torch.func.grad(loss))(stacked)
+    torch.testing.assert_close(slopes[1], 2 * slopes[0])
