@@ -25,6 +25,7 @@ from rlawrap._torch import is_transformed
 from rlawrap.cells.base import GroupNorm
 from rlawrap.design.layers import CeilPool3d, ChannelsLast, PadSides, Resize, SameConv, Slice
 from rlawrap.design.names import is_added
+from rlawrap.splice.inplace import is_overwritten
 from rlawrap.splice.joint import Geometry, joint_convs
 
 CONVS: tuple[type[nn.Module], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -206,7 +207,8 @@ class _Sparing:
                 alike.setdefault((layer.kernel_size, geometry), []).append(user)
         for (_, geometry), users in alike.items():
             ours = [is_added(str(user.target)) for user in users]
-            if len(set(users)) > 1 and any(ours) and not all(ours):
+            several = len(users) > 1 and any(ours) and not all(ours)
+            if several and not is_overwritten(self.modules, x):
                 self._join(x, sorted(users), geometry)
 
     def _join(self, x: fx.Node, users: list[fx.Node], geometry: Geometry) -> None:
