@@ -7,7 +7,6 @@ from typing import Any, Literal, get_args
 
 from torch import fx, nn
 
-from rlawrap._torch import hook_tables
 from rlawrap.capture.refusals import is_wrapper
 from rlawrap.copying import deep_copy
 from rlawrap.errors import ConfigError, PlanError
@@ -17,7 +16,7 @@ from rlawrap.fuse.report import FuseReport
 from rlawrap.fuse.work import Work, drop_unread, open_containers
 from rlawrap.fuse.zeros import drop_zeros
 from rlawrap.splice.access import checked_parts
-from rlawrap.splice.hooks import OutsideHook
+from rlawrap.splice.hooks import has_own_hooks
 from rlawrap.splice.model import RLAModel
 
 Target = Literal["eager", "inductor", "onnx"]
@@ -83,18 +82,15 @@ def fuse(model: nn.Module, *, target: Target = "eager") -> nn.Module:
 
 def _refuse_hooks(path: str, part: RLAModel) -> None:
     """The modules whose calls the graph has dissolved are not called by the copy either."""
-    points = [point.path for p in part.rla.splice.programs.values() for point in p.points]
-    for inner in dict.fromkeys(("", *points)):
-        module = part.get_submodule(inner)
-        hooks = [hook for table in hook_tables(module) for hook in table.values()]
-        if any(not isinstance(hook, OutsideHook) for hook in hooks):
-            where = ".".join(name for name in (path, inner) if name)
-            what = f"its module {where!r}" if where else "the model"
-            raise PlanError(
-                f"fuse(model): {what} has hooks, which would not run: what is fused calls single "
-                "layers. Remove them (`handle.remove()` on what `register_forward_hook` returned) "
-                "or hook a layer inside."
-            )
+    hooked = part.rla.splice.hooked(part)
+    if has_own_hooks(part) or hooked:
+        where = ".".join(name for name in (path, "" if has_own_hooks(part) else hooked[0]) if name)
+        what = f"its module {where!r}" if where else "the model"
+        raise PlanError(
+            f"fuse(model): {what} has hooks, which would not run: what is fused calls single "
+            "layers. Remove them (`handle.remove()` on what `register_forward_hook` returned) "
+            "or hook a layer inside."
+        )
 
 
 def _fused(model: RLAModel, target: Target) -> nn.Module:

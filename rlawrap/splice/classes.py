@@ -73,6 +73,8 @@ def _forward(base: type[nn.Module], function: Callable[..., Any]) -> Callable[..
         function = splice.function(self)
         if torch.compiler.is_compiling():
             return function(self, *args, **kwargs)
+        if any(isinstance(value, fx.Proxy) for value in (*args, *kwargs.values())):
+            function = splice.written(self)
         try:
             return function(self, *args, **kwargs)
         except (RuntimeError, NotImplementedError) as error:

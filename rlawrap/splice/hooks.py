@@ -14,7 +14,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from rlawrap._torch import BackwardHook, backward_hooks, forward_hooks, pre_hooks, pytree
+from rlawrap._torch import (
+    BackwardHook,
+    backward_hooks,
+    forward_hooks,
+    hook_tables,
+    pre_hooks,
+    pytree,
+)
 from rlawrap.errors import RLAError
 
 
@@ -31,6 +38,12 @@ class Passage:
     kwargs: dict[str, Any]
     backward: Any
     old_backward: list[Any]
+
+
+def has_own_hooks(module: nn.Module) -> bool:
+    """Whether a call of a module runs hooks, those for calls by others apart."""
+    hooks = (hook for table in hook_tables(module) for hook in table.values())
+    return any(not isinstance(hook, OutsideHook) for hook in hooks)
 
 
 def enter(

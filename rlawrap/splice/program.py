@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import fx, nn
 
@@ -51,6 +52,11 @@ class Program:
     methods: Mapping[str, Method]
     #: By a block's number the node of `graph` that carries its h; a cut graph has those it needs.
     states: Mapping[int, fx.Node]
+
+    @cached_property
+    def written(self) -> Forward:
+        """The function of `graph` itself; few ask for it."""
+        return compile_graph(self.graph, "forward as written")
 
 
 def make_program(editor: GraphEditor, trace: Trace, base: type[nn.Module]) -> Program:

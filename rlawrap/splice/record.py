@@ -13,6 +13,7 @@ from rlawrap.config import RLAConfig
 from rlawrap.plan import Plan
 from rlawrap.splice.feature_info import FeatureInfos
 from rlawrap.splice.frozen import Frozen
+from rlawrap.splice.hooks import has_own_hooks
 from rlawrap.splice.mode_watch import ModeWatch
 from rlawrap.splice.program import Forward, Program
 
@@ -85,6 +86,17 @@ class Splice:
             return self.checkpointed[hooks]
         program = self.programs[mode]
         return program.hooked if hooks else program.plain
+
+    def hooked(self, model: nn.Module) -> list[str]:
+        """Paths of blocks and stages, whose calls the graph has dissolved, that have hooks."""
+        modules = dict(model.named_modules(remove_duplicate=False))
+        points = dict.fromkeys(p.path for program in self.programs.values() for p in program.points)
+        return [path for path in points if path in modules and has_own_hooks(modules[path])]
+
+    def written(self, model: nn.Module) -> Forward:
+        """The function of the graph as it was written, layer by layer, for those who trace it."""
+        program = self.programs[model.training]
+        return program.hooked if self.hooked(model) else program.written
 
     def for_copy(self) -> Splice:
         """A record for another model of the same programs."""

@@ -7,7 +7,8 @@ written over it. Convolutions of one value, h's and the base's, have one backwar
 the gradients that they had, zeros among them, and norms the same running statistics.
 
 Hooks on the layers concerned would see another call: `Spared.layers` names them, and with hooks,
-or with another layer in their place, the network runs the graph as it was written.
+or with another layer in their place, the network runs the graph as it was written. So it does for
+those who trace it again.
 """
 
 from __future__ import annotations
