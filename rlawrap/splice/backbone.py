@@ -26,10 +26,10 @@ from rlawrap.splice.feature_info import FeatureInfos, measure
 from rlawrap.splice.frozen import keep_still
 from rlawrap.splice.frozen_stages import frozen_parts
 from rlawrap.splice.guards import remove_guards
-from rlawrap.splice.hook_points import hook_check
+from rlawrap.splice.hook_points import hook_check, layer_check
 from rlawrap.splice.mode_watch import ModeWatch
 from rlawrap.splice.model import RLAModel
-from rlawrap.splice.program import Program, cut_program, exact_layers
+from rlawrap.splice.program import Program, cut_program, spared_layers
 from rlawrap.splice.record import Maps
 
 
@@ -134,7 +134,8 @@ def _dressed(twin: RLAModel, programs: Mapping[bool, Program], maps: Maps) -> Ba
     twin.rla.splice = replace(
         before,
         programs=programs,
-        has_hooks=hook_check(points, set(guarded), exact_layers(programs)),
+        has_hooks=hook_check(points, set(guarded)),
+        is_changed=layer_check(spared_layers(programs), set(guarded)),
         watch=ModeWatch(before.watch.modes),
         guarded=guarded,
         checkpointing=False,

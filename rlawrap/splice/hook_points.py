@@ -239,39 +239,57 @@ def keep_points(
     return tuple(kept)
 
 
-def hook_check(
-    paths: Iterable[str], guarded: set[str], exact: Mapping[str, type[nn.Module]]
-) -> Callable[[nn.Module], bool]:
+def hook_check(paths: Iterable[str], guarded: set[str]) -> Callable[[nn.Module], bool]:
     """A function of the network: whether one of the modules at `paths` has hooks to be run.
 
-    Or one of `exact`, which must also be of the class given there (or a `SyncBatchNorm`).
-
-    It runs at every forward, so it is generated: plain dictionary look-ups, each module once.
     A module in `guarded` has one pre-hook of ours; one that was taken out (`model.aux1 = None`) has
     none to run.
     """
+    tests = {path: (hooks_source("{}", int(path in guarded)), False) for path in paths}
+    return _check(tests, {})
+
+
+def layer_check(
+    layers: Mapping[str, type[nn.Module]], guarded: set[str]
+) -> Callable[[nn.Module], bool]:
+    """A function of the network: whether one of these layers has hooks or is of another class.
+
+    Norms that were synchronised between processes since are what they were.
+    """
+    kinds = {f"c{i}": (cls, nn.SyncBatchNorm) for i, cls in enumerate(set(layers.values()))}
+    names = {kind[0]: name for name, kind in kinds.items()}
+    tests = {}
+    for path, cls in layers.items():
+        hooks = hooks_source("{}", int(path in guarded))
+        tests[path] = (f"type({{}}) not in {names[cls]} or {hooks}", True)
+    return _check(tests, kinds)
+
+
+def _check(
+    tests: Mapping[str, tuple[str, bool]], names: Mapping[str, Any]
+) -> Callable[[nn.Module], bool]:
+    """A function of the network that says whether one of some tests holds.
+
+    `tests` has, by the path of a module, a test of "{}", and what a module that is gone means.
+    It runs at every forward, so it is generated: plain dictionary look-ups, each module once.
+    """
     lines = ["def hooked(self):", "    if global_hooks():", "        return True"]
-    names = {"": "self"}
-    places = dict.fromkeys((*paths, *exact))
-    for path in sorted({part for p in places for part in _prefixes(p)}):
+    found = {"": "self"}
+    for path in sorted({part for p in tests for part in _prefixes(p)}):
         parent, _, name = path.rpartition(".")
-        names[path] = f"m{len(names)}"
-        value = f"{names[parent]}._modules.get({name!r})"
+        found[path] = f"m{len(found)}"
+        value = f"{found[parent]}._modules.get({name!r})"
         if parent:
-            value += f" if {names[parent]} is not None else None"
-        lines.append(f"    {names[path]} = {value}")
-    classes = {f"c{i}": (cls, nn.SyncBatchNorm) for i, cls in enumerate(set(exact.values()))}
-    named = {kinds[0]: name for name, kinds in classes.items()}
-    for path in places:
-        test = hooks_source(names[path], int(path in guarded))
-        if path in exact:
-            test = f"type({names[path]}) not in {named[exact[path]]} or {test}"
-        lines.append(f"    if {names[path]} is not None and ({test}):")
+            value += f" if {found[parent]} is not None else None"
+        lines.append(f"    {found[path]} = {value}")
+    for path, (test, gone) in tests.items():
+        is_gone = f"{found[path]} is {'' if gone else 'not '}None {'or' if gone else 'and'}"
+        lines.append(f"    if {is_gone} ({test.replace('{}', found[path])}):")
         lines.append("        return True")
     lines.append("    return False")
     source = "\n".join(lines) + "\n"
     check: Callable[[nn.Module], bool] = compile_source(
-        source, {"global_hooks": global_hooks, **classes}, "hooks"
+        source, {"global_hooks": global_hooks, **names}, "hooks"
     )["hooked"]
     return check
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 from torch import nn
@@ -18,6 +18,7 @@ from rlawrap.splice.classifier import replace_classifier
 from rlawrap.splice.frozen import keep_still
 from rlawrap.splice.hidden import Hidden
 from rlawrap.splice.inplace import turn_back
+from rlawrap.splice.program import Form
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -139,10 +140,8 @@ class RLAModel(nn.Module):
         splice = self.rla.splice
         if enable:
             program = splice.programs[True]
-            splice.checkpointed = {
-                False: checkpointed(program.spared.graph, self),
-                True: checkpointed(program.hooked_graph, self),
-            }
+            forms = get_args(Form)
+            splice.checkpointed = {f: checkpointed(program.graph_of(f), self) for f in forms}
         splice.checkpointing = enable
 
     def reset_classifier(self, num_classes: int, *args: Any, **kwargs: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 from torch import fx, nn
 
@@ -23,6 +24,8 @@ from rlawrap.splice.methods import MethodGraph, method_graphs
 from rlawrap.splice.sparing import Spared
 
 Forward = Callable[..., object]
+#: How a program runs: as `Spared` has it, as it was written, or with the hooks of its hook points.
+Form = Literal["spared", "written", "hooked"]
 
 
 @dataclass(frozen=True)
@@ -38,9 +41,9 @@ class Method:
 class Program:
     """One mode of a rewritten network.
 
-    `graph` computes the network, `hooked_graph` also runs the hooks of blocks and stages. Both and
-    the functions made of them are shared by all copies of a model and never changed. `spared` is
-    what the functions without hooks run in place of `graph`.
+    `graph` computes the network, `hooked_graph` also runs the hooks of blocks and stages, and
+    `spared` is what runs where nobody looks on. They and the functions made of them are shared by
+    all copies of a model and never changed.
     """
 
     graph: fx.Graph
@@ -54,9 +57,20 @@ class Program:
     states: Mapping[int, fx.Node]
 
     @cached_property
-    def written(self) -> Forward:
-        """The function of `graph` itself; few ask for it."""
-        return compile_graph(self.graph, "forward as written")
+    def _written(self) -> Forward:
+        return compile_graph(self.graph, "forward as written")  # few ask for it
+
+    def function(self, form: Form) -> Forward:
+        """The function of this mode in a form."""
+        if form == "written":
+            return self._written
+        return self.hooked if form == "hooked" else self.plain
+
+    def graph_of(self, form: Form) -> fx.Graph:
+        """The graph that this form is made of."""
+        if form == "written":
+            return self.graph
+        return self.hooked_graph if form == "hooked" else self.spared.graph
 
 
 def make_program(editor: GraphEditor, trace: Trace, base: type[nn.Module]) -> Program:
@@ -69,13 +83,13 @@ def make_program(editor: GraphEditor, trace: Trace, base: type[nn.Module]) -> Pr
         hooked.graph, trace, lambda n: hooked.outer[settled(n, editor.now)], base
     )
     spared = Spared.of(graph, editor.modules)
-    forwards = {
-        graph: compile_graph(spared.graph, "forward"),
-        hooked.graph: compile_graph(hooked.graph, "forward with hooks"),
-    }
+    plain = compile_graph(spared.graph, "forward")
+    with_hooks = compile_graph(hooked.graph, "forward with hooks")
 
     def compiled(part: fx.Graph | None, name: str) -> Forward | None:
-        return None if part is None else forwards.get(part) or compile_graph(part, name)
+        if part is hooked.graph:
+            return with_hooks
+        return None if part is None else compile_graph(part, name)
 
     methods = {
         name: Method(
@@ -86,15 +100,14 @@ def make_program(editor: GraphEditor, trace: Trace, base: type[nn.Module]) -> Pr
         for name, cut in plain_methods.items()
         if name in hooked_methods
     }
-    plain, with_hooks = forwards.values()
     states = {index: state[0] for index, state in editor.states.items()}
     return Program(
         portable(graph), portable(hooked.graph), spared, points, plain, with_hooks, methods, states
     )
 
 
-def exact_layers(programs: Mapping[bool, Program]) -> dict[str, type[nn.Module]]:
-    """The layers that the functions without hooks call otherwise than the graphs do."""
+def spared_layers(programs: Mapping[bool, Program]) -> dict[str, type[nn.Module]]:
+    """The layers that spared graphs call otherwise than they are written."""
     return {path: cls for p in programs.values() for path, cls in p.spared.layers.items()}
 
 

@@ -15,7 +15,7 @@ from rlawrap.splice.feature_info import FeatureInfos
 from rlawrap.splice.frozen import Frozen
 from rlawrap.splice.hooks import has_own_hooks
 from rlawrap.splice.mode_watch import ModeWatch
-from rlawrap.splice.program import Forward, Program
+from rlawrap.splice.program import Form, Forward, Program
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,8 @@ class Splice:
     programs: Mapping[bool, Program]
     #: Whether a network has hooks on modules that its program does not call.
     has_hooks: Callable[[nn.Module], bool]
+    #: Whether layers that its programs call otherwise than they are written have hooks or changed.
+    is_changed: Callable[[nn.Module], bool]
     watch: ModeWatch
     #: Makes the model anew from its base; what a pickle of it calls.
     rebuild: Callable[..., nn.Module]
@@ -71,8 +73,8 @@ class Splice:
     checkpointing: bool = False
     #: What `freeze_base` froze, while it is frozen.
     frozen: Frozen | None = None
-    #: Forwards of train mode that keep the blocks' inputs only, by whether they run hooks.
-    checkpointed: Mapping[bool, Forward] = field(default_factory=dict)
+    #: Forwards of train mode that keep the blocks' inputs only.
+    checkpointed: Mapping[Form, Forward] = field(default_factory=dict)
 
     @property
     def graph(self) -> fx.Graph:
@@ -81,11 +83,16 @@ class Splice:
 
     def function(self, model: nn.Module) -> Forward:
         """The function that computes `model` now."""
-        mode, hooks = model.training, self.has_hooks(model)
-        if mode and self.checkpointing:
-            return self.checkpointed[hooks]
-        program = self.programs[mode]
-        return program.hooked if hooks else program.plain
+        form = self.form(model)
+        if model.training and self.checkpointing:
+            return self.checkpointed[form]
+        return self.programs[model.training].function(form)
+
+    def form(self, model: nn.Module) -> Form:
+        """In which form a program runs now: its hooks, or those of its layers, decide."""
+        if self.has_hooks(model):
+            return "hooked"
+        return "written" if self.is_changed(model) else "spared"
 
     def hooked(self, model: nn.Module) -> list[str]:
         """Paths of blocks and stages, whose calls the graph has dissolved, that have hooks."""
@@ -95,8 +102,7 @@ class Splice:
 
     def written(self, model: nn.Module) -> Forward:
         """The function of the graph as it was written, layer by layer, for those who trace it."""
-        program = self.programs[model.training]
-        return program.hooked if self.hooked(model) else program.written
+        return self.programs[model.training].function("hooked" if self.hooked(model) else "written")
 
     def for_copy(self) -> Splice:
         """A record for another model of the same programs."""

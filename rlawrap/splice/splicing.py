@@ -17,10 +17,10 @@ from rlawrap.flow.traced import Traced, trace_model
 from rlawrap.splice.classes import make_class
 from rlawrap.splice.edit import GraphEditor
 from rlawrap.splice.hidden import Hidden, build, initialise
-from rlawrap.splice.hook_points import hook_check
+from rlawrap.splice.hook_points import hook_check, layer_check
 from rlawrap.splice.mixed import is_mixed, put_beside_base
 from rlawrap.splice.mode_watch import ModeWatch
-from rlawrap.splice.program import Program, exact_layers, make_program
+from rlawrap.splice.program import Program, make_program, spared_layers
 from rlawrap.splice.record import Settings, Splice
 
 Mixin = TypeVar("Mixin", bound=nn.Module)
@@ -90,7 +90,8 @@ def write(
         settings=settings,
         base_class=type(base),
         programs=programs,
-        has_hooks=hook_check(paths, set(through), exact_layers(programs)),
+        has_hooks=hook_check(paths, set(through)),
+        is_changed=layer_check(spared_layers(programs), set(through)),
         watch=ModeWatch(modes),
         rebuild=rebuild,
         guarded=tuple(through),
