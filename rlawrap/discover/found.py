@@ -50,7 +50,7 @@ def joins_of_blocks(survey: Survey, table: Table) -> dict[str, list[Join]]:
     """The joins of each block of a table by name, none for those that others make.
 
     What is a block for its place or class alone and adds linear branches is one convolution and no
-    residual block, unless others of its class are.
+    residual block, unless others of its class are and no convolution follows the sum.
     """
     claims = claimed(survey, table)
     own = {n for n in table.blocks if table.verdicts[n].reason in (Reason.JOINS, Reason.PARTS_JOIN)}
@@ -59,10 +59,20 @@ def joins_of_blocks(survey: Survey, table: Table) -> dict[str, list[Join]]:
         name: [
             join
             for join in claims.get(name, [])
-            if not join.folds or name in own or survey[name].cls in classes
+            if not join.folds
+            or name in own
+            or (survey[name].cls in classes and not _convolved_behind(survey, name, join))
         ]
         for name in table.blocks
     }
+
+
+def _convolved_behind(survey: Survey, name: str, join: Join) -> bool:
+    """Whether a module convolves what a join makes: the sum is a part of its branch."""
+    flow = survey.flow
+    nodes = (node for frame, _ in survey.calls.get(name, ()) for node in survey.ran[frame])
+    convs = (node for node in nodes if node in flow.data and flow.ops.conv(node) is not None)
+    return any(node is not join.node and flow.derives(node, join.node) for node in convs)
 
 
 def in_order(survey: Survey, found: list[Found]) -> list[Found]:

@@ -298,3 +298,28 @@ def test_of_a_tuple_the_part_that_the_entry_reads_is_the_input() -> None:
     assert [b.input for b in plan.blocks] == [":getitem#1", "body.0:add#1", "body.1:add#1"]
     x = torch.randn(2, 3, 16, 16)
     torch.testing.assert_close(rlawrap.apply(net, k=4, plan=plan).eval()(x), net(x))
+
+
+class Multiscale(nn.Module):
+    """Depthwise convolutions of three sizes that fold into one, before a pointwise one."""
+
+    def __init__(self, residual: bool) -> None:
+        super().__init__()
+        self.residual = residual
+        sizes = (5, 3, 1)
+        self.wide = nn.ModuleList(nn.Conv2d(8, 8, n, padding=n // 2, groups=8) for n in sizes)
+        self.narrow = nn.Conv2d(8, 8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.wide[0](x) + self.wide[1](x) + self.wide[2](x)
+        y = self.narrow(F.relu(y))
+        return x + y if self.residual else y
+
+
+def test_a_sum_before_a_convolution_is_no_join_of_its_block() -> None:
+    """Blocks without a shortcut have no branch, though others of their class are residual."""
+    net = Small(*(Multiscale(residual) for residual in (False, True, False, True)))
+    plan = rlawrap.inspect(net, example_input=torch.zeros(2, 3, 16, 16))
+    assert [b.path for b in plan.blocks] == ["body.0", "body.1", "body.2", "body.3"]
+    assert [b.branch for b in plan.blocks] == [None, "body.1.narrow", None, "body.3.narrow"]
+    assert [b.entries for b in plan.blocks] == [(f"body.{i}.wide.0",) for i in range(4)]
