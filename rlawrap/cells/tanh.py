@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from rlawrap._torch import is_transformed
+
 
 def fast_tanh(z: Tensor) -> Tensor:
     """`torch.tanh`, on a CPU by the sigmoid, whose vector code is several times faster there.
@@ -19,18 +21,39 @@ def fast_tanh(z: Tensor) -> Tensor:
     """
     if isinstance(z, fx.Proxy):  # traced again, the network computes the same to the last bit
         return z.tracer.create_proxy("call_function", fast_tanh, (z,), {})  # type: ignore[return-value]
-    # Fake tensors are of other types: an exporter records one operation instead of four.
-    scripted = torch.jit.is_tracing()  # type: ignore[attr-defined]
-    watched = type(z) is not Tensor or torch.compiler.is_compiling() or scripted
-    if watched or z.device.type != "cpu" or z.dtype not in (torch.float32, torch.float64):
+    if not _is_fast(z):
         return torch.tanh(z)
     if torch.is_grad_enabled() and z.requires_grad:
         return _FastTanh.apply(z)  # type: ignore[no-any-return,no-untyped-call]
     return _by_sigmoid(z)
 
 
+def fast_tanh_(z: Tensor) -> Tensor:
+    """`fast_tanh`, written over z where no gradients are asked for."""
+    if torch.is_grad_enabled() or not _is_fast(z) or is_transformed(z):
+        return fast_tanh(z)
+    return _sigmoid_to_tanh(z.mul_(2).sigmoid_())
+
+
+def _is_fast(z: Tensor) -> bool:
+    """Whether a sigmoid takes the place of tanh.
+
+    Fake tensors are of other types: an exporter records one operation instead of four.
+    """
+    scripted = torch.jit.is_tracing()  # type: ignore[attr-defined]
+    watched = type(z) is not Tensor or torch.compiler.is_compiling() or scripted
+    return not watched and z.device.type == "cpu" and z.dtype in (torch.float32, torch.float64)
+
+
+def _sigmoid_to_tanh(s: Tensor) -> Tensor:
+    """2s - 1 = s - (1 - s), in one pass."""
+    if is_transformed(s):
+        return s.mul_(2).sub_(1)
+    return s.lerp_(s.new_ones(()), -1.0)
+
+
 def _by_sigmoid(z: Tensor) -> Tensor:
-    return torch.mul(z, 2).sigmoid_().mul_(2).sub_(1)
+    return _sigmoid_to_tanh(torch.mul(z, 2).sigmoid_())
 
 
 class _FastTanh(torch.autograd.Function):

@@ -39,7 +39,7 @@ def halve_tanh(work: Work) -> None:
 
 
 def overwrite(work: Work) -> None:
-    """Add h's shares, and apply ReLUs, in place where nobody else reads the value."""
+    """Add h's shares, and apply activations, in place where nobody else reads the value."""
     for node in list(work.graph.nodes):
         if is_sum(node) and any(_is_ours(a) for a in node.all_input_nodes):
             first, second = (a for a in node.args if isinstance(a, fx.Node))
@@ -49,7 +49,7 @@ def overwrite(work: Work) -> None:
                 node.target = operator.iadd
                 work.note("sum written over its first part", node)
         layer = work.layer(node)
-        apart = isinstance(layer, (nn.ReLU, nn.ReLU6)) and not layer.inplace
+        apart = isinstance(layer, (nn.ReLU, nn.ReLU6, HalfTanh)) and not layer.inplace
         if apart and _is_free(work, node.all_input_nodes[0], node):
             layer.inplace = True  # type: ignore[union-attr,assignment]
             work.note("activation in place", node)

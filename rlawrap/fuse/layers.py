@@ -42,12 +42,19 @@ ADDS = (operator.add, torch.add)
 
 
 class HalfTanh(nn.Module):
-    """tanh(z / 2) / 2, as sigmoid(z) - 1/2, which vector units compute several times faster."""
+    """tanh(z / 2) / 2, as sigmoid(z) - 1/2, which vector units compute several times faster.
+
+    inplace: where no gradients are asked for, z is overwritten.
+    """
+
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__()
+        self.inplace = inplace
 
     def forward(self, z: Tensor) -> Tensor:
-        s = torch.sigmoid(z)
-        # sigmoid's backward reads its result.
-        return s - 0.5 if torch.is_grad_enabled() else s.sub_(0.5)
+        if torch.is_grad_enabled():
+            return torch.sigmoid(z) - 0.5  # sigmoid's backward reads its result
+        return (z.sigmoid_() if self.inplace else torch.sigmoid(z)).sub_(0.5)
 
 
 def is_plain(module: nn.Module) -> bool:

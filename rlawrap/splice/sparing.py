@@ -3,8 +3,9 @@
 h^0 is zero, and so is what layers without bias make of it; norms and activations make one number a
 channel of that, the same at every pixel. So its ways are run on one pixel and spread by the sum
 that takes them. What a convolution returns is read by the sum with h's share alone, which is
-written over it. Convolutions of one value, h's and the base's, have one backward pass. Weights get
-the gradients that they had, zeros among them, and norms the same running statistics.
+written over it, and so is a norm's output by its tanh. Convolutions of one value, h's and the
+base's, have one backward pass. Weights get the gradients that they had, zeros among them, and norms
+the same running statistics.
 
 Hooks on the layers concerned would see another call: `Spared.layers` names them, and with hooks,
 or with another layer in their place, the network runs the graph as it was written. So it does for
@@ -23,7 +24,9 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from rlawrap._torch import is_transformed
+from rlawrap.cells import fast_tanh
 from rlawrap.cells.base import GroupNorm
+from rlawrap.cells.tanh import fast_tanh_
 from rlawrap.design.layers import CeilPool3d, ChannelsLast, PadSides, Resize, SameConv, Slice
 from rlawrap.design.names import is_added
 from rlawrap.splice.inplace import is_overwritten
@@ -109,6 +112,8 @@ class _Sparing:
         for node in list(self.graph.nodes):
             if _is_sum(node) and node not in self.pixels:
                 self._sum(node)
+            elif node.target is fast_tanh and self._is_normed(node.all_input_nodes[0]):
+                node.target = fast_tanh_
         for node in list(self.graph.nodes):
             self._join_convs(node)
         for node in reversed(list(self.graph.nodes)):
@@ -194,6 +199,15 @@ class _Sparing:
         conv = x.op == "call_module" and type(self.modules.get(str(x.target))) in CONVS
         return conv and len(x.users) == 1
 
+    def _is_normed(self, z: fx.Node) -> bool:
+        """Whether a value is the output of one of h's norms that one other alone reads."""
+        path = str(z.target)
+        norm = z.op == "call_module" and is_added(path) and type(self.modules[path]) in _NORMS
+        if norm and len(z.users) == 1:
+            self.layers[path] = type(self.modules[path])
+            return True
+        return False
+
     def _is_ours(self, share: fx.Node) -> bool:
         """Whether a layer of h's makes a value."""
         return share.op == "call_module" and is_added(str(share.target))
@@ -209,7 +223,10 @@ class _Sparing:
         for (_, geometry), users in alike.items():
             ours = [is_added(str(user.target)) for user in users]
             several = len(users) > 1 and any(ours) and not all(ours)
-            if several and not is_overwritten(self.modules, x):
+            # Their gradients are put side by side, which costs more than adding up narrow ones.
+            layers: Any = [self.modules[str(user.target)] for user in users]
+            pays = sum(layer.out_channels for layer in layers) < layers[0].in_channels
+            if several and pays and not is_overwritten(self.modules, x):
                 self._join(x, sorted(users), geometry)
 
     def _join(self, x: fx.Node, users: list[fx.Node], geometry: Geometry) -> None:
