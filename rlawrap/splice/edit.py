@@ -42,6 +42,8 @@ class GraphEditor:
         self.turned: list[str] = []
         self.stacks: dict[fx.Node, tuple[Frame, ...]] = dict(trace.stacks)
         self.now: dict[fx.Node, fx.Node] = {}
+        #: Where h^0 is made.
+        self.initial: list[fx.Node] = []
         self._frames: tuple[Frame, ...] = ()
 
     def run(self) -> None:
@@ -122,6 +124,7 @@ class GraphEditor:
             one = self._function(operator.getitem, x, (slice(None), slice(None, 1)))
             zeros = self._function(torch.zeros_like, one)
             h = self._function(F.pad, zeros, [0, 0] * dims + [0, k - 1])
+        self.initial.append(h)
         return (h,) * self.design.cell.states
 
     def _resized(

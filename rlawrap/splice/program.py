@@ -55,6 +55,8 @@ class Program:
     methods: Mapping[str, Method]
     #: By a block's number the node of `graph` that carries its h; a cut graph has those it needs.
     states: Mapping[int, fx.Node]
+    #: Where `graph` makes h^0.
+    initial: tuple[fx.Node, ...]
 
     @cached_property
     def _written(self) -> Forward:
@@ -82,7 +84,7 @@ def make_program(editor: GraphEditor, trace: Trace, base: type[nn.Module]) -> Pr
     hooked_methods = method_graphs(
         hooked.graph, trace, lambda n: hooked.outer[settled(n, editor.now)], base
     )
-    spared = Spared.of(graph, editor.modules)
+    spared = Spared.of(graph, editor.modules, editor.initial)
     plain = compile_graph(spared.graph, "forward")
     with_hooks = compile_graph(hooked.graph, "forward with hooks")
 
@@ -102,7 +104,15 @@ def make_program(editor: GraphEditor, trace: Trace, base: type[nn.Module]) -> Pr
     }
     states = {index: state[0] for index, state in editor.states.items()}
     return Program(
-        portable(graph), portable(hooked.graph), spared, points, plain, with_hooks, methods, states
+        portable(graph),
+        portable(hooked.graph),
+        spared,
+        points,
+        plain,
+        with_hooks,
+        methods,
+        states,
+        tuple(editor.initial),
     )
 
 
@@ -122,7 +132,8 @@ def cut_program(
     left = set(graph.nodes)
     points = keep_points(program.points, copies, left)
     hooked = with_hook_points(graph, points).graph
-    spared = Spared.of(graph, modules)
+    initial = tuple(copies[h] for h in program.initial if copies[h] in left)
+    spared = Spared.of(graph, modules, initial)
     return Program(
         graph,
         hooked,
@@ -132,6 +143,7 @@ def cut_program(
         compile_graph(hooked, "backbone with hooks"),
         {},
         {index: copies[node] for index, node in program.states.items() if copies[node] in left},
+        initial,
     )
 
 

@@ -15,12 +15,11 @@ those who trace it again.
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from rlawrap._torch import is_transformed
@@ -51,11 +50,16 @@ class Spared:
     layers: Mapping[str, type[nn.Module]]
 
     @classmethod
-    def of(cls, graph: fx.Graph, modules: Mapping[str, nn.Module]) -> Spared:
-        """A copy of a rewritten network's graph that spares what it can; `modules` by paths."""
-        copied = fx.Graph()
-        copied.output(copied.graph_copy(graph, {}))
-        work = _Sparing(copied, modules)
+    def of(
+        cls, graph: fx.Graph, modules: Mapping[str, nn.Module], initial: Iterable[fx.Node]
+    ) -> Spared:
+        """A copy of a rewritten network's graph that spares what it can.
+
+        modules: by their paths. initial: h^0 of all pixels, wherever it is made.
+        """
+        copied, copies = fx.Graph(), dict[fx.Node, fx.Node]()
+        copied.output(copied.graph_copy(graph, copies))
+        work = _Sparing(copied, modules, frozenset(copies[h] for h in initial))
         work.run()
         return cls(copied, work.layers)
 
@@ -100,6 +104,7 @@ def spread_share_(x: Tensor, pixel: Tensor) -> Tensor:
 class _Sparing:
     graph: fx.Graph
     modules: Mapping[str, nn.Module]
+    initial: frozenset[fx.Node]
     layers: dict[str, type[nn.Module]] = field(default_factory=dict)
     pixels: dict[fx.Node, Pixel] = field(default_factory=dict)
 
@@ -116,19 +121,15 @@ class _Sparing:
                 node.target = fast_tanh_
         for node in list(self.graph.nodes):
             self._join_convs(node)
-        for node in reversed(list(self.graph.nodes)):
-            ours = node in self.pixels or any(p.node is node for p in self.pixels.values())
-            if ours and not node.users:
-                self.graph.erase_node(node)
-        self._drop_zeros()
+        self._drop_unread()
         self.graph.lint()
 
     def _pixel(self, node: fx.Node) -> Pixel | None:
         """What a node makes, at one pixel; None where that is not known."""
-        if _is_initial(node):
+        if node in self.initial:
+            *_, x = _made_of(node)
             k = node.args[1][-1] + 1  # type: ignore[index,operator]
-            zeros: Any = node.args[0]
-            made = self.graph.call_function(zeros_of, (zeros.args[0].args[0], k))
+            made = self.graph.call_function(zeros_of, (x, k))
             return Pixel(made, zero=True, free=True)
         first = node.args[0] if node.args else None
         before = self.pixels.get(first) if isinstance(first, fx.Node) else None
@@ -240,18 +241,22 @@ class _Sparing:
         for user in users:
             self.graph.erase_node(user)
 
-    def _drop_zeros(self) -> None:
-        """Take out what made an h^0 of all pixels that nobody reads any more."""
-        made = (torch.zeros_like, operator.getitem)
+    def _drop_unread(self) -> None:
+        """Take out what now is done at one pixel, and pixels that nobody asks for."""
+        ours = set(self.pixels) | {pixel.node for pixel in self.pixels.values()}
+        for h in self.initial:
+            ours |= {*_made_of(h)[:-1]}
         for node in reversed(list(self.graph.nodes)):
-            if node.op == "call_function" and node.target in made and not node.users:
+            if node in ours and not node.users:
                 self.graph.erase_node(node)
 
 
-def _is_initial(node: fx.Node) -> bool:
-    """Whether a node is h^0: the zeros of one channel, with the channels that it lacks padded."""
-    zeros = node.args[0] if node.op == "call_function" and node.target is F.pad else None
-    return isinstance(zeros, fx.Node) and zeros.target is torch.zeros_like
+def _made_of(h: fx.Node) -> tuple[fx.Node, fx.Node, fx.Node]:
+    """What h^0 is made of: zeros of one channel, that channel of x, and x."""
+    (zeros,) = h.all_input_nodes
+    (one,) = zeros.all_input_nodes
+    (x,) = one.all_input_nodes
+    return zeros, one, x
 
 
 def _is_sum(node: fx.Node) -> bool:

@@ -209,6 +209,6 @@ def test_convolutions_whose_pixel_would_tell_are_left() -> None:
     h = graph.call_function(torch.nn.functional.pad, (zeros, [0, 0, 0, 0, 0, 3]))
     share = graph.call_module("seq", (h,))
     graph.output(graph.call_function(operator.add, (x, share)))
-    spared = Spared.of(graph, {"seq": seq, "seq.0": seq[0], "seq.1": seq[1]})
+    spared = Spared.of(graph, {"seq": seq, "seq.0": seq[0], "seq.1": seq[1]}, [h])
     assert any(n.op == "call_module" and n.target == "seq" for n in spared.graph.nodes)
     assert not spared.layers
