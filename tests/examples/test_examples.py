@@ -96,7 +96,7 @@ def test_aerial_scenes(tmp_path: Path) -> None:
             package.writestr(f"deepforest/data/{stem}.xml", text)
     data = example["prepare"](tmp_path, tmp_path / "run")
     found = {split: read_coco_file(data / split / "annotations.json") for split in ("train", "val")}
-    assert {split: len(file["images"]) for split, file in found.items()} == {"train": 4, "val": 1}
+    assert {split: len(file["images"]) for split, file in found.items()} == {"train": 9, "val": 1}
     assert {split: len(file["annotations"]) for split, file in found.items()} == {
         "train": 2,
         "val": 2,
