@@ -13,4 +13,11 @@ class Pieces(Detection):
     """Detection, but for the augmentation of training scenes."""
 
     def augment(self) -> SceneAugment:
-        return SceneAugment(flip=0.5, crop=(PIECE, PIECE), min_share=0.4, min_side=4)
+        return SceneAugment(
+            flip=0.5,
+            jitter=(0.8, 1.25),
+            crop=(PIECE, PIECE),
+            photometric=True,
+            min_share=0.4,
+            min_side=4,
+        )
