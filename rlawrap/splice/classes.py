@@ -119,7 +119,10 @@ def _method(base: type[nn.Module], name: str) -> Callable[..., Any]:
                     f"{argument}={value!r} alone, as the network's forward calls it. Inside "
                     "rlawrap.disabled(model) the method is the base's."
                 )
-        function = method.hooked if splice.has_hooks(self) else method.plain
+        if method.graph.graph is program.graph:  # it does all that forward does
+            function = program.function(splice.form(self))
+        else:
+            function = method.hooked if splice.has_hooks(self) else method.plain
         return function(self, *[given[argument] for argument in method.graph.inputs])
 
     bind = _binder(original)

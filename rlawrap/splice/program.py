@@ -85,13 +85,13 @@ def make_program(editor: GraphEditor, trace: Trace, base: type[nn.Module]) -> Pr
         hooked.graph, trace, lambda n: hooked.outer[settled(n, editor.now)], base
     )
     spared = Spared.of(graph, editor.modules, editor.initial)
-    plain = compile_graph(spared.graph, "forward")
-    with_hooks = compile_graph(hooked.graph, "forward with hooks")
+    forwards = {
+        graph: compile_graph(spared.graph, "forward"),
+        hooked.graph: compile_graph(hooked.graph, "forward with hooks"),
+    }
 
     def compiled(part: fx.Graph | None, name: str) -> Forward | None:
-        if part is hooked.graph:
-            return with_hooks
-        return None if part is None else compile_graph(part, name)
+        return None if part is None else forwards.get(part) or compile_graph(part, name)
 
     methods = {
         name: Method(
@@ -108,8 +108,8 @@ def make_program(editor: GraphEditor, trace: Trace, base: type[nn.Module]) -> Pr
         portable(hooked.graph),
         spared,
         points,
-        plain,
-        with_hooks,
+        forwards[graph],
+        forwards[hooked.graph],
         methods,
         states,
         tuple(editor.initial),

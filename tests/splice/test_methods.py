@@ -157,6 +157,12 @@ def test_a_method_that_does_all_or_nearly_all(counts: bool) -> None:
     assert torch.equal(model._forward_impl(X), expected)
     assert torch.equal(model._forward_impl(x=X), expected)
     assert model.seen == counts
+    layer = next(iter(model.rla.splice.programs[False].spared.layers))
+    hook = model.get_submodule(layer).register_forward_hook(lambda *_: seen.append(layer))
+    assert torch.equal(model._forward_impl(X), expected)
+    assert set(seen) == {layer}
+    hook.remove()
+    seen.clear()
     model.body.register_forward_hook(lambda *_: seen.append("body"))
     assert torch.equal(model._forward_impl(X), expected)
     assert seen == ["body"] and model.seen == counts
