@@ -145,7 +145,8 @@ def collect(output: Path, seeds: int) -> Path:
                     values = {
                         k: round(v, 3) if isinstance(v, float) else v for k, v in line.items()
                     }
-                    rows.writerow({**values, "arm": arm, "seed": seed})
+                    epoch = line["epoch"] + 1  # as people count
+                    rows.writerow({**values, "arm": arm, "seed": seed, "epoch": epoch})
     return path
 
 
