@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from rlawrap.errors import ConfigError
@@ -69,6 +70,20 @@ def _is_file(home: str) -> bool:
     return home.endswith(".py") or "/" in home or "\\" in home
 
 
+class _ContentLoader(SourceFileLoader):
+    """Runs a content that was read, whatever Python has cached of its file.
+
+    Python takes the cache for that of a file of the same second and size.
+    """
+
+    def __init__(self, name: str, path: str, content: bytes) -> None:
+        super().__init__(name, path)
+        self.content = content
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.content, self.path)
+
+
 def import_file(path: Path, place: str | None = None) -> ModuleType:
     """The module that a file of Python gives, imported once for each content of it.
 
@@ -84,7 +99,8 @@ def import_file(path: Path, place: str | None = None) -> ModuleType:
     name = f"rlawrap_user_code_{path.stem}_{digest}"
     if name in sys.modules:
         return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
+    loader = _ContentLoader(name, str(path), content)
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
     if spec is None or spec.loader is None:
         raise ConfigError(f"{place}: {path} is not a file of Python.")
     module = importlib.util.module_from_spec(spec)
