@@ -78,6 +78,15 @@ def without_modes() -> Any:
     return torch._C.DisableTorchFunction()
 
 
+def is_recorded(tensor: Tensor) -> bool:
+    """Whether a compiler, an exporter or a tracer writes down what is done with a tensor.
+
+    Fake tensors are of other types. `torch.jit.is_tracing` is not in the documentation; since 1.0.
+    """
+    tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined]
+    return type(tensor) is not Tensor or torch.compiler.is_compiling() or tracing
+
+
 def is_transformed(*tensors: Tensor) -> bool:
     """Whether vmap, grad or jvp of `torch.func` stands behind one of some tensors.
 

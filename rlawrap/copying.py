@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 
 T = TypeVar("T")
@@ -75,3 +75,10 @@ def _spaces(value: Any) -> Iterator[dict[str, Any]]:
         yield value
         for child in (value.get("_modules") or {}).values():
             yield from _spaces(child)
+
+
+def copy_graph(graph: fx.Graph) -> tuple[fx.Graph, dict[fx.Node, fx.Node]]:
+    """A copy of a graph, and its nodes by those that they are copies of."""
+    copied, copies = fx.Graph(), dict[fx.Node, fx.Node]()
+    copied.output(copied.graph_copy(graph, copies))
+    return copied, copies

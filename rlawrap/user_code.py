@@ -99,10 +99,11 @@ def import_file(path: Path, place: str | None = None) -> ModuleType:
     name = f"rlawrap_user_code_{path.stem}_{digest}"
     if name in sys.modules:
         return sys.modules[name]
-    loader = _ContentLoader(name, str(path), content)
-    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ConfigError(f"{place}: {path} is not a file of Python.")
+    if type(spec.loader) is SourceFileLoader:
+        spec.loader = _ContentLoader(name, str(path), content)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:

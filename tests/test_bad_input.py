@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import rlawrap
 from rlawrap import Block, ConfigError, Plan, PlanError, RLAConfig, RLAError, TraceError
-from tests.fuzz.invariants import Snapshot
+from tests.fuzz.running import Snapshot
 
 
 class Residual(nn.Module):

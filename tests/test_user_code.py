@@ -26,6 +26,7 @@ def large():
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "beside.py").write_text("VALUE = 21\n")
     (tmp_path / "nets_here.py").write_text(SOURCE)
+    (tmp_path / "nets.txt").write_text(SOURCE)
     monkeypatch.chdir(tmp_path)
     yield tmp_path
     for name in ("beside", "nets_here"):
@@ -64,6 +65,7 @@ def test_a_file_is_imported_once_until_it_changes(
     ("place", "message"),
     [
         ("none.py:large", "there is no file .*none.py"),
+        ("./nets.txt:large", "nets.txt is not a file of Python"),
         ("no_such_module_here:large", "no module no_such_module_here, neither installed nor in"),
         ("a-b:large", "neither a file .* nor the name of a module"),
         ("nets_here.py:lage", "has no 'lage'. Nearest: large."),

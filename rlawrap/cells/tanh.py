@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from rlawrap._torch import is_transformed
+from rlawrap._torch import is_recorded, is_transformed
 
 
 def fast_tanh(z: Tensor) -> Tensor:
@@ -36,13 +36,9 @@ def fast_tanh_(z: Tensor) -> Tensor:
 
 
 def _is_fast(z: Tensor) -> bool:
-    """Whether a sigmoid takes the place of tanh.
-
-    Fake tensors are of other types: an exporter records one operation instead of four.
-    """
-    scripted = torch.jit.is_tracing()  # type: ignore[attr-defined]
-    watched = type(z) is not Tensor or torch.compiler.is_compiling() or scripted
-    return not watched and z.device.type == "cpu" and z.dtype in (torch.float32, torch.float64)
+    """Whether a sigmoid takes the place of tanh; an exporter records one operation instead."""
+    fast = z.device.type == "cpu" and z.dtype in (torch.float32, torch.float64)
+    return fast and not is_recorded(z)
 
 
 def _sigmoid_to_tanh(s: Tensor) -> Tensor:

@@ -14,6 +14,14 @@ from rlawrap._torch import clear_hooks
 from rlawrap.flow.geometry import Crop, Pad, Pool, Step
 from rlawrap.flow.windows import Window
 
+CONVS: tuple[type[nn.Module], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+#: Elementwise, and the same wherever they are applied.
+ACTIVATIONS: tuple[type[nn.Module], ...] = (
+    nn.ReLU, nn.ReLU6, nn.SiLU, nn.GELU, nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh, nn.LeakyReLU,
+    nn.ELU, nn.SELU, nn.CELU, nn.Mish, nn.Softplus, nn.Softsign, nn.Tanh, nn.Sigmoid,
+    nn.LogSigmoid,
+)  # fmt: skip
+
 
 class ChannelsLast(nn.Module):
     """(N, C, …) -> (N, …, C)."""
@@ -202,7 +210,7 @@ def conv_layer(
     inputs: int, outputs: int, window: Window, *, groups: int = 1, padding: bool = True
 ) -> nn.Module:
     """A convolution without bias that has a given window."""
-    cls = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[len(window.kernel) - 1]
+    cls: Any = CONVS[len(window.kernel) - 1]
     zeros = (0,) * len(window.kernel)
     return cls(
         inputs,

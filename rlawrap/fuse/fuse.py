@@ -39,8 +39,8 @@ def fuse(model: nn.Module, *, target: Target = "eager") -> nn.Module:
     inside comes back as a copy in which that part is fused.
 
     Raises `PlanError` for what has no hidden state, is wrapped, or has hooks on itself, on blocks
-    or on stages, which would not run; `ConfigError` for an unknown
-    target and for a model in train mode.
+    or on stages, which would not run; `ConfigError` for an unknown target and for a model in train
+    mode.
 
     >>> import rlawrap, torch
     >>> model = rlawrap.models.rla_resnet50(num_classes=10).eval()
@@ -82,9 +82,9 @@ def fuse(model: nn.Module, *, target: Target = "eager") -> nn.Module:
 
 def _refuse_hooks(path: str, part: RLAModel) -> None:
     """The modules whose calls the graph has dissolved are not called by the copy either."""
-    hooked = part.rla.splice.hooked(part)
-    if has_own_hooks(part) or hooked:
-        where = ".".join(name for name in (path, "" if has_own_hooks(part) else hooked[0]) if name)
+    hooked = [""] if has_own_hooks(part) else part.rla.splice.hooked(part)
+    if hooked:
+        where = ".".join(name for name in (path, hooked[0]) if name)
         what = f"its module {where!r}" if where else "the model"
         raise PlanError(
             f"fuse(model): {what} has hooks, which would not run: what is fused calls single "

@@ -15,9 +15,8 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from rlawrap._torch import has_forward_hooks
-from rlawrap.design.layers import PadSides, SameConv, Slice
+from rlawrap.design.layers import ACTIVATIONS, CONVS, PadSides, SameConv, Slice
 
-CONVS: tuple[type[nn.Module], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 NORMS: tuple[type[nn.Module], ...] = (
     nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm,
 )  # fmt: skip
@@ -31,12 +30,6 @@ MONOTONE: tuple[type[nn.Module], ...] = (
 )  # fmt: skip
 DROPOUTS: tuple[type[nn.Module], ...] = (
     nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout,
-)  # fmt: skip
-#: Elementwise, and the same wherever they are applied.
-ACTIVATIONS: tuple[type[nn.Module], ...] = (
-    nn.ReLU, nn.ReLU6, nn.SiLU, nn.GELU, nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh, nn.LeakyReLU,
-    nn.ELU, nn.SELU, nn.CELU, nn.Mish, nn.Softplus, nn.Softsign, nn.Tanh, nn.Sigmoid,
-    nn.LogSigmoid,
 )  # fmt: skip
 ADDS = (operator.add, torch.add)
 

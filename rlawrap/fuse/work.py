@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from rlawrap.cells import fast_tanh
-from rlawrap.copying import deep_copy
+from rlawrap.copying import copy_graph, deep_copy
 from rlawrap.design.layers import Reader, Row
 from rlawrap.design.names import ROOT
 from rlawrap.fuse.layers import DROPOUTS, is_plain
@@ -39,8 +39,7 @@ class Work:
     @classmethod
     def of(cls, model: nn.Module, graph: fx.Graph) -> Work:
         """Copy a graph, and each layer and tensor that it uses, once for each use."""
-        copied = fx.Graph()
-        copied.output(copied.graph_copy(graph, {}))
+        copied, _ = copy_graph(graph)
         work = cls(copied, nn.Module())
         for node in copied.nodes:
             if node.op == "call_module":

@@ -41,7 +41,12 @@ def protect(modules: Mapping[str, nn.Module], node: fx.Node) -> tuple[fx.Node, l
     read behind a writer, turning it would change what they see; then a copy is read instead.
     """
     family = _family(modules, node)
-    writers = _writers(modules, node, family)
+    writers = [
+        user
+        for member in family
+        for user in member.users
+        if node < user and writes_in_place(modules.get(str(user.target)), user) is member
+    ]
     if not writers:
         return node, []
     first = min(writers)
@@ -55,22 +60,6 @@ def protect(modules: Mapping[str, nn.Module], node: fx.Node) -> tuple[fx.Node, l
         with node.graph.inserting_before(node.next):
             return node.graph.call_method("clone", (node,)), []
     return node, [path for writer in writers for path in _turn(writer, modules)]
-
-
-def is_overwritten(modules: Mapping[str, nn.Module], node: fx.Node) -> bool:
-    """Whether a value, or what shares its storage, is written over behind its node."""
-    return bool(_writers(modules, node, _family(modules, node)))
-
-
-def _writers(
-    modules: Mapping[str, nn.Module], node: fx.Node, family: set[fx.Node]
-) -> list[fx.Node]:
-    return [
-        user
-        for member in family
-        for user in member.users
-        if node < user and writes_in_place(modules.get(str(user.target)), user) is member
-    ]
 
 
 def _family(modules: Mapping[str, nn.Module], node: fx.Node) -> set[fx.Node]:

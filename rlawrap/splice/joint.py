@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rlawrap._torch import is_transformed
+from rlawrap._torch import is_recorded, is_transformed
 
 #: stride, padding, dilation
 Geometry = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
@@ -25,7 +25,7 @@ def joint_convs(x: Tensor, weights: list[Tensor], geometry: Geometry) -> tuple[T
 
     Their gradients, of any order, are those of the single ones up to rounding.
     """
-    watched = type(x) is not Tensor or torch.compiler.is_compiling() or is_transformed(x, *weights)
+    watched = is_recorded(x) or is_transformed(x, *weights)
     # On other devices this was not measured; under autocast each casts for itself, and once.
     elsewhere = watched or x.device.type != "cpu" or torch.is_autocast_enabled("cpu")
     learning = not elsewhere and torch.is_grad_enabled() and x.requires_grad

@@ -12,6 +12,7 @@ from torch import fx, nn
 from rlawrap._torch import forget_tracer
 from rlawrap.capture.generate import compile_graph
 from rlawrap.capture.trace import Trace
+from rlawrap.copying import copy_graph
 from rlawrap.splice.edit import GraphEditor
 from rlawrap.splice.hook_points import (
     HookPoint,
@@ -125,9 +126,7 @@ def cut_program(
     program: Program, cut: Callable[[fx.Graph], None], modules: Mapping[str, nn.Module]
 ) -> Program:
     """A program whose graph was cut by `cut`, which gets a copy of it; it has no methods."""
-    graph = fx.Graph()
-    copies: dict[fx.Node, fx.Node] = {}
-    graph.output(graph.graph_copy(program.graph, copies))
+    graph, copies = copy_graph(program.graph)
     cut(graph)
     left = set(graph.nodes)
     points = keep_points(program.points, copies, left)

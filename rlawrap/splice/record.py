@@ -102,7 +102,8 @@ class Splice:
 
     def written(self, model: nn.Module) -> Forward:
         """The function of the graph as it was written, layer by layer, for those who trace it."""
-        return self.programs[model.training].function("hooked" if self.hooked(model) else "written")
+        form: Form = "hooked" if self.has_hooks(model) else "written"
+        return self.programs[model.training].function(form)
 
     def for_copy(self) -> Splice:
         """A record for another model of the same programs."""

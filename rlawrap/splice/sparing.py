@@ -22,24 +22,27 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from rlawrap._torch import is_transformed
+from rlawrap._torch import is_recorded, is_transformed
 from rlawrap.cells import fast_tanh
 from rlawrap.cells.base import GroupNorm
 from rlawrap.cells.tanh import fast_tanh_
-from rlawrap.design.layers import CeilPool3d, ChannelsLast, PadSides, Resize, SameConv, Slice
+from rlawrap.copying import copy_graph
+from rlawrap.design.layers import (
+    ACTIVATIONS,
+    CONVS,
+    CeilPool3d,
+    ChannelsLast,
+    PadSides,
+    Resize,
+    SameConv,
+    Slice,
+)
 from rlawrap.design.names import is_added
-from rlawrap.splice.inplace import is_overwritten
 from rlawrap.splice.joint import Geometry, joint_convs
 
-CONVS: tuple[type[nn.Module], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.GroupNorm, GroupNorm)
 #: They keep zeros zeros, whatever their sizes are.
 _SIZES = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, CeilPool3d, PadSides, Slice, Resize)
-_ACTIVATIONS = (
-    nn.Identity, nn.ReLU, nn.ReLU6, nn.SiLU, nn.GELU, nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh,
-    nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.Mish, nn.Softplus, nn.Softsign, nn.Tanh, nn.Sigmoid,
-    nn.LogSigmoid,
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,7 @@ class Spared:
 
         modules: by their paths. initial: h^0 of all pixels, wherever it is made.
         """
-        copied, copies = fx.Graph(), dict[fx.Node, fx.Node]()
-        copied.output(copied.graph_copy(graph, copies))
+        copied, copies = copy_graph(graph)
         work = _Sparing(copied, modules, frozenset(copies[h] for h in initial))
         work.run()
         return cls(copied, work.layers)
@@ -89,8 +91,7 @@ def plus_zeros(u: Tensor, zeros: Tensor) -> Tensor:
 def add_share_(x: Tensor, share: Tensor) -> Tensor:
     """x + share, written over x, which nobody else reads."""
     # Compilers and exporters overwrite as they see fit, vmap and its like cannot do so everywhere.
-    watched = type(x) is not Tensor or torch.compiler.is_compiling() or is_transformed(x, share)
-    if watched or x.dtype != share.dtype:
+    if is_recorded(x) or is_transformed(x, share) or x.dtype != share.dtype:
         return x + share
     return x.add_(share)
 
@@ -118,11 +119,16 @@ class _Sparing:
             if _is_sum(node) and node not in self.pixels:
                 self._sum(node)
             elif node.target is fast_tanh and self._is_normed(node.all_input_nodes[0]):
+                self._concerns(str(node.all_input_nodes[0].target))
                 node.target = fast_tanh_
         for node in list(self.graph.nodes):
             self._join_convs(node)
         self._drop_unread()
         self.graph.lint()
+
+    def _concerns(self, *paths: str) -> None:
+        """These layers are called otherwise than they are written."""
+        self.layers.update({path: type(self.modules[path]) for path in paths})
 
     def _pixel(self, node: fx.Node) -> Pixel | None:
         """What a node makes, at one pixel; None where that is not known."""
@@ -165,9 +171,7 @@ class _Sparing:
             zeros.append(after)
         value = pixel.node
         for path, layer in layers:
-            self.layers[path] = type(layer)
-            if isinstance(layer, SameConv):
-                self.layers[f"{path}.conv"] = type(layer.conv)
+            self._concerns(path, *([f"{path}.conv"] if type(layer) is SameConv else []))
             if type(layer) not in _SIZES:
                 value = self.graph.call_module(path, (value,))
         return Pixel(value, zeros[-1], pixel.free and value is pixel.node)
@@ -189,7 +193,7 @@ class _Sparing:
                     one = self.graph.call_function(operator.getitem, (pixel.node, slice(None, 1)))
                 node.args = (x, one)
             return
-        self.layers[str(x.target)] = type(self.modules[str(x.target)])
+        self._concerns(str(x.target))
         if pixel is None:
             node.target, node.args = add_share_, (x, share)
         else:
@@ -204,17 +208,17 @@ class _Sparing:
         """Whether a value is the output of one of h's norms that one other alone reads."""
         path = str(z.target)
         norm = z.op == "call_module" and is_added(path) and type(self.modules[path]) in _NORMS
-        if norm and len(z.users) == 1:
-            self.layers[path] = type(self.modules[path])
-            return True
-        return False
+        return norm and len(z.users) == 1
 
     def _is_ours(self, share: fx.Node) -> bool:
         """Whether a layer of h's makes a value."""
         return share.op == "call_module" and is_added(str(share.target))
 
     def _join_convs(self, x: fx.Node) -> None:
-        """Convolutions of x, one of them h's, in one call."""
+        """Convolutions of x, one of them h's, in one call.
+
+        What reads x after something was written over it reads another node, of what was written.
+        """
         alike: dict[Any, list[fx.Node]] = {}
         for user in x.users:
             layer: Any = self.modules.get(str(user.target)) if user.op == "call_module" else None
@@ -227,12 +231,12 @@ class _Sparing:
             # Their gradients are put side by side, which costs more than adding up narrow ones.
             layers: Any = [self.modules[str(user.target)] for user in users]
             pays = sum(layer.out_channels for layer in layers) < layers[0].in_channels
-            if several and pays and not is_overwritten(self.modules, x):
+            if several and pays:
                 self._join(x, sorted(users), geometry)
 
     def _join(self, x: fx.Node, users: list[fx.Node], geometry: Geometry) -> None:
         paths = [str(user.target) for user in users]
-        self.layers.update({path: type(self.modules[path]) for path in paths})
+        self._concerns(*paths)
         with self.graph.inserting_before(users[0]):
             weights = [self.graph.get_attr(f"{path}.weight") for path in paths]
             made = self.graph.call_function(joint_convs, (x, weights, geometry))
@@ -275,7 +279,7 @@ def _stays_zero(layer: nn.Module, zero: bool) -> bool | None:
         return _after_conv(layer, zero)
     if kind in _NORMS:
         return False
-    if kind in _ACTIVATIONS and not getattr(layer, "inplace", False):
+    if kind in (nn.Identity, *ACTIVATIONS) and not getattr(layer, "inplace", False):
         return zero and not bool(layer(torch.zeros(1)).any())
     return zero if kind is ChannelsLast else None
 

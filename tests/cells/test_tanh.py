@@ -7,6 +7,7 @@ from torch import fx
 
 import rlawrap
 from rlawrap.cells import fast_tanh
+from rlawrap.cells.tanh import fast_tanh_
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
@@ -52,3 +53,15 @@ def test_cells_run_by_it() -> None:
     model = rlawrap.apply(torchvision.models.resnet18(weights=None), k=4)
     functions = [node.target for node in model.rla.splice.graph.nodes]
     assert functions.count(fast_tanh) == 8 and torch.tanh not in functions
+
+
+def test_in_place_where_no_gradients_are_asked_for() -> None:
+    z = torch.linspace(-4, 4, 33, dtype=torch.float64)
+    expected = z.tanh()
+    assert fast_tanh_(z).data_ptr() != z.data_ptr()  # gradients may be asked for
+    with torch.no_grad():
+        made = fast_tanh_(z)
+        assert made.data_ptr() == z.data_ptr()
+        torch.testing.assert_close(z, expected, rtol=0, atol=1e-15)
+        half = torch.zeros(2, dtype=torch.bfloat16)
+        assert fast_tanh_(half).data_ptr() != half.data_ptr()

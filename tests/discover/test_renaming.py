@@ -11,7 +11,7 @@ import rlawrap
 from tests.discover import test_holders, test_joinless, test_rules
 from tests.discover.renaming import renamed, translated
 from tests.fuzz.build import build, inputs_of
-from tests.fuzz.invariants import runs
+from tests.fuzz.running import runs
 from tests.fuzz.spec import Case
 from tests.fuzz.strategy import cases
 from tests.nets import FAMILIES, Small

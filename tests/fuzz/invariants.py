@@ -5,29 +5,33 @@ from __future__ import annotations
 import copy
 import json
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import rlawrap
 from rlawrap.copying import deep_copy
 from tests.advice import ends, quiet
 from tests.fuzz.blocks import Block
 from tests.fuzz.build import build, inputs_of, tensors_of
-from tests.fuzz.inert import inert, per_channel
+from tests.fuzz.learning import every_parameter_learns, randomise_rla
 from tests.fuzz.refused import WRAPPERS
+from tests.fuzz.running import (
+    Snapshot,
+    bits_equal,
+    close,
+    demand,
+    differs,
+    run,
+    runs,
+    without_onednn,
+)
 from tests.fuzz.spec import Case, NetSpec
 from tests.fuzz.strategy import JOINING_KINDS
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
-
-
-class Broken(AssertionError):
-    """An invariant that does not hold."""
 
 
 @dataclass(frozen=True)
@@ -39,117 +43,6 @@ class Outcome:
 
     kind: str
     message: str = ""
-
-
-def demand(holds: bool, text: str) -> None:
-    if not holds:
-        raise Broken(text)
-
-
-class Snapshot:
-    """All that `apply` must leave as it was: bits, modes, hooks, flags, attributes."""
-
-    def __init__(self, net: nn.Module) -> None:
-        self.state = {k: v.clone() for k, v in net.state_dict().items()}
-        self.order = list(net.state_dict())
-        self.identities = [(n, id(p), p.requires_grad) for n, p in net.named_parameters()]
-        self.modules = [(n, *self._of(m)) for n, m in net.named_modules(remove_duplicate=False)]
-        self.random = torch.get_rng_state()
-
-    @staticmethod
-    def _of(module: nn.Module) -> tuple[Any, ...]:
-        attributes = module.__dict__
-        hooks = {k: dict(v) for k, v in attributes.items() if k.endswith("_hooks")}
-        plain = {
-            k: v for k, v in attributes.items() if isinstance(v, (bool, int, float, str, tuple))
-        }
-        parts = {k: {n: id(m) for n, m in attributes[k].items()} for k in ("_modules", "_buffers")}
-        return list(attributes), hooks, plain, parts, type(module)
-
-    def compare(self, net: nn.Module, after: str) -> None:
-        now = Snapshot(net)
-        demand(self.order == now.order, f"{after} changed the keys of the input model")
-        for key, value in self.state.items():
-            demand(bits_equal(value, now.state[key]), f"{after} changed {key}")
-        demand(self.identities == now.identities, f"{after} changed parameters or requires_grad")
-        for was, new in zip(self.modules, now.modules, strict=True):
-            demand(was == new, f"{after} changed module {was[0]!r}: {was[1:]} -> {new[1:]}")
-        demand(torch.equal(self.random, now.random), f"{after} used the global random state")
-
-
-def bits_equal(a: Tensor, b: Tensor) -> bool:
-    return a.dtype == b.dtype and a.shape == b.shape and torch.equal(a, b)
-
-
-def close(a: Any, b: Any, tolerance: float, what: str) -> None:
-    """Same structure, shapes, and values up to a relative error."""
-    first, second = tensors_of(a), tensors_of(b)
-    demand(len(first) == len(second), f"{what}: {len(first)} outputs became {len(second)}")
-    demand(
-        type(a) is type(b) or isinstance(a, Tensor),
-        f"{what}: a {type(a).__name__} became a {type(b).__name__}",
-    )
-    if isinstance(a, dict):
-        demand(list(a) == list(b), f"{what}: other keys")
-    for x, y in zip(first, second, strict=True):
-        demand(x.shape == y.shape, f"{what}: shape {tuple(x.shape)} became {tuple(y.shape)}")
-        scale = x.abs().max().clamp(min=1e-6)
-        error = float((x - y).abs().max() / scale)
-        demand(error <= tolerance, f"{what}: relative error {error:.2g}")
-
-
-def differs(a: Any, b: Any) -> bool:
-    return any(not torch.equal(x, y) for x, y in zip(tensors_of(a), tensors_of(b), strict=True))
-
-
-def run(
-    net: nn.Module, spec: NetSpec, *, training: bool = False, keep: bool = False, **inputs: Any
-) -> Any:
-    """One forward in a mode from a fixed random state; modes and buffers are put back.
-
-    `keep=True` leaves the statistics that a forward in train mode updates.
-    """
-    modes = [m.training for m in net.modules()]
-    buffers = {} if keep or not training else {n: b.clone() for n, b in net.named_buffers()}
-    net.train(training)
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(5)
-        try:
-            return net(**inputs_of(spec, **{"seed": 1, **inputs}))
-        finally:
-            for module, mode in zip(net.modules(), modes, strict=True):
-                module.training = mode
-            for name, value in buffers.items():
-                net.get_buffer(name).copy_(value)
-
-
-def loss_of(output: Any) -> Tensor:
-    """Mean distance to fixed random targets over all floating outputs."""
-    total = None
-    for i, t in enumerate(t for t in tensors_of(output) if t.is_floating_point()):
-        generator = torch.Generator().manual_seed(i)
-        target = torch.randn(t.shape, generator=generator, dtype=torch.float64).to(t.dtype)
-        term = ((t - target) ** 2).mean()
-        total = term if total is None else total + term
-    assert total is not None
-    return total
-
-
-def runs(net: nn.Module, spec: NetSpec) -> bool:
-    """Whether the base itself works: forward in both modes, and backward.
-
-    Not where its outputs are so large (1000) that no h could be seen beside them.
-    """
-    twin = deep_copy(net)
-    try:
-        values = [t.double().abs().max() for t in tensors_of(run(twin, spec))]
-        twin.train()
-        loss = loss_of(twin(**inputs_of(spec, seed=1)))
-        loss.backward()
-    except (RuntimeError, ValueError):
-        return False
-    finite = all(bool(p.grad.isfinite().all()) for p in twin.parameters() if p.grad is not None)
-    return finite and bool(loss.isfinite()) and max(values) < 1e3
 
 
 def steering(spec: NetSpec) -> dict[str, Any]:
@@ -360,17 +253,6 @@ def copies(case: Case, net: nn.Module, model: rlawrap.RLAModel) -> None:
     close(expected, run(model, spec), 0.0, "after unwrap and disabled")
 
 
-def randomise_rla(model: nn.Module, seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name.startswith("rla."):
-                noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-                fan = max(1, parameter[0].numel()) ** 0.5 if parameter.dim() > 1 else 2.0
-                shift = 1.0 if parameter.dim() == 1 and name.endswith("weight") else 0.0
-                parameter.copy_(noise / fan + shift)
-
-
 def hidden_state_is_used(case: Case, net: nn.Module, model: nn.Module, other_sizes: bool) -> None:
     """Random rla weights change the outputs, at any batch and size the base takes."""
     spec = case.net
@@ -422,117 +304,3 @@ def fused_is_equal(case: Case, model: nn.Module, other_sizes: bool) -> None:
             except RuntimeError:
                 continue
             close(expected, run(fused, spec, **inputs), 1e-10, f"fused for {target}, {inputs}")
-
-
-def one_pixel(model: rlawrap.RLAModel, spec: NetSpec) -> bool:
-    """Whether some h is a single pixel, of which a norm of each channel leaves nothing."""
-    sizes: list[int] = []
-    handles = [
-        tap.register_forward_hook(
-            lambda module, args, out: sizes.append(out[0].numel() // out.shape[1])
-        )
-        for tap in model.rla.out.values()
-    ]
-    run(model, spec)
-    for handle in handles:
-        handle.remove()
-    return min(sizes) == 1
-
-
-def beside_dead_layers(case: Case, model: rlawrap.RLAModel) -> tuple[str, ...]:
-    """Prefixes of what belongs to entries and blocks that get no gradient in the base either.
-
-    An injection does not say which entry of its block it is of: one dead entry excuses them all.
-    """
-    base = build(case.net).train().requires_grad_(True)
-    alive: set[str] = set()
-    for seed in range(30, 36):
-        base.zero_grad()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            loss_of(base(**inputs_of(case.net, seed=seed))).backward()
-        for name, parameter in base.named_parameters():
-            if parameter.grad is not None and parameter.grad.any():
-                path = name.partition(".parametrizations.")[0]
-                alive.add(path if path != name else name.rpartition(".")[0])
-    dead = []
-    for i, block in enumerate(model.plan.blocks):
-        entries = {entry.partition("#")[0] for entry in block.entries}
-        if not entries <= alive:
-            dead += [f"rla.inject.{i}.", f"rla.inject.{i}_"]
-        if not entries & alive:
-            dead += [f"rla.block.{i}."]
-    return (*dead, *_goes_nowhere(model.plan, alive))
-
-
-def _goes_nowhere(plan: rlawrap.Plan, alive: set[str]) -> list[str]:
-    """Prefixes of what makes an h that only dead layers read; `alive` are the base's others."""
-
-    def dead(references: tuple[str, ...]) -> bool:
-        return not {r.partition("#")[0] for r in references} & alive
-
-    nowhere = dead(plan.head)
-    prefixes = ["rla.head."] if plan.head and nowhere else []
-    made: set[int] = set()
-    for i, block in reversed(list(enumerate(plan.blocks))):
-        if nowhere:
-            prefixes.append(f"rla.block.{i}.")
-            made.add(i)
-        nowhere = nowhere and dead(block.entries)
-    first = 0
-    for stage in plan.stages:
-        blocks = set(range(first, first + len(stage.blocks)))
-        first += len(stage.blocks)
-        if blocks <= made:
-            prefixes += [f"rla.cell.{stage.index}.", f"rla.input.{stage.index}_"]
-    return prefixes
-
-
-@contextmanager
-def without_onednn(spec: NetSpec) -> Iterator[None]:
-    """No oneDNN for 3-d networks.
-
-    It leaves a part of the weight's gradient of a strided 3-d convolution unwritten, such as
-    `nn.Conv3d(3, 12, 7, stride=2, padding=3)` on 6x5x5 pixels (torch 2.14.1 on CPU), and a long run
-    of the fuzzer ended in a corrupted heap.
-    """
-    if spec.layers.dims < 3:
-        yield
-        return
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="TF32 acceleration on top of oneDNN")
-        with torch.backends.mkldnn.flags(enabled=False):
-            yield
-
-
-def every_parameter_learns(case: Case, model: rlawrap.RLAModel, first: dict[str, Tensor]) -> None:
-    """Finite gradients, not zero by the second step; three tries, as a ReLU may be dead in one."""
-    names = {n for n, p in model.named_parameters() if n.startswith("rla.")}
-    missing = names - inert(model)
-    if per_channel(model.config) and one_pixel(model, case.net):
-        missing = set()
-    for attempt in range(3):
-        model.load_state_dict(first)
-        if attempt:
-            randomise_rla(model, seed=20 + attempt)
-        model.train()
-        trainable = [p for p in model.parameters() if p.requires_grad]
-        optimizer = torch.optim.SGD(trainable, lr=1e-2)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(attempt)
-            for step in range(2):
-                optimizer.zero_grad()
-                loss_of(model(**inputs_of(case.net, seed=30 + 2 * attempt + step))).backward()
-                if step == 0:
-                    optimizer.step()
-        for name, parameter in model.named_parameters():
-            if name.startswith("rla."):
-                demand(parameter.grad is not None, f"{name} gets no gradient")
-                demand(bool(parameter.grad.isfinite().all()), f"{name}: gradient not finite")
-                if parameter.grad.abs().max() > 0:
-                    missing.discard(name)
-        if not missing:
-            return
-    missing = {n for n in missing if not n.startswith(beside_dead_layers(case, model))}
-    if missing:
-        raise Broken(f"gradient always zero: {sorted(missing)}")

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import copy
 import operator
+import warnings
 from typing import Any
 
 import pytest
 import torch
 import torchvision
 from torch import Tensor, fx, nn
+from torchvision.models.resnet import Bottleneck, ResNet
 
 import rlawrap
+from rlawrap.cells.tanh import fast_tanh_
+from rlawrap.splice.joint import joint_convs
 from rlawrap.splice.sparing import Spared, add_share_, plus_zeros, spread_share_, zeros_of
 from tests.fuse.shaken import shake
 
@@ -38,6 +42,8 @@ def small(name: str, **options: Any) -> nn.Module:
     net: nn.Module
     if name == "resnet18":
         net = torchvision.models.resnet18(num_classes=5)
+    elif name == "bottlenecks":
+        net = ResNet(Bottleneck, [2, 1, 1, 1], num_classes=5)
     else:
         net = torchvision.models.mobilenet_v2(width_mult=0.25, num_classes=5, dropout=0.0)
     return shake(rlawrap.apply(net, k=4, init="paper", **options)).double()
@@ -82,12 +88,15 @@ def check(model: nn.Module, x: Tensor) -> None:
                 continue
             scale = value.abs().max().clamp(min=1e-3)
             assert float((first[name] - value).abs().max() / scale) < 1e-10, name
+    # In eval mode without gradients more is written over what nobody else reads.
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x), twin(x), rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-@pytest.mark.parametrize("net", ["resnet18", "mobilenet_v2"])
+@pytest.mark.parametrize("net", ["resnet18", "bottlenecks", "mobilenet_v2"])
 def test_outputs_gradients_and_statistics_are_the_same(net: str, options: dict[str, Any]) -> None:
-    if net == "resnet18" and options.get("inject") == "depthwise":
+    if net != "mobilenet_v2" and options.get("inject") == "depthwise":
         pytest.skip("it has no depthwise convolutions")
     check(small(net, **options), torch.randn(3, 3, 45, 38, dtype=torch.float64))
 
@@ -118,6 +127,65 @@ def test_shares_are_written_over_what_convolutions_make() -> None:
     model = small("resnet18")
     blocks = len(model.plan.blocks)  # type: ignore[arg-type, union-attr]
     assert calls(model, add_share_) == 2 * (blocks - 1)  # of each block's input, and of its u
+
+
+def test_tanh_is_written_over_its_norm() -> None:
+    assert calls(small("resnet18"), fast_tanh_) == 8
+    assert calls(small("resnet18", norm="none"), fast_tanh_) == 0
+
+
+def test_wide_values_have_one_backward_pass_for_their_convolutions() -> None:
+    """conv1 of a bottleneck and Conv1x1 of the block before it; not where they make more of x."""
+    model: Any = small("bottlenecks").train()
+    # The first block of a stage has conv1 on x as well, at every stride.
+    assert calls(model, joint_convs) == 4
+    assert calls(small("mobilenet_v2"), joint_convs) == 0
+    out = model(torch.randn(2, 3, 32, 32, dtype=torch.float64))
+    assert "JointConvs" in names_of_backward(out)
+
+
+def names_of_backward(out: Tensor) -> set[str]:
+    """Of all nodes of the autograd graph, without the ending Backward."""
+    found, stack = set(), [out.grad_fn]
+    while stack:
+        node: Any = stack.pop()
+        if node is not None and node not in found:
+            found.add(node)
+            stack += [following for following, _ in node.next_functions]
+    return {type(node).__name__.lstrip("_").removesuffix("Backward") for node in found}
+
+
+class Narrowing(nn.Module):
+    """A bottleneck that first writes over its input, through a view."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(16, 4, 1, bias=False), nn.Conv2d(4, 16, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x.view(x.shape).mul_(0.5)
+        return x + self.conv2(torch.relu(self.conv1(x)))
+
+
+def test_what_is_written_over_in_between_is_read_twice() -> None:
+    torch.manual_seed(0)
+    blocks = nn.Sequential(nn.Conv2d(3, 16, 3), *(Narrowing() for _ in range(3)))
+    base = nn.Sequential(blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 2))
+    model = shake(rlawrap.apply(base, k=4, source="output", init="paper")).double()
+    assert calls(model, joint_convs) == 0
+    check(model, torch.randn(2, 3, 12, 12, dtype=torch.float64))
+
+
+def test_a_trace_of_scripts_records_plain_operations() -> None:
+    """With gradients on, as most traces are made."""
+    model = small("bottlenecks").eval()
+    x = torch.randn(2, 3, 32, 32, dtype=torch.float64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", FutureWarning)
+        traced = torch.jit.trace(model, x, check_trace=False)
+    assert "PythonOp" not in str(traced.graph)
+    torch.testing.assert_close(traced(x), model(x), rtol=1e-10, atol=1e-10)
 
 
 def test_cells_with_gates_read_an_h0_of_all_pixels() -> None:
