@@ -21,15 +21,16 @@ from rlawrap.train.process.signals import die_with_parent, handle_stop_signals
 def run_grid(runs: Sequence[GridRun], *, jobs: int = 1, output: Path) -> None:
     """Run what is not finished, `jobs` at once, each in a process of its own.
 
-    One at a time shows its progress; several write to `output`/logs. Ctrl-C and other stop signals
-    let the runs save and stop. Raises `TrainError` at the end when runs failed or were stopped; the
-    same call again goes on with them.
+    All networks with the first seed come first, so that a grid stopped early compares them. One at
+    a time shows its progress; several write to `output`/logs. Ctrl-C and other stop signals let the
+    runs save and stop. Raises `TrainError` at the end when runs failed or were stopped; the same
+    call again goes on with them.
     """
     if jobs < 1:
         raise ConfigError(f"--jobs {jobs}: at least one.")
     pending = [run for run in runs if not run.finished]
     print(f"{len(runs)} runs, {len(runs) - len(pending)} finished already", flush=True)
-    waiting = list(reversed(pending))
+    waiting = sorted(pending, key=lambda run: run.seed)[::-1]
     active: dict[subprocess.Popen[bytes], GridRun] = {}
     failed: list[GridRun] = []
     with ExitStack() as stack:

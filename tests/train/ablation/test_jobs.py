@@ -70,6 +70,21 @@ def _children(parent: int) -> list[int]:
     return [int(line) for line in listing.stdout.split()]
 
 
+def test_all_networks_of_a_seed_come_before_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(run: GridRun, log: object, jobs: int) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, "-c", "raise SystemExit(1)"])
+
+    monkeypatch.setattr(jobs, "_start", fail)
+    with pytest.raises(TrainError, match="4 of 4 runs failed"):
+        run_grid(make_grid(tiny(tmp_path), ks=[0, 4], seeds=2), output=tmp_path)
+    started = [line[8:] for line in capsys.readouterr().out.splitlines() if line[:7] == "started"]
+    assert started == [
+        f"{name} seed {seed}" for seed in (0, 1) for name in ("plain", "conv-output-k4")
+    ]
+
+
 def test_threads_are_shared_among_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[dict[str, str]] = []
 
