@@ -247,6 +247,11 @@ def base_of(tensor: Tensor) -> Tensor:
     return tensor if tensor._base is None else tensor._base
 
 
+def memory_of(tensor: Tensor) -> int:
+    """A number of the memory that a tensor lies in, also on `meta`. `_cdata` since 2.0."""
+    return int(tensor.untyped_storage()._cdata)
+
+
 # Loader processes
 
 

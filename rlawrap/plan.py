@@ -96,6 +96,18 @@ class Plan:
         """All blocks in the order they run."""
         return tuple(block for stage in self.stages for block in stage.blocks)
 
+    @property
+    def joined(self) -> tuple[str, ...]:
+        """What h joins of the head: the layers of which no note says that h does not join them."""
+        return tuple(layer for layer in self.head if not self._notes(not_joined(layer)))
+
+    def entered(self, block: Block) -> tuple[str, ...]:
+        """What h enters of a block: the entries of which no note says that h does not."""
+        return tuple(e for e in block.entries if not self._notes(not_entered(block.path, e)))
+
+    def _notes(self, beginning: str) -> bool:
+        return any(note.startswith(beginning) for note in self.notes)
+
     @classmethod
     def of(
         cls,
@@ -239,6 +251,16 @@ def _block(data: Mapping[str, Any]) -> Block:
     return Block(**fields)
 
 
+def not_entered(path: str, entry: str) -> str:
+    """How a note begins on an entry of a block that h does not enter."""
+    return f"{path}: h does not enter {entry}: "
+
+
+def not_joined(layer: str) -> str:
+    """How a note begins on a layer of the head that h does not join."""
+    return f"head: h does not join {layer}: "
+
+
 def short_reference(reference: str | None, path: str) -> str:
     """A reference as it reads within the module at `path`; "-" for none."""
     if reference is None:
@@ -273,6 +295,7 @@ def _rows(plan: Plan) -> list[tuple[str, ...]]:
             reads = "h0" if block.after is None else "previous"
             if isinstance(block.after, int) and block.after != index - 1:
                 reads = f"block {block.after}"
+            entries = [short_reference(e, block.path) for e in plan.entered(block)]
             rows.append(
                 (
                     str(stage.index),
@@ -281,7 +304,7 @@ def _rows(plan: Plan) -> list[tuple[str, ...]]:
                     f"{before} -> {block.channels}",
                     "x".join(map(str, block.size or ())),
                     "-" if block.stride is None else f"{block.stride:g}",
-                    ", ".join(short_reference(e, block.path) for e in block.entries) or "nowhere",
+                    ", ".join(entries) or "nowhere",
                     short_reference(block.branch, block.path),
                     reads,
                 )
@@ -297,7 +320,7 @@ def _heading(plan: Plan) -> str:
 
 def _remarks(plan: Plan) -> list[str]:
     """The head, what was left out, and notes, a line each."""
-    lines = [f"head: h joins at {', '.join(plan.head)}" if plan.head else "head: none"]
+    lines = [f"head: h joins at {', '.join(plan.joined)}" if plan.joined else "head: none"]
     lines += [f"left out: {path}: {reason}" for path, reason in plan.left_out]
     noted = [f"{b.path}: {b.note}" for b in plan.blocks if b.note]
     return lines + [f"note: {text}" for text in (*noted, *plan.notes)]

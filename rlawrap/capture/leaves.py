@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dis
+import functools
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -85,9 +87,19 @@ class Leaves:
             if leaf == path or (isinstance(leaf, type) and isinstance(module, leaf)):
                 return True
         if isinstance(module, (*LEAF_BASES, *self._classes)) or self._untraced(type(module)):
-            return True
+            return not (isinstance(module, ConvNd) and _remembers(type(module).forward))
         torch_own = type(module).__module__.startswith(("torch.nn.", "torch.ao.nn."))
         return torch_own and not isinstance(module, nn.Sequential)
+
+
+@functools.cache
+def _remembers(forward: Callable[..., Any]) -> bool:
+    """Whether a convolution's forward sets attributes: a causal one keeps the last frames.
+
+    Kept whole, a call would read what an earlier one left, where sizes are tried and in training.
+    """
+    code = getattr(forward, "__code__", None)
+    return code is not None and any(i.opname == "STORE_ATTR" for i in dis.get_instructions(code))
 
 
 def as_leaves(leaf_modules: Any) -> tuple[type | str, ...]:

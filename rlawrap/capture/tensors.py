@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, fx
 
-from rlawrap._torch import base_of, pytree, writes
+from rlawrap._torch import base_of, memory_of, pytree, writes
 from rlawrap.capture.shadow import Shadow
 from rlawrap.capture.trace import name_of
 
@@ -68,7 +68,8 @@ class Tensors:
         self._known: dict[int, _Known] = {}
         self._holders: dict[int, tuple[Any, tuple[Any, ...], fx.Node, tuple[Step, ...]]] = {}
         self._memory: dict[int, _Memory] = {}
-        self._names = _names_of(shadow)
+        self._own = _own_tensors(shadow)
+        self._names = {id(tensor): name for name, tensor in reversed(self._own.items())}
         for key, name in self._names.items():
             if key in shadow.originals:
                 self.attributes[name] = shadow.originals[key]
@@ -103,10 +104,19 @@ class Tensors:
             return self.made(self.graph.get_attr(name))
         value = self.shadow.originals.get(id(tensor))
         if value is None and tensor.device.type == "meta":
-            raise self.lost("uses a tensor that was made by what no graph sees")
+            source = self._same_memory(tensor)
+            if source is None:
+                raise self.lost("uses a tensor that was made by what no graph sees")
+            return self.made(self.graph.call_method("detach", (self.node(source),)))
         name = f"_tensor_constant{len(self.constants)}"
         self.constants[name] = tensor.detach() if value is None else value
         return self.made(self.graph.get_attr(name))
+
+    def _same_memory(self, tensor: Tensor) -> Tensor | None:
+        """The tensor that another shows whole: `Variable(x)`, which no function call makes."""
+        candidates = [*(known.tensor for known in self._known.values()), *self._own.values()]
+        here = _place(tensor)
+        return next((t for t in candidates if _place(t) == here), None)
 
     def versions(self, values: Any) -> dict[int, tuple[Tensor, int]]:
         """How often each tensor among some values was written to."""
@@ -206,16 +216,20 @@ def _items(value: Any) -> tuple[Any, ...]:
     return (*value, *value.values()) if isinstance(value, dict) else tuple(value)
 
 
-def _names_of(shadow: Shadow) -> dict[int, str]:
-    """The path of every tensor that is an attribute of a module, by its id."""
-    root = shadow.root
-    names: dict[int, str] = {}
-    for path, module in root.named_modules():
-        tables = (vars(module), module._parameters, module._buffers)
-        for name, value in (item for table in tables for item in table.items()):
-            if isinstance(value, Tensor):
-                names.setdefault(id(value), f"{path}.{name}" if path else name)
-    return names
+def _own_tensors(shadow: Shadow) -> dict[str, Tensor]:
+    """Every tensor that is an attribute of a module, by its path."""
+    own: dict[str, Tensor] = {}
+    for path, module in shadow.root.named_modules():
+        for table in (vars(module), module._parameters, module._buffers):
+            for name, value in table.items():
+                if isinstance(value, Tensor):
+                    own.setdefault(f"{path}.{name}" if path else name, value)
+    return own
+
+
+def _place(tensor: Tensor) -> tuple[Any, ...]:
+    """Where in memory a tensor lies, and how."""
+    return memory_of(tensor), tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype
 
 
 def _overlap(a: Tensor, b: Tensor) -> bool:

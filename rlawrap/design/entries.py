@@ -12,7 +12,7 @@ from rlawrap.errors import PlanError
 from rlawrap.flow.dataflow import Flow
 from rlawrap.flow.references import References
 from rlawrap.flow.traced import Traced
-from rlawrap.plan import Block
+from rlawrap.plan import Block, not_entered
 from rlawrap.walks import chain, first_hits, only
 
 
@@ -69,7 +69,7 @@ def entry_paths(
         path = network.maker.entry(layer, start, output, behind)
         problem = network.problem(path)
         if problem:
-            notes.append(f"{block.path}: h does not enter {refs.name(layer)}: {problem}")
+            notes.append(f"{not_entered(block.path, refs.name(layer))}{problem}")
         else:
             built.setdefault(path.target, path)
     return list(built.values()), notes

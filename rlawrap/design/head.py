@@ -107,6 +107,8 @@ def _step(maker: PathMaker, node: fx.Node) -> list[tuple[str, Build]] | None:
         return [("flatten", nn.Flatten)]
     if name in ("pad", "interpolate") and flow.channel_axis(node) == 1:
         return maker.follow(node)
+    if _picks_channels(node, len(before)):
+        return []
     if any(isinstance(a, fx.Node) for a in node.all_input_nodes if a not in flow.data):
         return _global_pool(maker, node)
     if name in ("mean", "amax"):
@@ -128,6 +130,17 @@ def _step(maker: PathMaker, node: fx.Node) -> list[tuple[str, Build]] | None:
         return [("pool", lambda: Function(public, tuple(args), dict(node.kwargs)))]
     scalar = flow.shapes.of(node) == flow.shapes.of(flow.sources[node][0])
     return [] if scalar else None
+
+
+def _picks_channels(node: fx.Node, dims: int) -> bool:
+    """Whether channels are taken by a tensor of indices, as CondenseNet's classifier does."""
+    args = (*node.args[1:], *node.kwargs.values())
+    if name_of(node) == "index_select":
+        return args[0] in (1, 1 - dims)
+    if name_of(node) != "getitem" or not isinstance(args[0], tuple) or len(args[0]) != 2:
+        return False
+    images, channels = args[0]
+    return images == slice(None) and isinstance(channels, fx.Node)
 
 
 def _global_pool(maker: PathMaker, node: fx.Node) -> list[tuple[str, Build]] | None:

@@ -13,7 +13,7 @@ from rlawrap.design.entries import Network
 from rlawrap.design.head import head_path
 from rlawrap.errors import ConfigError, PlanError, few
 from rlawrap.flow.dataflow import Flow
-from rlawrap.plan import Plan
+from rlawrap.plan import Plan, not_joined
 
 
 def lies_in(reference: str, path: str) -> bool:
@@ -80,7 +80,7 @@ def head_entries(network: Network, plan: Plan) -> tuple[list[Entry], list[str]]:
         path = head_path(network.maker, layer, outputs[after])
         problem = network.problem(path)
         if problem:
-            notes.append(f"head: h does not join {reference}: {problem}")
+            notes.append(f"{not_joined(reference)}{problem}")
             continue
         entry = Entry.of(str(i), reference, path, refs)
         entry.after = after

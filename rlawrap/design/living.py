@@ -13,7 +13,7 @@ from rlawrap.errors import PlanError, few
 from rlawrap.flow.liveness import Liveness
 from rlawrap.flow.references import References
 from rlawrap.flow.traced import Traced
-from rlawrap.plan import Plan
+from rlawrap.plan import Plan, not_entered, not_joined
 
 UNTAUGHT = "it reads a detached value, and that h would learn from nothing else"
 
@@ -107,13 +107,13 @@ def _ways(entries: Sequence[Entry]) -> tuple[Way, ...]:
 def _notes(steps: Sequence[Reads], dead: Dead) -> list[str]:
     """A note on each of the targets, in the order of the blocks."""
     notes = [
-        f"{step.path}: h does not enter {way.target}: {dead[index, way.target]}"
+        f"{not_entered(step.path, way.target)}{dead[index, way.target]}"
         for index, step in enumerate(steps)
         for way in step.ways
         if (index, way.target) in dead
     ]
     head = [(target, why) for (index, target), why in dead.items() if index is None]
-    return notes + [f"head: h does not join {target}: {why}" for target, why in head]
+    return notes + [f"{not_joined(target)}{why}" for target, why in head]
 
 
 def drop_dead(design: Design, traced: Traced) -> None:

@@ -24,15 +24,15 @@ def draw_plan(plan: Plan, config: RLAConfig | None = None, *, where: str = "") -
     """The drawing of a plan; `config` adds what h is, `where` the module that the plan is of."""
     bands = bands_of(plan, config)
     longest = max((len(row) for band in bands for row in band.rows), default=1)
-    columns = min(MOST, max(4, longest, len(plan.head)))
+    columns = min(MOST, max(4, longest, len(plan.joined)))
     width = 2 * MARGIN + columns * (CARD + GAP) - GAP
     title = _title(plan, where)
     parts, y = _top(title, config, width)
     for band in bands:
-        made, y = _band(band, y, width, last=band is bands[-1], joins=bool(plan.head))
+        made, y = _band(band, y, width, last=band is bands[-1], joins=bool(plan.joined))
         parts += made
-    if plan.head:
-        made, y = _head(plan.head, y, width, columns)
+    if plan.joined:
+        made, y = _head(plan.joined, y, width, columns)
         parts += made
     made, y = _foot(plan, y, width)
     return Drawing(width=width, height=y + 12, parts=(*parts, *made), title=title)
@@ -150,7 +150,7 @@ def _card(cell: Cell, x: float, top: float) -> list[Part]:
     stride = f"  /{block.stride:g}" if block.stride not in (None, 1) else ""
     half = room / 2
     enters = f"→{cell.enters}" if cell.enters else ""
-    full = f"{block.path or '(network)'}: h enters at {', '.join(block.entries) or 'no layer'}"
+    full = f"{block.path or '(network)'}: h enters at {cell.enters or 'no layer'}"
     return [
         Box(x=x, y=top, width=CARD, height=HEIGHT, fill="card", line="edge", full=full),
         Text(x=x + 7, y=top + 14, text=name, size=NAME, bold=True),

@@ -103,7 +103,7 @@ def _cell(plan: Plan, parents: list[int | None], i: int, block: Block, config: R
     leaves = {"output": "out", "input": "in"}.get(config.source, "")
     if not leaves:
         leaves = short_reference(block.branch, block.path) if block.branch else "out"
-    enters = ", ".join(short_reference(e, block.path) for e in block.entries)
+    enters = ", ".join(short_reference(e, block.path) for e in plan.entered(block))
     if config.inject == "none" or (parent is None and config.initial_state == "none"):
         enters = ""  # h^0 = 0 would add nothing
     return Cell(

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd import Variable
 
 import rlawrap
 from tests.capture.checking import Block, Net, applied, check, images
@@ -119,6 +120,19 @@ class Zeros(Net):
         return y + x * mask
 
 
+class Variables(Block):
+    """Wraps tensors the old way, in `Variable`s: a buffer, a value and what it makes itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("order", torch.randperm(8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        picked = torch.index_select(x, 1, Variable(self.order))
+        none = Variable(torch.zeros(x.size(0), 4, x.size(2), x.size(3)))
+        return picked + self.body(x) + torch.cat([Variable(x)[:, :4], none], 1)
+
+
 WRITING = [
     Strided, Volume, ThroughAView, ThroughTheBase, Returned, Masked, Zeros,
 ]  # fmt: skip
@@ -128,7 +142,7 @@ def _net(kind: type[nn.Module]) -> Net:
     return kind() if issubclass(kind, Net) else Net(kind)
 
 
-KINDS = [*WRITING, Shift, Wavelet, Chunks]
+KINDS = [*WRITING, Shift, Wavelet, Chunks, Variables]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -156,3 +170,60 @@ def test_exported(kind: type[Any]) -> None:
 def test_the_flow_runs_through_what_is_written() -> None:
     model = rlawrap.apply(_net(Shift), k=4)
     assert [b.entries for b in model.plan.blocks] == [(f"body.{i}.a",) for i in range(3)]
+
+
+class Frames(nn.Conv3d):
+    """Causal in time: what precedes a piece of a film is kept from the piece before."""
+
+    def __init__(self) -> None:
+        super().__init__(8, 8, 3, padding=(0, 1, 1))
+        self.last: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        before = x[:, :, :1].expand(-1, -1, 2, -1, -1) if self.last is None else self.last
+        x = torch.cat([before, x], 2)
+        self.last = x[:, :, -2:]
+        return super().forward(x)
+
+
+class Film(nn.Module):
+    """Residual blocks over a film that comes in two pieces."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv3d(3, 8, 1)
+        self.blocks = nn.ModuleList(FilmBlock() for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            block.a.last = block.b.last = None
+        pieces = []
+        for piece in self.stem(x).split(2, 2):
+            for block in self.blocks:
+                piece = block(piece)
+            pieces.append(piece)
+        for block in self.blocks:
+            block.a.last = block.b.last = None
+        return torch.cat(pieces, 2)
+
+
+class FilmBlock(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = Frames(), Frames()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.b(torch.relu(self.a(x)))
+
+
+def test_a_convolution_that_keeps_what_came_before() -> None:
+    base = Film()
+    x = torch.randn(2, 3, 4, 6, 6)
+    model = rlawrap.apply(base, k=4, example_input=x)
+    assert [b.path for b in model.plan.blocks] == [
+        *("blocks.0", "blocks.1", "blocks.2"), *("blocks.0#1", "blocks.1#1", "blocks.2#1")
+    ]  # fmt: skip
+    assert [b.entries for b in model.plan.blocks[:3]] == [
+        ("blocks.0.a:conv3d",), ("blocks.1.a:conv3d",), ("blocks.2.a:conv3d",)
+    ]  # fmt: skip
+    check(base, model, [x, torch.randn(2, 3, 4, 6, 6)])

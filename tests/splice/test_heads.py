@@ -293,3 +293,31 @@ def test_h_passes_no_slope_for_what_is_never_negative(functional: bool) -> None:
         return
     model = rlawrap.apply(Sloped(functional), k=4, head_act="tanh")
     assert sum(isinstance(m, nn.PReLU) for m in model.rla.head.modules()) == 1
+
+
+class Picked(Heads):
+    """A classifier that reads some channels, by a tensor of their indices."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__(nn.Linear(8, 4))
+        self.how = how
+        self.register_buffer("index", torch.tensor([3, 0, 6]))
+        self.fc = nn.Linear(3, 5)
+
+    def forward(self, x: Tensor) -> Any:
+        f = self.maps(x).mean((2, 3))
+        if self.how == "select":
+            return self.fc(torch.index_select(f, 1, self.index))
+        return self.fc(torch.index_select(f, dim=-1, index=self.index)
+                       if self.how == "last" else f[:, self.index])  # fmt: skip
+
+
+@pytest.mark.parametrize("how", ["select", "last", "index"])
+def test_h_joins_a_classifier_of_picked_channels_with_all_of_its_own(how: str) -> None:
+    base = Picked(how).eval()
+    model = rlawrap.apply(base, k=4)
+    assert model.plan.joined == ("fc",)
+    assert dict(model.rla.named_parameters())["head.join.0.linear.weight"].shape == (5, 4)
+    assert torch.equal(model(X), base(X))
+    random_rla(model).train()(X).square().sum().backward()
+    assert all(p.grad is not None and p.grad.any() for p in model.rla.parameters())

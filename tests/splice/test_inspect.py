@@ -83,6 +83,8 @@ def test_inspect_tells_what_apply_leaves_out(block: type[nn.Module]) -> None:
     told = [f"{i}: {REASONS[block].format(i)}" for i in ("2", "3")]
     plan = rlawrap.inspect(base)
     assert [note for note in plan.notes if "h does not" in note] == told
+    assert [plan.entered(b) for b in plan.blocks] == [("1.conv",), (), ()]
+    assert str(plan).count("nowhere") == 2
     for given in (None, plan):
         with pytest.warns(rlawrap.RLAWarning) as caught:
             model = rlawrap.apply(base, k=4, plan=given)
@@ -153,4 +155,6 @@ def test_inspect_tells_of_a_classifier_that_h_does_not_join() -> None:
     plan = rlawrap.inspect(base, example_input=torch.zeros(2, 3, 16, 16))
     why = "head: h does not join 4.fc: h cannot be brought to the size of cat"
     assert why in plan.notes
+    assert (plan.head, plan.joined) == (("4.fc",), ())
+    assert "head: none" in str(plan)
     assert rlawrap.apply(base, k=4, example_input=torch.zeros(2, 3, 16, 16)).plan == plan

@@ -84,6 +84,17 @@ def made(dotted: str, *args: Any, **kwargs: Any) -> Maker:
     return lambda: found(dotted)(*map(_value, args), **{k: _value(v) for k, v in kwargs.items()})
 
 
+def changed(maker: Maker, change: Callable[[Any], None]) -> Maker:
+    """What `maker` makes, after a change in place."""
+
+    def build() -> Any:
+        made = maker()
+        change(made)
+        return made
+
+    return build
+
+
 def _value(item: Any) -> Any:
     return item() if getattr(item, "__name__", "") == "<lambda>" else item
 

@@ -19,6 +19,7 @@ NETS = (
     _net("MeanScaleHyperprior", 8, 12),
     _net("JointAutoregressiveHierarchicalPriors", 8, 12),
     _net("Cheng2020Anchor", 8, blocks=_CHENG),
-    _net("Cheng2020Attention", 8),
+    # With 8, whose units have four channels inside, ReLUs let nothing through at 4x4 by chance.
+    _net("Cheng2020Attention", 16),
     _net("Cheng2020AnchorCheckerboard", 8, blocks=_CHENG),
 )

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from tests.wild.network import Maker, Wild, image, made, net
+from typing import Any
+
+from tests.wild.network import Maker, Wild, changed, image, made, net
 
 
 def _net(name: str, example: Maker, *blocks: str) -> Wild:
     return net(f"kornia/{name}", made(f"kornia.feature.{name}", False), example, *blocks)
+
+
+def _copyable(dedode: Any) -> None:
+    """Its decoder holds a dict's view, which `copy.deepcopy` refuses."""
+    dedode.decoder.scales = list(dedode.decoder.scales)
 
 
 _PATCH = image(2, 1, 32, 32)
@@ -28,7 +35,8 @@ NETS = (
     net("kornia/EfficientViT",
         made("kornia.models.efficient_vit.backbone.efficientvit_backbone_b0"),
         image(1, 3, 64, 64)),
-    net("kornia/DeDoDe", made("kornia.feature.dedode.dedode_models.get_detector"),
+    net("kornia/DeDoDe",
+        changed(made("kornia.feature.dedode.dedode_models.get_detector"), _copyable),
         image(1, 3, 64, 64), "ConvRefiner"),
     net("kornia/LoFTR-backbone",
         made("kornia.feature.loftr.backbone.resnet_fpn.ResNetFPN_8_2",

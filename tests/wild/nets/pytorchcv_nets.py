@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from tests.wild.network import Wild, image, made, net
+from typing import Any
+
+import torch
+
+from tests.wild.network import Wild, changed, image, made, net
+
+
+def _condensed(model: Any) -> None:
+    """CondenseNet's channels in some order: without trained weights every index is the first."""
+    for name, indices in model.named_buffers():
+        if name.endswith(".index"):
+            width = 2 * len(indices) if name.startswith("output") else len(indices)
+            indices.copy_(torch.randperm(width)[: len(indices)])
 
 
 def _net(name: str, *blocks: str, outside: tuple[str, ...] = (), size: int = 224) -> Wild:
     maker = made("pytorchcv.model_provider.get_model", name, pretrained=False)
+    if name.startswith("condensenet"):
+        maker = changed(maker, _condensed)
     return net(f"pytorchcv/{name}", maker, image(2, 3, size, size), *blocks, outside=outside)
 
 
