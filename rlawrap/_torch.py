@@ -188,6 +188,11 @@ def hook_tables(module: nn.Module) -> list[dict[int, Any]]:
     ]
 
 
+def forward_hook_tables(module: nn.Module) -> list[dict[int, Any]]:
+    """The tables of the hooks before and behind a forward."""
+    return hook_tables(module)[:2]
+
+
 def clear_hooks(module: nn.Module, *, before: bool = False) -> None:
     """Take off the forward hooks of a module, and those `before` its forward if asked."""
     module._forward_hooks.clear()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rlawrap.capture.nodes import bare
 from rlawrap.capture.questions import UNKNOWN
-from rlawrap.capture.sizes import Ask, Term, number, plain, size
+from rlawrap.capture.sizes import Ask, StoredInt, Term, number, plain, size
 from rlawrap.capture.tensors import Tensors
 from rlawrap.capture.terms import Terms
 from rlawrap.capture.values import item_of, list_of, numel_of, stride_of, values_of
@@ -33,6 +33,8 @@ class Answers:
 
     def shape(self, tensor: Tensor) -> torch.Size:
         """The shape of a tensor; its numbers know where they come from."""
+        if id(tensor) in self.tensors.stored:
+            return torch.Size(map(StoredInt, tensor.shape))
         if self.tensors.is_constant(tensor):
             return tensor.shape
         node = self.tensors.node(tensor)

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from rlawrap.capture.bound import bound_methods
+from rlawrap.capture.caches import caches_in
 from rlawrap.capture.leaves import library_functions
 
 _NOT_THEIRS = frozenset(("torch", "builtins", "numpy", "functools", "collections"))
@@ -29,6 +30,8 @@ class Code:
     maths: list[str]
     #: What NumPy is called.
     numpys: list[str]
+    #: Lists and dicts that may keep tensors from one call to the next.
+    caches: list[Any]
 
 
 def code_of(root: nn.Module) -> tuple[Code, ...]:
@@ -47,11 +50,11 @@ def code_of(root: nn.Module) -> tuple[Code, ...]:
     ]
     classes = {cls for module in root.modules() for cls in type(module).__mro__}
     methods = [_code(c, set()) for c in classes if c.__module__.partition(".")[0] in packages]
-    return (*modules, *(code for code in methods if code.cached))
+    return (*modules, *(code for code in methods if code.cached or code.caches))
 
 
 def _code(owner: Any, whole: set[int]) -> Code:
-    code = Code(owner, {}, {}, [], [])
+    code = Code(owner, {}, {}, [], [], caches_in(owner))
     numpy = sys.modules.get("numpy", code)
     cached, scripted = functools._lru_cache_wrapper, torch.jit.ScriptFunction
     for name, value in list(vars(owner).items()):

@@ -119,7 +119,7 @@ class Attributes:
                 before, after = kept.attributes.get(name, _MISSING), now.get(name, _MISSING)
                 changed = not _same(before, after)
                 if name in kept.contents and not _same_contents(before, kept.contents[name]):
-                    _refill(before, kept.contents[name])
+                    refill(before, kept.contents[name])
                     changed = True
                 if changed:
                     plain.append((path, name))
@@ -207,7 +207,7 @@ def _same_contents(value: Any, before: Any) -> bool:
     return len(now) == len(before) and all(map(_same, before, now))
 
 
-def _refill(value: Any, contents: Any) -> None:
+def refill(value: Any, contents: Any) -> None:
     value.clear()
     if isinstance(value, list):
         value.extend(contents)

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from rlawrap._torch import CONSTRUCTORS, FakeTensorMode, pytree, quiet_fakes
+from rlawrap.capture.old_types import dtype_of_type, type_name
 
 _META = torch.device("meta")
 _MOVES = frozenset({Tensor.cpu, Tensor.cuda})
@@ -55,12 +56,19 @@ class OnMeta(TorchFunctionMode):
             return args[0]
         if func is Tensor.get_device:
             return -1 if self.device.index is None else self.device.index
+        if func is Tensor.type:
+            return self._old_type(*args, **kwargs)
         if "device" in kwargs or func in CONSTRUCTORS:
             kwargs = {**kwargs, "device": _META}
             kwargs.pop("pin_memory", None)
         if func is Tensor.to and len(args) > 1:
             args = tuple(_META if _is_device(a) else a for a in args)
         return call(func, args, kwargs)
+
+    def _old_type(self, tensor: Tensor, kind: Any = None, non_blocking: bool = False) -> Any:
+        if kind is None:
+            return type_name(tensor.dtype, self.device)
+        return tensor.to(dtype_of_type(kind))
 
 
 def _is_device(value: Any) -> bool:

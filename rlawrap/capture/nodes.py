@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx
 
 from rlawrap._torch import pytree, without_modes
+from rlawrap.capture.old_types import TensorType, plain_type, type_name
 from rlawrap.capture.sizes import SizeFloat, SizeInt, Term, plain, size, term_of
 from rlawrap.capture.tensors import Tensors
 from rlawrap.capture.terms import Terms
@@ -41,6 +42,8 @@ class Nodes:
         self.tensors, self.terms, self.graph = tensors, terms, tensors.graph
         self.made, self.lost, self.frame = made, lost, frame
         self._devices: dict[int, tuple[torch.device, Tensor | fx.Node]] = {}
+        #: What `x.type()` returned, and of which tensor.
+        self._types: dict[int, tuple[str, Tensor]] = {}
         self._dtypes: dict[tuple[Frame, torch.dtype], fx.Node] = {}
         self._attributes: dict[tuple[fx.Node, str], fx.Node] = {}
 
@@ -62,6 +65,17 @@ class Nodes:
         if not self.tensors.is_constant(tensor):
             self._dtypes.setdefault((self.frame(), tensor.dtype), self.tensors.node(tensor))
         return tensor.dtype
+
+    def type_of(self, tensor: Tensor) -> str:
+        """The old type of a tensor, which is known again where forward uses it."""
+        made = type_name(tensor.dtype, self.device_of(tensor))
+        if not self.tensors.is_constant(tensor):
+            self._types[id(made)] = made, tensor
+        return made
+
+    def tensor_of_type(self, kind: Any) -> Tensor | None:
+        """The tensor whose old type was asked for and is used now."""
+        return self._types[id(kind)][1] if id(kind) in self._types else None
 
     def nodes_of(self, value: Any) -> Any:
         """A tree of values with the nodes of its tensors in their place."""
@@ -98,6 +112,8 @@ class Nodes:
         if isinstance(value, torch.dtype):
             node = self._dtypes.get((self.frame(), value))
             return value if node is None else self._read(node, "dtype")
+        if isinstance(value, TensorType):
+            return plain_type(value)
         if isinstance(value, _PLAIN) or value is None or value is Ellipsis:
             return value
         if type(value).__module__ == "numpy" and hasattr(value, "item") and not value.shape:

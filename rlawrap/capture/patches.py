@@ -2,7 +2,8 @@
 
 Calls of modules and of custom autograd functions pass by the recorder. In the modules of code that
 the network comes from, `int`, `float`, `min`, `max` and `len` keep what a number was made of,
-cached functions are not cached, and functions that are kept whole are written down.
+`isinstance` knows types of tensors, cached functions are not cached, caches are put back as they
+were, and functions that are kept whole are written down.
 
 The patches are process-wide and there is one set of them: a lock lets one thread record at a time,
 and what other threads call meanwhile does what it always did.
@@ -23,7 +24,9 @@ import torch
 from torch import Tensor, nn
 
 from rlawrap._torch import OpPacket, checkpoint_function, scripted_source
+from rlawrap.capture.caches import kept
 from rlawrap.capture.code import Code
+from rlawrap.capture.old_types import is_instance
 from rlawrap.capture.sizes import (
     OF_NUMPY,
     SizeFloat,
@@ -62,6 +65,7 @@ def patched(recording: Recording, *, numbers: bool) -> Iterator[None]:
     with _LOCK, ExitStack() as stack:
         stack.enter_context(_module_calls(recording, here))
         stack.enter_context(_whole_calls(recording, here))
+        stack.enter_context(kept(cache for code in recording.code for cache in code.caches))
         for owner, names in _replacements(recording, here, numbers):
             stack.enter_context(_named(owner, names))
         yield
@@ -280,4 +284,5 @@ _NUMBERS: dict[str, Any] = {
     "min": _extreme(builtins.min, smallest),
     "max": _extreme(builtins.max, largest),
     "len": _len,
+    "isinstance": is_instance,
 }

@@ -75,5 +75,17 @@ def odd_at_every_depth(shape: Shape) -> Shape:
     Every other side is odd however often it is halved and rounded down, as 255 is, and those
     between when it is rounded up, as 257 is. Maps of one size are of that size here, too.
     """
-    powers = [2 << (n + 1).bit_length() for n in shape[2:]]
-    return (*shape[:2], *(p + 1 if i % 2 else p - 1 for i, p in enumerate(powers)))
+    return (*shape[:2], *(p + 1 if i % 2 else p - 1 for i, p in enumerate(_powers(shape))))
+
+
+def one_above_even(shape: Shape) -> Shape:
+    """A shape as large, all sides like 257: halved and enlarged again they have lost a pixel.
+
+    A network that refuses odd maps deep down, to concatenate them, may take it.
+    """
+    return (*shape[:2], *(p + 1 for p in _powers(shape)))
+
+
+def _powers(shape: Shape) -> list[int]:
+    """For each side a power of two more than twice as large."""
+    return [2 << (n + 1).bit_length() for n in shape[2:]]

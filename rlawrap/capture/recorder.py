@@ -22,6 +22,7 @@ from rlawrap.capture.effects import Modes, Settings, random_states
 from rlawrap.capture.leaves import Leaves
 from rlawrap.capture.meta import OnMeta, attribute_name
 from rlawrap.capture.nodes import Nodes, bare, holds_tensor
+from rlawrap.capture.old_types import plain_type
 from rlawrap.capture.opcodes import as_operator, asserted, frame_of_network
 from rlawrap.capture.questions import EFFECTS, UNKNOWN, VALUES, refused_attribute
 from rlawrap.capture.results import key_of_function
@@ -40,6 +41,7 @@ DRAWS = (
 _NO_GRAPH = ", which a traced graph does not do again"
 #: Functions of torch that return nothing and are no part of what forward computes.
 _SILENT = frozenset(("_set_grad_enabled",))
+_SET_GRADIENT: Any = Tensor.requires_grad.__set__  # type: ignore[attr-defined]
 _METHODS = (type(Tensor.add), type(Tensor.__getitem__))
 
 
@@ -138,6 +140,10 @@ class Recorder(OnMeta):
             return self._assert(*args, **kwargs)
         if name == "__setitem__":
             return self._assign(*args)
+        if func is Tensor.type:
+            return self._type(*args, **kwargs)
+        if func == _SET_GRADIENT and args[1] is False and not self.tensors.is_own(args[0]):
+            return None  # what needs a gradient would not take it
         return self._function(func, name, args, kwargs)
 
     def _function(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
@@ -191,6 +197,14 @@ class Recorder(OnMeta):
             raise self.lost(UNKNOWN) from error
         self._check_modes()
         self._finish(self.graph.call_function(assign, given), tensor, before)
+
+    def _type(self, tensor: Tensor, kind: Any = None, non_blocking: bool = False) -> Any:
+        if kind is None:
+            return self.nodes.type_of(tensor)
+        like = self.nodes.tensor_of_type(kind)
+        if like is not None:
+            return self._function(Tensor.type_as, "type_as", (tensor, like), {})
+        return self._function(Tensor.type, "type", (tensor, plain_type(kind)), {})
 
     def _check_modes(self) -> None:
         switched = self.modes.switched()

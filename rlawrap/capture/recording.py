@@ -7,10 +7,11 @@ import traceback
 from collections.abc import Collection, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from rlawrap._torch import pytree
 from rlawrap.capture.arguments import Arguments, Inputs, image_of
-from rlawrap.capture.effects import Attributes, random_generators_kept, random_states
+from rlawrap.capture.effects import Attributes, random_generators_kept, random_states, refill
 from rlawrap.capture.leaves import Leaves
 from rlawrap.capture.method_calls import methods_recorded
 from rlawrap.capture.modes import modes_asked
@@ -56,7 +57,7 @@ def record(
     attributes = Attributes(root)
     image = image_of((arguments.args, arguments.kwargs))  # before forward writes into a list
     try:
-        _take_for_stored(root, kept)
+        recorder.tensors.stored = _take_for_stored(root, kept)
         recorder.terms.inputs = inputs.write(arguments)
         with (
             random_generators_kept(),
@@ -90,12 +91,22 @@ def record(
     )
 
 
-def _take_for_stored(root: nn.Module, kept: Collection[tuple[str, str]]) -> None:
-    """Let no size of this call equal what an earlier one left in some attributes."""
+def _take_for_stored(root: nn.Module, kept: Collection[tuple[str, str]]) -> set[int]:
+    """Let no size of this call equal what an earlier one left in some attributes.
+
+    Returns the tensors among it, by their ids; their sizes are such, too.
+    """
+    tensors: set[int] = set()
     for path, name in kept:
         space = vars(root.get_submodule(path))
         if name in space:
-            space[name] = stored(space[name])
+            before, space[name] = space[name], stored(space[name])
+            if isinstance(before, (list, dict)) and space[name] is not before:
+                refill(before, space[name])  # others may hold it, too
+                space[name] = before
+            leaves = pytree.tree_leaves(space[name])
+            tensors |= {id(leaf) for leaf in leaves if isinstance(leaf, Tensor)}
+    return tensors
 
 
 def _refuse_replaced(others: Sequence[tuple[str, str]]) -> None:

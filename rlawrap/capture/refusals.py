@@ -71,6 +71,11 @@ def refuse_wrapped(model: Any, call: str, *, at: str | None = "") -> None:
     """
     if not isinstance(model, nn.Module):
         raise PlanError(f"{call}: expected a torch.nn.Module, got {type(model).__name__}.")
+    if not issubclass(type(model), nn.Module):
+        raise PlanError(
+            f"{call}: the model is a {type(model).__name__}, which stands for a "
+            f"{model.__class__.__name__} and is no torch.nn.Module itself; pass the network inside."
+        )
     for path, module in _on_the_way(model, at):
         what = f"its module {path!r}" if path else "the model"
         if isinstance(module, torch.jit.ScriptModule):

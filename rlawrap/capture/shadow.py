@@ -21,10 +21,13 @@ from rlawrap._torch import hook_tables
 from rlawrap.capture.bound import bound_methods, put_into_class
 from rlawrap.capture.code import Code, code_of
 from rlawrap.capture.meta import OnMeta, empty_like
+from rlawrap.capture.own_hooks import computes, keep_hooks
 from rlawrap.capture.places import Places
 from rlawrap.capture.results import Results
 from rlawrap.copying import copy_views
 from rlawrap.errors import PlanError
+
+_CACHED: Any = functools._lru_cache_wrapper
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ class _Copying(TorchFunctionMode):
 
 
 def make_shadow(model: nn.Module) -> Shadow:
-    """A copy of `model` without memory; without hooks, but for those that belong to it.
+    """A copy of `model` without memory; without hooks, but for those that are part of it.
 
     Raises `PlanError` for a lazy model and for one that cannot be copied.
     """
@@ -96,14 +99,18 @@ def make_shadow(model: nn.Module) -> Shadow:
             if buffer is not None and not (buffer.is_floating_point() or buffer.is_complex()):
                 originals[id(memo[id(buffer)])] = buffer.detach()
         for table in hook_tables(module):
-            kept = {key: hook for key, hook in table.items() if _computes(hook)}
+            kept = {key: hook for key, hook in table.items() if computes(hook)}
             memo[id(table)] = OrderedDict((k, copy.deepcopy(h)) for k, h in kept.items())
     try:
         with _Copying(originals):
             copy_views(model, memo)
             root = copy.deepcopy(model, memo)
+            keep_hooks(model, memo)
     except Exception as error:
         raise PlanError(f"the model cannot be copied: {type(error).__name__}: {error}") from error
+    for module in root.modules():
+        cached = {k: v for k, v in vars(module).items() if isinstance(v, _CACHED)}
+        vars(module).update({name: function.__wrapped__ for name, function in cached.items()})
     put_into_class(root, bound_methods(model))
     device, dtype = device_and_dtype(model)
     lies = {id(memo[id(tensor)]): tensor.device for tensor in tensors.values()}
@@ -120,16 +127,6 @@ def _twin(tensor: Tensor) -> Tensor:
         # without gradients, such as writing into a part of a split.
         twin = nn.Parameter(twin, requires_grad=False)
     return twin
-
-
-def _computes(hook: Any) -> bool:
-    """Whether a hook is part of what the network computes.
-
-    Those of `torch.nn.utils` make weights (weight norm, spectral norm, pruning); that of
-    transformers collects the hidden states that a forward returns, and elsewhere does nothing.
-    """
-    theirs = type(hook).__module__.startswith("torch.nn.utils.")
-    return theirs or getattr(hook, "__module__", "") == "transformers.utils.output_capturing"
 
 
 def device_and_dtype(*networks: nn.Module) -> tuple[torch.device, torch.dtype]:

@@ -13,7 +13,7 @@ from torch import fx
 from rlawrap._torch import ASSERT, last_node, pytree
 from rlawrap.capture.arguments import make_arguments, placeholder_values
 from rlawrap.capture.fake_runs import keeps_shapes, run_node
-from rlawrap.capture.probes import Shape, odd_at_every_depth, probes_of
+from rlawrap.capture.probes import Shape, odd_at_every_depth, one_above_even, probes_of
 from rlawrap.capture.trace import Trace
 from rlawrap.errors import PlanError, for_whole
 
@@ -29,8 +29,9 @@ class Shapes:
     numbers: Mapping[fx.Node, Any]
     #: Modules kept whole that return tensors in a list, a tuple or a dict.
     holders: frozenset[fx.Node] = frozenset()
-    #: Measures at `odd_at_every_depth`, once it is asked; without what the network refuses.
-    deep: Callable[[], Mapping[fx.Node, Shape]] = dict
+    #: Measures at `odd_at_every_depth` and `one_above_even`, once they are asked; without what the
+    #: network refuses.
+    deep: Callable[[], tuple[Mapping[fx.Node, Shape], ...]] = tuple
 
     def of(self, node: fx.Node, probe: int = 0) -> Shape | None:
         row = self.table.get(node)
@@ -165,12 +166,13 @@ def measure(
     holders = frozenset(
         n for n in trace.graph.nodes if n.op == "call_module" and _holds_tensor(env.get(n))
     )
-    deep = functools.cache(lambda: _deep(trace, example, shape, apart))
+    others = (odd_at_every_depth(shape), one_above_even(shape))
+    deep = functools.cache(lambda: tuple(_at(trace, example, other, apart) for other in others))
     return Shapes(table, tuple(inputs), dtypes, numbers, holders - set(table), deep), notes
 
 
-def _deep(trace: Trace, example: Any, shape: Shape, apart: bool) -> dict[fx.Node, Shape]:
-    other = odd_at_every_depth(shape)
+def _at(trace: Trace, example: Any, other: Shape, apart: bool) -> dict[fx.Node, Shape]:
+    """The shapes at another size, as far as the network comes."""
     run, _ = propagate(trace, values_at(trace, example, other))
     if apart and not keeps_images_apart(trace, run, other[0]):
         return {}

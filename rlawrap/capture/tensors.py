@@ -65,6 +65,8 @@ class Tensors:
         self.constants: dict[str, Tensor] = {}
         #: The same of the attributes of modules that are no parameters or buffers.
         self.attributes: dict[str, Tensor] = {}
+        #: Tensors, by their ids, that an earlier call left: no size is taken to equal theirs.
+        self.stored: set[int] = set()
         self._known: dict[int, _Known] = {}
         self._holders: dict[int, tuple[Any, tuple[Any, ...], fx.Node, tuple[Step, ...]]] = {}
         self._memory: dict[int, _Memory] = {}
@@ -103,11 +105,11 @@ class Tensors:
         if name is not None:
             return self.made(self.graph.get_attr(name))
         value = self.shadow.originals.get(id(tensor))
-        if value is None and tensor.device.type == "meta":
-            source = self._same_memory(tensor)
-            if source is None:
-                raise self.lost("uses a tensor that was made by what no graph sees")
+        source = self._same_memory(tensor) if value is None else None
+        if source is not None:
             return self.made(self.graph.call_method("detach", (self.node(source),)))
+        if value is None and tensor.device.type == "meta":
+            raise self.lost("uses a tensor that was made by what no graph sees")
         name = f"_tensor_constant{len(self.constants)}"
         self.constants[name] = tensor.detach() if value is None else value
         return self.made(self.graph.get_attr(name))

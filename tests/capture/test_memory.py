@@ -133,6 +133,14 @@ class Variables(Block):
         return picked + self.body(x) + torch.cat([Variable(x)[:, :4], none], 1)
 
 
+class Noise(Block):
+    """Random numbers of the old way: a new draw for every call."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        mask = Variable(torch.FloatTensor(4, 1, 1, 1).bernoulli_(0.5))
+        return x + self.body(x) * mask[: x.size(0)]
+
+
 WRITING = [
     Strided, Volume, ThroughAView, ThroughTheBase, Returned, Masked, Zeros,
 ]  # fmt: skip
@@ -143,6 +151,20 @@ def _net(kind: type[nn.Module]) -> Net:
 
 
 KINDS = [*WRITING, Shift, Wavelet, Chunks, Variables]
+
+
+def test_what_a_variable_shows_is_drawn_anew() -> None:
+    base = _net(Noise)
+    model = applied(base)
+    x = torch.randn(3, 3, 16, 16)
+    outputs = []
+    for seed in range(6):
+        torch.manual_seed(seed)
+        expected = base(x)
+        torch.manual_seed(seed)
+        outputs.append(model(x))
+        torch.testing.assert_close(outputs[-1], expected)
+    assert any(not torch.allclose(outputs[0], out) for out in outputs[1:])
 
 
 @pytest.mark.parametrize("kind", KINDS)
