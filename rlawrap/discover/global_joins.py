@@ -1,4 +1,4 @@
-"""Rule 14 and what it asks: a join around most of a network is a global skip, and no block."""
+"""Rule 15 and what it asks: a join around most of a network is a global skip, and no block."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MANY = 4
 
 
 def global_joins_are_none(survey: Survey, table: Table) -> Votes:
-    """Rule 14, `global skip`: the only owner of joins holds most of the network, and is no block.
+    """Rule 15, `global skip`: the only owner of joins holds most of the network, and is no block.
 
         body   x ──┬─ conv ─ relu ─ conv ─ relu ─ … ─ conv ─(+)──
                    └────────────── global skip ─────────────┘

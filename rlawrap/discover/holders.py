@@ -1,4 +1,4 @@
-"""Rules 3 to 7 and 11: modules that join, and hold, gather or fold instead of being blocks."""
+"""Rules 3 to 7: modules that join, and hold, gather or fold instead of being blocks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 
 from rlawrap.discover.claims import claimed
 from rlawrap.discover.joins import Join
-from rlawrap.discover.places import Paths, inside, outermost, parent_of
+from rlawrap.discover.places import Paths, outermost, parent_of
 from rlawrap.discover.survey import Survey
 from rlawrap.discover.verdicts import Reason, Table, Verdict, Votes
 
@@ -76,9 +76,9 @@ def _holds_blocks(survey: Survey, path: str, claims: Claims, paths: Paths) -> bo
     own = survey.class_of(path)
     if len(classes) > 1 and own in classes and not survey.is_container(path):
         return True  # an hourglass: a block holds no other block of its own class
-    if _adds(claims[path]):
+    if adds(claims[path]):
         # A ghost module or a mixed convolution is a part of the residual block around it.
-        below = [p for p in below if _adds(claims[p])]
+        below = [p for p in below if adds(claims[p])]
     count: Counter[tuple[str, type]] = Counter()
     for p in outermost(below):
         holder = parent_of(p)
@@ -89,7 +89,7 @@ def _holds_blocks(survey: Survey, path: str, claims: Claims, paths: Paths) -> bo
     return any(n >= 2 or n == lengths[holder] for (holder, _), n in count.items())
 
 
-def _adds(joins: list[Join]) -> bool:
+def adds(joins: list[Join]) -> bool:
     return any(join.adds for join in joins)
 
 
@@ -137,56 +137,3 @@ def _slots(survey: Survey, step: str) -> frozenset[object]:
     region = survey[step].region
     convs = [n for n in region.nodes if survey.flow.ops.conv(n)] if region else []
     return frozenset(survey.places.slot(str(n.target)) for n in convs if n.op == "call_module")
-
-
-def one_held_is_the_block(survey: Survey, table: Table) -> Votes:
-    """Rule 11, `only part`: what concatenates for the one module in which it convolves is no block,
-    where this module's class convolves elsewhere too (the way up of a UNet).
-
-        skip ───────┐
-        x ─── up ─(cat)── Double ──      and  … ─ Double ─ pool ─ Double ─ … on the way down
-
-    An owner that adds, that convolves in layers of its own, or that gets images of one size (a
-    dense layer) is a block itself, and then all are.
-    """
-    claims = claimed(survey, table)
-    parts: dict[str, str] = {}
-    for path, joins in claims.items():
-        part = None if _adds(joins) else _only_part(survey, path)
-        if part is None or not _sizes_differ(survey, path):
-            return {}
-        parts[path] = part
-    classes = set(map(survey.class_of, parts.values()))
-    paths = Paths(claims)
-    outside = [
-        p
-        for p, c in survey.candidates.items()
-        if c.region is None and p not in claims and not paths.around(p)
-    ]
-    if len(classes) != 1 or not any(survey.class_of(p) in classes for p in outside):
-        return {}
-    holders = {path: Verdict(Reason.HOLDS_ONE) for path in parts}
-    return {**holders, **{part: Verdict(Reason.ONLY_PART) for part in parts.values()}}
-
-
-def _sizes_differ(survey: Survey, path: str) -> bool:
-    """Whether a module gets images of several sizes."""
-    flow, nodes = survey.flow, survey.nodes_of(path)
-    outside = {s for n in nodes for s in flow.sources[n]} - set(nodes)
-    return len({flow.spatial(s) for s in outside if flow.is_image(s)}) > 1
-
-
-def _only_part(survey: Survey, path: str) -> str | None:
-    """The module below `path` in which all of its convolutions run; a transposed one may be apart.
-
-    Of several, one in another, the outermost that is no container.
-    """
-    common: list[str] | None = None
-    for node in survey.nodes_of(path):
-        conv = survey.flow.ops.conv(node)
-        if conv is None or conv.transposed:
-            continue
-        held = [p for p, _ in survey.flow.trace.stacks[node] if inside(p, path)]
-        held = [p for p in held if not survey.is_container(p)]
-        common = held if common is None else [p for p in common if p in held]
-    return common[0] if common else None

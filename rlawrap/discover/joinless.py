@@ -1,4 +1,4 @@
-"""Rules 15 to 17 and 20: blocks where no module joins. Each speaks if none did before."""
+"""Rules 16 to 18 and 21: blocks where no module joins. Each speaks if none did before."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rlawrap.discover.verdicts import Reason, Table, Verdict, Votes
 
 
 def own_steps_are_blocks(survey: Survey, table: Table) -> Votes:
-    """Rule 15, `own step`: the steps of the network's own forward.
+    """Rule 16, `own step`: the steps of the network's own forward.
 
         def forward(self, x):
             x = relu(x + self.a(x))      # [0]
@@ -37,7 +37,7 @@ def own_steps_are_blocks(survey: Survey, table: Table) -> Votes:
 
 
 def repeated_class_is_block(survey: Survey, table: Table) -> Votes:
-    """Rule 16, `class repeats`: a class that convolves and stands in three places or more.
+    """Rule 17, `class repeats`: a class that convolves and stands in three places or more.
 
         Separable ─ Separable ─ Separable ─ Separable ─ …      (MobileNetV1)
 
@@ -50,7 +50,7 @@ def repeated_class_is_block(survey: Survey, table: Table) -> Votes:
 
 
 def repeated_structure_is_block(survey: Survey, table: Table) -> Votes:
-    """Rule 17, `structure repeats`: modules that learn in the same layers, whatever their class.
+    """Rule 18, `structure repeats`: modules that learn in the same layers, whatever their class.
 
         d1 ───────────────────── skip ───────────────────(cat)─ u1
           └─ d2 ──────── skip ────────(cat)─ u2 ─ enlarge ─┘
@@ -66,7 +66,7 @@ def repeated_structure_is_block(survey: Survey, table: Table) -> Votes:
 
 
 def repeated_place_is_block(survey: Survey, table: Table) -> Votes:
-    """Rule 18, `place repeats`: modules at one place, two of whose steps repeat.
+    """Rule 19, `place repeats`: modules at one place, two of whose steps repeat.
 
     stages[0][0] A ─ stages[0][1] B ─ stages[1][0] C ─ …      with a spatial kernel each
     """
@@ -79,7 +79,7 @@ def repeated_place_is_block(survey: Survey, table: Table) -> Votes:
 
 
 def layers_are_blocks(survey: Survey, table: Table) -> Votes:
-    """Rule 20, `layer`: each convolution with its norm and activation (VGG).
+    """Rule 21, `layer`: each convolution with its norm and activation (VGG).
 
     Where some are depthwise and dense ones together, a plain one before or after all of these is
     stem or head.

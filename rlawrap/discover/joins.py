@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import fx
 
 from rlawrap.capture.trace import Frame
-from rlawrap.flow.conditions import shifting
+from rlawrap.flow.conditions import becomes_gate, shifting
 from rlawrap.flow.dataflow import Flow
 from rlawrap.walks import search
 
@@ -45,7 +45,7 @@ def find_joins(flow: Flow, ran: Mapping[Frame, list[fx.Node]]) -> list[Join]:
         if adds and frame not in bits:
             bits[frame] = flow.bits(n for n in ran.get(frame, ()) if n in flow.data)
             shifts[frame] = shifting(flow, ran.get(frame, ())) if frame[0] else set()
-        if adds and node in shifts[frame]:
+        if (adds and node in shifts[frame]) or becomes_gate(flow, node):
             continue
         linear = adds and folds(flow, node, bits[frame])
         joins.append(Join(node, tuple(operands), frame, adds, linear))

@@ -21,14 +21,27 @@ def layer_candidates(
 ) -> Iterator[Candidate]:
     """Each convolution with its norm and activation; a depthwise one with the dense one behind it.
 
-    ─ conv ─ norm ─ relu ─  ─ depthwise ─ norm ─ relu ─ dense ─ norm ─ relu ─
+    conv ─ norm ─ relu ─    depthwise ─ norm ─ relu ─ dense ─ norm ─ relu ─    conv ─ pool ─ relu ─
+    └────────────────┘      └───────────────────────────────────────────┘      └──┘
     """
     layers = list(_layers(flow))
-    acting = [layer for layer in layers if any(flow.ops.activation(n) for n in layer)]
+    acting = [layer for layer in layers if _acts(flow, layer)]
     if not acting and len(layers) >= FEW:  # its norms and activations are its own
         acting = layers
     for count, nodes in enumerate(acting):
         yield _candidate(flow, ran, modules, nodes, count)
+
+
+def _acts(flow: Flow, layer: list[fx.Node]) -> bool:
+    """Whether an activation is part of a layer, or follows it behind a pool."""
+
+    def pooled(node: fx.Node) -> fx.Node | None:
+        user = only(node.users)
+        pools = user in flow.data and flow.ops.conv(user) is None and flow.ops.window(user)
+        return user if pools else None
+
+    last = only(chain(layer[-1], pooled)[-1].users)
+    return any(flow.ops.activation(n) for n in (*layer, *([last] if last in flow.data else [])))
 
 
 def _layers(flow: Flow) -> Iterator[list[fx.Node]]:

@@ -69,7 +69,10 @@ def _reads(survey: Survey, found: list[Found]) -> bool:
 
 
 def _choice(survey: Survey) -> str:
-    """Blocks to choose by hand: the convolutions, or the modules that hold them."""
+    """Blocks to choose by hand: the convolutions, or the modules that hold them.
+
+    Two at least: of one alone the classifier would have to read h, which may not be able to.
+    """
     flow = survey.flow
     layers = [
         path for node, (path, _) in flow.trace.leaf_frames.items() if flow.image_conv(node) and path
@@ -80,7 +83,7 @@ def _choice(survey: Survey) -> str:
         if c.region is None and c.evidence.image and not c.evidence.container
     ]
     for paths in (list(dict.fromkeys(layers)), outermost(dict.fromkeys(modules))):
-        if paths and _reads(survey, chosen_blocks(survey, paths)):
+        if len(paths) > 1 and _reads(survey, chosen_blocks(survey, paths)):
             return f" Name them, for instance `blocks={_written(survey, paths)}`."
     return ""
 
@@ -107,6 +110,9 @@ def _why(survey: Survey, table: Table) -> str:
         kernel, axes = kernel_read_first(flow.trace.root), len(flow.shapes.inputs[0]) - 2
         if kernel is not None and kernel[1] != axes:
             return f"its convolutions work on {kernel[1]} axes and its input has {axes} of them"
+        convs = [flow.ops.conv(n) for n in flow.nodes if n in flow.data and flow.alive(n)]
+        if any(conv.transposed for conv in convs if conv is not None):
+            return "its convolutions are transposed ones, and h enters none of these"
         return "no convolution of images lies on the way to its output"
     if survey.joins:
         return "what it adds and concatenates belongs to no module that repeats or returns an image"

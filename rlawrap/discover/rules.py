@@ -17,7 +17,6 @@ from rlawrap.discover.holders import (
     gatherers_are_none,
     holders_are_stages,
     loops_are_stages,
-    one_held_is_the_block,
 )
 from rlawrap.discover.joinless import (
     layers_are_blocks,
@@ -37,6 +36,7 @@ from rlawrap.discover.siblings import (
 )
 from rlawrap.discover.survey import Survey
 from rlawrap.discover.verdicts import Table, Votes
+from rlawrap.discover.ways_up import decoders_are_stages, one_held_is_the_block
 from rlawrap.discover.whole import any_whole_are_blocks, asked_whole_are_blocks
 from rlawrap.discover.wrappers import wrappers_are_parts
 
@@ -52,6 +52,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("stage", holders_are_stages),
     ("gatherer", gatherers_are_none),
     ("loop", loops_are_stages),
+    ("decoder", decoders_are_stages),
     # Of the owners that are left the outermost are blocks: chosen once, and no other rule nests.
     ("no image", imageless_are_none),
     ("outermost", outermost_are_blocks),

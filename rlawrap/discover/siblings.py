@@ -1,4 +1,4 @@
-"""Rules 8 to 10, 13 and 21 to 23: the outermost owners, and what they say of other modules."""
+"""Rules 9 to 11, 14 and 22 to 24: the outermost owners, and what they say of other modules."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rlawrap.discover.verdicts import Reason, Table, Verdict, Votes
 
 
 def imageless_are_none(survey: Survey, table: Table) -> Votes:
-    """Rule 8, `no image`: what returns no image is no block: h could not be updated from it.
+    """Rule 9, `no image`: what returns no image is no block: h could not be updated from it.
 
     Wrapped [ Backbone [ Block(+), Block(+) ], (cat), pool, fc ] ── logits
     """
@@ -21,7 +21,7 @@ def imageless_are_none(survey: Survey, table: Table) -> Votes:
 
 
 def outermost_are_blocks(survey: Survey, table: Table) -> Votes:
-    """Rule 9, `outermost`: owners nest, and the outermost that other rules leave is the block.
+    """Rule 10, `outermost`: owners nest, and the outermost that other rules leave is the block.
 
     Bottleneck [ conv, SelectiveKernel [ a, b, (+) ], conv, (+) ]
     └ block           └ part
@@ -39,7 +39,7 @@ def outermost_are_blocks(survey: Survey, table: Table) -> Votes:
 
 
 def ends_are_stem_and_head(survey: Survey, table: Table) -> Votes:
-    """Rule 10, `ends`: a class that occurs once, before or after all that repeat, is stem or head.
+    """Rule 11, `ends`: a class that occurs once, before or after all that repeat, is stem or head.
 
         StemV2 ─ Block ─ Block ─ Reduction ─ Block ─ Block ─ Mixed ─ pool ─ fc
         └ stem                   └ a block                   └ head
@@ -62,7 +62,7 @@ def ends_are_stem_and_head(survey: Survey, table: Table) -> Votes:
 
 
 def likes_are_blocks(survey: Survey, table: Table) -> Votes:
-    """Rule 13, `like`: modules of a block's class, or at its place, are blocks without a join.
+    """Rule 14, `like`: modules of a block's class, or at its place, are blocks without a join.
 
         features ─ Inverted(+) ─ Inverted, stride 2 ─ Inverted(+)      one class
         blocks[0][0] Separable ─ blocks[1][0] Inverted(+)              one place, *.*
@@ -111,7 +111,7 @@ def _parts_of_classes(survey: Survey, table: Table) -> dict[type, set[type]]:
 
 
 def sequences_are_left_out(survey: Survey, table: Table) -> Votes:
-    """Rule 21, `tokens`: a residual module on a sequence of tokens is left out; h is an image.
+    """Rule 22, `tokens`: a residual module on a sequence of tokens is left out; h is an image.
 
     (N, C, H, W) ─ blocks ─ flatten, transpose ─ (N, HW, C) ──┬─ attention ─(+)──
                                                               └─────────────┘
@@ -122,7 +122,7 @@ def sequences_are_left_out(survey: Survey, table: Table) -> Votes:
 
 
 def repeated_are_told(survey: Survey, table: Table) -> Votes:
-    """Rule 22, `passed over`: other repeated modules of several convolutions are named.
+    """Rule 23, `passed over`: other repeated modules of several convolutions are named.
 
     Double ─ Residual(+) ─ Double ─ Residual(+)
     └ told   └ block
@@ -145,7 +145,7 @@ def repeated_are_told(survey: Survey, table: Table) -> Votes:
 
 
 def rest_is_settled(survey: Survey, table: Table) -> Votes:
-    """Rule 23, `rest`: what lies in a block is a part of it, whatever else was said of it.
+    """Rule 24, `rest`: what lies in a block is a part of it, whatever else was said of it.
 
     layer1 [ 0 [ conv1, downsample ], 1 [ … ] ]
     │        │   └ parts              └ block

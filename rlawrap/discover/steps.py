@@ -28,14 +28,16 @@ def step_regions(flow: Flow, path: str, joins: list[Join]) -> list[Region]:
             └────────┘ step 0    └────────┘ step 1
 
     A step ends at a join that every path to the call's result passes, and starts at the last such
-    point that both its operands come from.
+    point that both its operands come from. Or it adds what it made of a tensor to that one (the
+    darknet of YOLOv3, whose later layers go back to earlier ones).
     """
     mine = {join.node: join for join in joins if join.frame[1] == 0}
+    passed = set(_passed(flow, path))
     found: list[Region] = []
     last_end = -1
-    for node in _passed(flow, path):
-        join, start = mine.get(node), flow.passed[node]
-        if join is None or start is None or flow.position[start] < last_end:
+    for node, join in mine.items():
+        start = flow.passed.get(node) if node in passed else _added_to(flow, join)
+        if start is None or flow.position[start] < last_end:
             continue
         nodes = flow.members(flow.above[node] & ~flow.above[start])
         if not any(flow.ops.conv(n) for n in nodes):
@@ -45,6 +47,18 @@ def step_regions(flow: Flow, path: str, joins: list[Join]) -> list[Region]:
         found.append(Region(nodes=(*nodes, *extra), output=output, joins=(join,)))
         last_end = flow.position[output]
     return found
+
+
+def _added_to(flow: Flow, join: Join) -> fx.Node | None:
+    """What a join adds to what was made of it alone, which nobody else reads."""
+    if not join.adds:
+        return None
+    start = min(join.operands, key=flow.position.__getitem__)
+    nodes = set(flow.members(flow.above[join.node] & ~flow.above[start]))
+    enter = {s for n in nodes for s in flow.sources[n]} - nodes
+    inner = nodes - {join.node}
+    leave = {u for n in inner for u in n.users if u in flow.data and flow.alive(u)} - nodes
+    return start if enter == {start} and not leave else None
 
 
 def _passed(flow: Flow, path: str) -> list[fx.Node]:

@@ -48,6 +48,7 @@ class Reason(Enum):
     LOOPS = Role.STAGE, "a stage: its forward loops over steps", True
     SPANS = Role.STAGE, "joins around most of the network: a global skip", True
     HOLDS_ONE = Role.STAGE, "concatenates for the block that it holds", True
+    HOLDS_SEVERAL = Role.STAGE, "concatenates for the blocks that it holds", True
 
     GATHERS = Role.TRANSITION, "only gathers the outputs of other blocks", True
     STANDS_BETWEEN = Role.TRANSITION, "a transition: its like are parts of larger blocks", True

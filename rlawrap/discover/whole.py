@@ -1,4 +1,4 @@
-"""Rules 12 and 19: blocks that stay whole, as tracing cannot follow them; h reads them only."""
+"""Rules 13 and 20: blocks that stay whole, as tracing cannot follow them; h reads them only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rlawrap.discover.verdicts import Reason, Table, Verdict, Votes
 
 
 def asked_whole_are_blocks(survey: Survey, table: Table) -> Votes:
-    """Rule 12, `kept whole`: modules of one class that `leaf_modules=` keeps whole are blocks.
+    """Rule 13, `kept whole`: modules of one class that `leaf_modules=` keeps whole are blocks.
 
         Residual(+) ─ [Clipped] ─ [Clipped] ─ Residual(+)      [ ] not traced into
 
@@ -42,7 +42,7 @@ def asked_whole_are_blocks(survey: Survey, table: Table) -> Votes:
 
 
 def any_whole_are_blocks(survey: Survey, table: Table) -> Votes:
-    """Rule 19, `any whole`: where no block is found, what is kept whole and repeats."""
+    """Rule 20, `any whole`: where no block is found, what is kept whole and repeats."""
     if not nothing_joins(survey, table):
         return {}
     votes: dict[str, Verdict] = {}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from torch import fx
 
 from rlawrap.flow.dataflow import Flow
-from rlawrap.walks import chain, only
+from rlawrap.walks import chain, only, search
 
 
 def conditions(flow: Flow, nodes: Iterable[fx.Node]) -> set[fx.Node]:
@@ -35,6 +35,42 @@ def shifting(flow: Flow, nodes: Iterable[fx.Node]) -> set[fx.Node]:
         and flow.ops.adds(n)
         and any(reads[s] and not reads[s] & ~bits for s in flow.sources[n])
     }
+
+
+def becomes_gate(flow: Flow, node: fx.Node) -> bool:
+    """Whether a tensor is squashed between 0 and 1 and then scales another, and does nothing else.
+
+    g ── conv ─┐
+    x ─┬ conv (+)── relu ── conv ── sigmoid ─┐
+       └─────────────────────────────────── (·) ──      an attention gate of a UNet
+    """
+    squashed = _all_lead(flow, [node], flow.ops.squash)
+    products = squashed and _all_lead(flow, squashed, lambda n: _scales(flow, n))
+    return bool(products) and all(
+        any(not flow.derives(side, node) for side in flow.sources[n]) for n in products or ()
+    )
+
+
+def _all_lead(
+    flow: Flow, starts: Iterable[fx.Node], hit: Callable[[fx.Node], bool]
+) -> list[fx.Node] | None:
+    """The nearest hits on the ways onward; None if one of the ways has none."""
+    hits: dict[fx.Node, None] = {}
+    ends: list[fx.Node] = []
+
+    def onward(node: fx.Node) -> list[fx.Node]:
+        if hit(node):
+            hits[node] = None
+            return []
+        users = [n for n in node.users if n in flow.data and flow.alive(n)]
+        if not users or node in flow.outputs:
+            ends.append(node)
+        return users
+
+    for _ in search(starts, onward):
+        if ends:
+            return None
+    return list(hits)
 
 
 def _reading(flow: Flow, nodes: Iterable[fx.Node]) -> tuple[list[fx.Node], dict[fx.Node, int]]:

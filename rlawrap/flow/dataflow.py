@@ -232,17 +232,23 @@ class Flow:
             self._sizes[node] = tuple(self.spatial(node, i) for i in probes)
         return self._sizes[node]
 
-    def deep_size(self, node: fx.Node) -> tuple[int, ...] | None:
-        """Its spatial size at one more probe, whose sides stay odd; None where that is refused."""
-        return self._spatial(node, self.shapes.deep().get(node))
+    def deep_sizes(self, node: fx.Node) -> tuple[tuple[int, ...] | None, ...]:
+        """Its spatial size at two more probes, whose sides are odd; None where that is refused."""
+        return tuple(self._spatial(node, run.get(node)) for run in self.shapes.deep())
 
     def same_size(self, a: fx.Node, b: fx.Node) -> bool:
         """Whether two tensors have one spatial size, at every probe that the network takes so far.
 
-        A size that it refuses between the two is known of the first alone, and tells nothing.
+        A size that it refuses between the two is known of the first alone, and tells nothing; then
+        two more are asked.
         """
         (first, *more) = zip(self.resolution(a), self.resolution(b), strict=True)
-        return first[0] == first[1] and all(x == y for x, y in more if x and y)
+        if first[0] != first[1] or any(x != y for x, y in more if x and y):
+            return False
+        if all(x and y for x, y in more):
+            return True
+        deep = zip(self.deep_sizes(a), self.deep_sizes(b), strict=True)
+        return all(x == y for x, y in deep if x and y)
 
     def channels(self, node: fx.Node) -> int | None:
         axis = self.channel_axis(node)
@@ -257,7 +263,13 @@ class Flow:
         return self.is_image(node) and self.alive(node)
 
     def is_image(self, node: fx.Node) -> bool:
-        """Image-like with more than one pixel at some probe size: a small input may end in one."""
+        """Image-like with more than one pixel at some probe size: a small input may end in one.
+
+        Complex numbers are no image: h is real.
+        """
+        dtype = self.shapes.dtypes.get(node)
+        if dtype is not None and dtype.is_complex:
+            return False
         return any(size is not None and max(size) > 1 for size in self.resolution(node))
 
 

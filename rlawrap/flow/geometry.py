@@ -118,8 +118,8 @@ def route(flow: Flow, source: fx.Node, goal: fx.Node) -> list[Step] | None:
             return steps
     guesses = [g for g in _by_stride(here, there) if _fits(g, here, there)]
     if len(guesses) > 1 or len({size for size in there if size is not None}) == 1:
-        deep = [(flow.deep_size(source),), (flow.deep_size(goal),)]
-        guesses = [g for g in guesses if _fits(g, *deep)]
+        here, there = flow.deep_sizes(source), flow.deep_sizes(goal)
+        guesses = [g for g in guesses if _fits(g, here, there)]
     return guesses[0] if guesses else None
 
 

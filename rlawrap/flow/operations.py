@@ -66,6 +66,13 @@ class Ops:
             return words.is_activation(module)
         return _calls(node) and name_of(node) in words.ACTIVATIONS
 
+    def squash(self, node: fx.Node) -> bool:
+        """Gives numbers between 0 and 1, as gates are."""
+        module = self.leaf(node)
+        if module is not None:
+            return isinstance(module, words.SQUASH_MODULES)
+        return _calls(node) and name_of(node) in words.SQUASHES
+
     def dropout(self, node: fx.Node) -> bool:
         """Drops values or branches in train mode, and does nothing in eval mode."""
         module = self.leaf(node)

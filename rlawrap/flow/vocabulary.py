@@ -23,6 +23,7 @@ ACTIVATIONS = frozenset(
     "hardtanh_ tanh tanh_ sigmoid sigmoid_ logsigmoid threshold threshold_ clamp clamp_ "
     "clamp_min clamp_min_ hardshrink softshrink tanhshrink".split()
 )
+SQUASHES = frozenset("sigmoid sigmoid_ hardsigmoid softmax".split())
 NORMS = frozenset(
     "batch_norm group_norm layer_norm instance_norm local_response_norm rms_norm".split()
 )
@@ -50,6 +51,7 @@ LINEAR = frozenset(
 )
 
 NORM_MODULES = (NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm, nn.LocalResponseNorm)
+SQUASH_MODULES = (nn.Sigmoid, nn.Hardsigmoid, nn.Softmax, nn.Softmax2d)
 POOL_MODULES = (
     nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d,
     nn.LPPool1d, nn.LPPool2d,

@@ -263,3 +263,61 @@ def test_a_sum_of_two_results_is_no_sequence_of_tokens() -> None:
     plan = plan_of(nn.Sequential(Unit(3), Unit(8), Unit(8), Boxes()))
     assert [b.path for b in plan.blocks] == ["0", "1", "2"]
     assert plan.left_out == ()
+
+
+class PooledFirst(nn.Module):
+    """PyTorch's MNIST example of old: the activation follows the pool."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3)
+        self.drop, self.fc = nn.Dropout2d(), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(F.max_pool2d(self.conv1(x), 2))
+        x = F.relu(F.max_pool2d(self.drop(self.conv2(x)), 2))
+        return self.fc(x.mean((2, 3)))
+
+
+def test_an_activation_behind_a_pool_makes_a_layer() -> None:
+    base = PooledFirst().eval()
+    plan = plan_of(base)
+    assert [b.path for b in plan.blocks] == ["conv1", "conv2"]
+    assert plan.blocks[1].entries == ("conv2",)
+    x = torch.randn(2, 3, 28, 28)
+    assert torch.equal(rlawrap.apply(base, k=4)(x), base(x))
+
+
+def test_convolutions_without_any_activation_are_no_layers() -> None:
+    with pytest.raises(rlawrap.PlanError, match="no activation follows its convolutions"):
+        rlawrap.inspect(nn.Sequential(nn.Conv2d(3, 8, 3), nn.MaxPool2d(2), nn.Conv2d(8, 8, 3)))
+
+
+class Complex(nn.Module):
+    """A residual block of complex images: real layers on their parts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.re, self.im = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.complex(torch.relu(self.re(x.real)), torch.relu(self.im(x.imag)))
+
+
+def test_complex_images_are_no_images() -> None:
+    class Spectral(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.fc = nn.Conv2d(3, 8, 3), nn.Linear(8, 4)
+            self.body = nn.Sequential(Complex(), Complex(), Complex())
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(self.body(torch.fft.fft2(self.stem(x))).abs().mean((2, 3)))
+
+    base = Spectral().eval()
+    with pytest.raises(rlawrap.PlanError, match=r"are no images of 4 axes.* 'body.0.re'"):
+        plan_of(base)
+    model = rlawrap.apply(base, k=4, blocks="body.*.[ri]*")
+    assert len(model.plan.blocks) == 6
+    x = torch.randn(2, 3, 12, 12)
+    assert torch.allclose(model(x), base(x))

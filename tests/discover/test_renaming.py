@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, Phase, assume, given, reject, settings
 from torch import nn
 
 import rlawrap
-from tests.discover import test_holders, test_joinless, test_rules
+from tests.discover import test_holders, test_joinless, test_rules, test_ways_up
 from tests.discover.renaming import renamed, translated
 from tests.fuzz.build import build, inputs_of
 from tests.fuzz.running import runs
@@ -43,6 +43,9 @@ SMALL = {
     "gatherer": lambda: Small(test_rules.Tree(), test_rules.Tree()),
     "container": lambda: Small(test_rules.Mixed(True), test_rules.Mixed(False)),
     "only part": test_holders.UNet,
+    "decoder": test_ways_up.UNet,
+    "attention": test_ways_up.Attending,
+    "routes": test_ways_up.Routes,
     "hourglass": lambda: Small(test_holders.Hourglass(2)),
     "loop": lambda: test_joinless.sequence(test_joinless.Loop(3), test_joinless.Loop(2)),
     "own step": test_joinless.Whole,
