@@ -75,6 +75,8 @@ BLOCKS = [
     Row("layers", lambda: plain(3, 4, 4), ("blocks=['0', '1']",), "adds and concatenates nothing"),
     Row("many layers", lambda: nn.Sequential(*plain(3, *[4] * 9), nn.ReLU()),
         ("blocks=lambda path, module: type(module).__name__ == 'Conv2d'",), x=IMAGE),
+    Row("generator", lambda: nn.Sequential(*[nn.ConvTranspose2d(3, 3, 2, 2)] * 2), (),
+        "transposed ones, and h enters none"),
     Row("tokens", Tokens, (), "work on sequences of tokens, not on images"),
     Row("a part of pixels", lambda: OfOne(only_one), (PART,), "no convolution of images", x=IMAGE),
     Row("returns nothing", lambda: OfOne(lambda n, x: [n.body(x)][1:]), (PART,),
@@ -89,6 +91,19 @@ BLOCKS = [
     Row("empty plan", classifier, ("rlawrap.inspect(model)",), "the plan has no blocks",
         {"plan": rlawrap.Plan.of("X", [])}, IMAGE),
 ]  # fmt: skip
+
+
+class Proxy:
+    """Says that it is the network inside."""
+
+    def __init__(self) -> None:
+        self.inside = classifier()
+
+    @property
+    def __class__(self) -> Any:
+        return type(self.inside)
+
+
 WRAPPED = [
     Row("in parallel", lambda: nn.DataParallel(classifier()), ("model = model.module",),
         x=IMAGE),
@@ -103,6 +118,7 @@ WRAPPED = [
         ("model.a['b-1'] = model.a['b-1'].module",), x=IMAGE),
     Row("forward of its own", with_forward, ("model.forward = types.MethodType(forward, model)",),
         "set on the instance", names={"types": types, "forward": forward}),
+    Row("proxy", Proxy, (), "a Proxy, which stands for a Sequential"),
     Row("backbone", lambda: rlawrap.backbone(rlawrap.apply(classifier(), k=2)), (), "cut from"),
 ]  # fmt: skip
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 from torch import fx, nn
 
+from rlawrap._torch import pytree
 from rlawrap.capture.trace import name_of
 from rlawrap.cells import make_norm
 from rlawrap.design.following import Build, Reading
@@ -16,6 +17,7 @@ from rlawrap.design.layers import (
     Function,
     Method,
     Reduce,
+    Rows,
     fresh_activation,
 )
 from rlawrap.design.paths import Path, PathMaker
@@ -104,7 +106,9 @@ def _step(maker: PathMaker, node: fx.Node) -> list[tuple[str, Build]] | None:
     after = flow.shapes.of(node) or ()
     args = node.args[1:]
     if name in ("flatten", "view", "reshape") and len(after) == 2 and len(before) > 2:
-        return [("flatten", nn.Flatten)]
+        rows = tuple(pytree.tree_leaves(args)) == (-1, before[1])
+        rows = rows and flow.channel_axis(flow.sources[node][0]) == 1
+        return [("flatten", Rows if rows else nn.Flatten)]
     if name in ("pad", "interpolate") and flow.channel_axis(node) == 1:
         return maker.follow(node)
     if _picks_channels(node, len(before)):

@@ -156,6 +156,13 @@ class Reduce(nn.Module):
         return getattr(torch, self.name)(x, dim=self.dims, keepdim=self.keepdim)
 
 
+class Rows(nn.Module):
+    """Rows of channels, as `x.view(-1, channels)` has them: one for each pixel that is left."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.reshape(-1, x.shape[1])
+
+
 class Method(nn.Module):
     """A tensor method or function with fixed arguments, such as squeeze or permute."""
 

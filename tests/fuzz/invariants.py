@@ -86,8 +86,9 @@ def follow(case: Case, net: nn.Module, arguments: dict[str, Any]) -> int:
 def again_with_example(part: nn.Module, net: nn.Module, spec: NetSpec) -> nn.Module:
     """The rewrite of the same parts of a network, which are called with its own arguments."""
     paths = [path for path, m in part.named_modules() if isinstance(m, rlawrap.RLAModel)]
+    where = {} if paths == [""] else {"at": paths}
     with quiet():
-        return rlawrap.apply(net, at=paths, example_input=inputs_of(spec, seed=3, batch=2))
+        return rlawrap.apply(net, example_input=inputs_of(spec, seed=3, batch=2), **where)
 
 
 def check(case: Case) -> Outcome:

@@ -295,6 +295,24 @@ def test_h_passes_no_slope_for_what_is_never_negative(functional: bool) -> None:
     assert sum(isinstance(m, nn.PReLU) for m in model.rla.head.modules()) == 1
 
 
+class Folding(Heads):
+    """A pool of a fixed window and `x.view(-1, channels)`: several rows of a larger image."""
+
+    def forward(self, x: Tensor) -> Any:
+        f = torch.nn.functional.avg_pool2d(self.maps(x), 12).view(-1, 8)
+        return self.fc(f), self.projection(f)
+
+
+def test_rows_of_a_larger_image() -> None:
+    base = Folding().eval()
+    model = random_rla(rlawrap.apply(base, k=4, example_input=X)).eval()
+    assert model.plan.joined == ("fc", "projection")
+    for size, rows in ((12, 2), (24, 8), (30, 8)):
+        x = torch.randn(2, 3, size, size)
+        assert [out.shape for out in model(x)] == [(rows, 5), (rows, 4)]
+        assert [out.shape for out in base(x)] == [(rows, 5), (rows, 4)]
+
+
 class Picked(Heads):
     """A classifier that reads some channels, by a tensor of their indices."""
 

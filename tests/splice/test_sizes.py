@@ -289,3 +289,27 @@ def test_a_map_of_one_size_is_reached_from_images_of_any() -> None:
     model = random_rla(rlawrap.apply(base, k=4))
     for size in [(224, 224), (352, 96), (7, 9), (2, 2)]:
         assert model(torch.randn(1, 3, *size)).shape == (1, 8, 2, 2)
+
+
+class LosesAPixel(nn.Module):
+    """Pools round down, so that 17 becomes 8 and then 16; the concatenation takes no odd 8."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths = ((3, 8), (8, 8), (16, 8), (8, 4))
+        self.convs = nn.ModuleList(nn.Conv2d(i, o, 3, padding=1) for i, o in widths)
+        self.pool, self.up = nn.MaxPool2d(2), nn.Upsample(scale_factor=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second, third, last = self.convs
+        x = self.pool(torch.relu(first(x)))
+        x = torch.cat((x, self.up(torch.relu(second(self.pool(x))))), 1)
+        return torch.relu(last(self.up(torch.relu(third(x)))))
+
+
+def test_maps_that_differ_at_sizes_that_are_one_above_even_alone() -> None:
+    base = LosesAPixel().eval()
+    model = random_rla(rlawrap.apply(base, k=4, example_input=torch.zeros(1, 3, 16, 16))).eval()
+    for size in [(16, 16), (17, 16), (20, 21), (21, 25), (32, 48)]:
+        x = torch.randn(1, 3, *size)
+        assert model(x).shape == base(x).shape
