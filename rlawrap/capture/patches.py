@@ -154,6 +154,8 @@ def _replacements(
     """For each Python module that the network's code lies in, what its names become."""
     for code in recording.code:
         names: dict[str, Any] = {name: value.__wrapped__ for name, value in code.cached.items()}
+        if not isinstance(code.owner, type) and "isinstance" not in vars(code.owner):
+            names["isinstance"] = is_instance
         if numbers and not isinstance(code.owner, type):
             names.update({n: v for n, v in _NUMBERS.items() if n not in vars(code.owner)})
             names.update(dict.fromkeys(code.maths, _MATH))
@@ -284,5 +286,4 @@ _NUMBERS: dict[str, Any] = {
     "min": _extreme(builtins.min, smallest),
     "max": _extreme(builtins.max, largest),
     "len": _len,
-    "isinstance": is_instance,
 }
