@@ -9,6 +9,9 @@ from torch import fx
 from rlawrap.flow.dataflow import Flow
 from rlawrap.walks import chain, only, search
 
+#: A gate is made of a tensor in so many operations, on all ways together.
+_NEAR = 32
+
 
 def conditions(flow: Flow, nodes: Iterable[fx.Node]) -> set[fx.Node]:
     """Of the tensors that `nodes` read from outside, those that only scale and shift another.
@@ -54,7 +57,7 @@ def becomes_gate(flow: Flow, node: fx.Node) -> bool:
 def _all_lead(
     flow: Flow, starts: Iterable[fx.Node], hit: Callable[[fx.Node], bool]
 ) -> list[fx.Node] | None:
-    """The nearest hits on the ways onward; None if one of the ways has none."""
+    """The nearest hits on the ways onward; None if one of the ways has none near by."""
     hits: dict[fx.Node, None] = {}
     ends: list[fx.Node] = []
 
@@ -67,8 +70,8 @@ def _all_lead(
             ends.append(node)
         return users
 
-    for _ in search(starts, onward):
-        if ends:
+    for count, _ in enumerate(search(starts, onward)):
+        if ends or count > _NEAR:
             return None
     return list(hits)
 
