@@ -13,6 +13,18 @@ from torch import Tensor, nn
 from torchvision.models.googlenet import BasicConv2d, GoogLeNetOutputs, Inception, InceptionAux
 
 
+class Double(nn.Module):
+    """Two convolutions, as a U-Net has them: no shortcut."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.a = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.b = nn.Conv2d(outputs, outputs, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.b(torch.relu(self.a(x))))
+
+
 class Residual(nn.Module):
     """A residual block with in-place addition and activation, as the official code writes it."""
 

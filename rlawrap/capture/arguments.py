@@ -154,8 +154,8 @@ def image_of(example: Any) -> Tensor:
             PlanError,
             "example_input= holds no tensor of (batch, channels, length) or more dimensions, which "
             "could be an image.",
-            "Where forward makes an image of what it gets, put the layers behind that into a module "
-            "of their own, and rewrite this one with at=.",
+            "Where forward makes an image of what it gets, put the layers behind that into a "
+            "module of their own, and rewrite this one with at=.",
         )
     return tensors[0]
 

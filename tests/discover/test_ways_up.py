@@ -9,16 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import rlawrap
-
-
-class Double(nn.Module):
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.a = nn.Conv2d(inputs, outputs, 3, padding=1)
-        self.b = nn.Conv2d(outputs, outputs, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(self.b(torch.relu(self.a(x))))
+from tests.nets import Double
 
 
 class Residual(Double):
