@@ -12,6 +12,11 @@ from typing import Any
 
 from torch import Tensor
 
+from rlawrap.capture.effects import copy_of, refill
+
+#: The cell of a variable that a function encloses and that has no value yet.
+EMPTY = types.CellType()
+
 
 def caches_in(owner: Any) -> list[Any]:
     """Lists and dicts of a Python module or class that may be caches of tensors.
@@ -25,13 +30,18 @@ def caches_in(owner: Any) -> list[Any]:
 @contextmanager
 def kept(caches: Iterable[Any]) -> Iterator[None]:
     """Put back what lists and dicts hold, at the end."""
-    before = [(cache, _contents(cache)) for cache in caches]
+    before = [(cache, copy_of(cache)) for cache in {id(c): c for c in caches}.values()]
     try:
         yield
     finally:
         for cache, contents in before:
-            if list(map(id, _contents(cache))) != list(map(id, contents)):
-                _refill(cache, contents)
+            if _parts(cache) != _parts(contents):
+                refill(cache, contents)
+
+
+def enclosed(function: types.FunctionType) -> list[Any]:
+    """What a function encloses."""
+    return [c.cell_contents for c in function.__closure__ or () if c != EMPTY]
 
 
 def _of(value: Any, owner: Any) -> Iterator[Any]:
@@ -45,10 +55,7 @@ def _of(value: Any, owner: Any) -> Iterator[Any]:
     elif isinstance(value, types.FunctionType):
         own = (value.__defaults__ or (), (value.__kwdefaults__ or {}).values())
         yield from (v for values in own for v in values if isinstance(v, (dict, list)))
-        for cell in value.__closure__ or ():
-            held = None if cell == types.CellType() else cell.cell_contents
-            if isinstance(held, (dict, list)):
-                yield held
+        yield from (v for v in enclosed(value) if isinstance(v, (dict, list)))
     elif isinstance(value, type) and value.__module__ == getattr(owner, "__name__", ""):
         yield from (c for v in list(vars(value).values()) for c in _of(v, value))
 
@@ -61,16 +68,8 @@ def _may_cache(value: Any) -> bool:
     return not value or isinstance(first, Tensor)
 
 
-def _contents(cache: Any) -> list[Any]:
-    """What a list holds, or the keys and values of a dict in turn."""
+def _parts(cache: Any) -> list[int]:
+    """What a list or dict holds, by id: keys made of sizes would tell of a comparison."""
     if isinstance(cache, dict):
-        return [part for item in list(cache.items()) for part in item]
-    return list(cache)
-
-
-def _refill(cache: Any, contents: list[Any]) -> None:
-    cache.clear()
-    if isinstance(cache, dict):
-        cache.update(zip(contents[::2], contents[1::2], strict=True))
-    else:
-        cache.extend(contents)
+        return [id(part) for item in cache.items() for part in item]
+    return list(map(id, cache))

@@ -16,6 +16,8 @@ from rlawrap.capture.bound import bound_methods
 from rlawrap.capture.caches import caches_in
 from rlawrap.capture.leaves import library_functions
 
+#: What `functools.cache` and `lru_cache` make.
+CACHED: Any = functools._lru_cache_wrapper
 _NOT_THEIRS = frozenset(("torch", "builtins", "numpy", "functools", "collections"))
 
 
@@ -56,10 +58,10 @@ def code_of(root: nn.Module) -> tuple[Code, ...]:
 def _code(owner: Any, whole: set[int]) -> Code:
     code = Code(owner, {}, {}, [], [], caches_in(owner))
     numpy = sys.modules.get("numpy", code)
-    cached, scripted = functools._lru_cache_wrapper, torch.jit.ScriptFunction
+    scripted = torch.jit.ScriptFunction
     for name, value in list(vars(owner).items()):
         kind = type(value)
-        if kind is cached:
+        if kind is CACHED:
             code.cached[name] = value
         elif value is math:
             code.maths.append(name)

@@ -182,7 +182,7 @@ def _attributes(module: nn.Module) -> dict[str, Any]:
 def _keep(module: nn.Module) -> _Kept:
     attributes = _attributes(module)
     contents = {
-        k: _copy_of(v)
+        k: copy_of(v)
         for k, v in attributes.items()
         if isinstance(v, (list, dict, set)) and not k.startswith("_")
     }
@@ -195,19 +195,20 @@ def _keep(module: nn.Module) -> _Kept:
     )
 
 
-def _copy_of(value: Any) -> Any:
+def copy_of(value: Any) -> Any:
     """A shallow copy of a list, a dict or a set, as a plain one."""
     return dict(value) if isinstance(value, dict) else list(value)
 
 
 def _same_contents(value: Any, before: Any) -> bool:
-    now = _copy_of(value)
+    now = copy_of(value)
     if isinstance(now, dict):
         return list(now) == list(before) and all(_same(before[k], v) for k, v in now.items())
     return len(now) == len(before) and all(map(_same, before, now))
 
 
 def refill(value: Any, contents: Any) -> None:
+    """Let a list, a dict or a set hold what another one holds."""
     value.clear()
     if isinstance(value, list):
         value.extend(contents)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dis
 import functools
 import sys
 from collections.abc import Callable, Iterable
@@ -11,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from rlawrap._torch import ConvNd, DropoutNd, NormBase
+from rlawrap.capture.opcodes import sets_attributes
 from rlawrap.errors import PlanError
 
 LEAF_BASES: tuple[type, ...] = (
@@ -98,8 +98,7 @@ def _remembers(forward: Callable[..., Any]) -> bool:
 
     Kept whole, a call would read what an earlier one left, where sizes are tried and in training.
     """
-    code = getattr(forward, "__code__", None)
-    return code is not None and any(i.opname == "STORE_ATTR" for i in dis.get_instructions(code))
+    return sets_attributes(forward)
 
 
 def as_leaves(leaf_modules: Any) -> tuple[type | str, ...]:

@@ -6,7 +6,6 @@ sorts, too: the tensors of that type are its instances.
 
 from __future__ import annotations
 
-import builtins
 from typing import Any
 
 import torch
@@ -66,4 +65,4 @@ def is_instance(value: Any, kinds: Any, /) -> bool:
         return any(is_instance(value, kind) for kind in kinds)
     if type(kinds) is TensorType and isinstance(value, Tensor):
         return bool(value.type() == plain_type(kinds))
-    return builtins.isinstance(value, kinds)
+    return isinstance(value, kinds)

@@ -95,6 +95,17 @@ def asserted(frame: FrameType | None) -> bool:
     )
 
 
+def sets_attributes(function: Any) -> bool:
+    """Whether the code of a function, method or callable object sets attributes of something."""
+    function = getattr(function, "__func__", function)
+    if not hasattr(function, "__code__"):
+        function = type(function).__call__
+    code = getattr(function, "__code__", None)
+    return code is not None and any(
+        i.opname == "STORE_ATTR" or i.argval == "setattr" for i in dis.get_instructions(code)
+    )
+
+
 def frame_of_network(frame: FrameType | None) -> FrameType | None:
     """The nearest frame outside torch and this package's capture."""
     while frame is not None:

@@ -9,15 +9,17 @@ as a UNet's skips are kept in fastai.
 from __future__ import annotations
 
 import copy
-import dis
 import functools
 import types
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from torch import Tensor, nn
 
-from rlawrap._torch import forward_hook_tables
+from rlawrap._torch import forward_hook_tables, own_pre_hooks
+from rlawrap.capture.caches import EMPTY, enclosed
+from rlawrap.capture.opcodes import sets_attributes
 
 #: The tables that every module has, the hooks' own among them.
 _OF_TORCH = frozenset(vars(nn.Module()))
@@ -33,20 +35,39 @@ def computes(hook: Any) -> bool:
     return theirs or getattr(hook, "__module__", "") == "transformers.utils.output_capturing"
 
 
-def keep_hooks(model: nn.Module, memo: dict[int, Any]) -> None:
+class Keeper:
+    """A hook on a copy of a network: it keeps, and changes nothing of what it is given.
+
+    What it returns is left to the hook of the network itself.
+    """
+
+    def __init__(self, hook: Callable[..., Any]) -> None:
+        self.hook = hook
+        #: While the copy is recorded: where what the hook computes belongs.
+        self.place: Callable[[], AbstractContextManager[None]] = nullcontext
+
+    def __call__(self, *args: Any) -> None:
+        with self.place():
+            self.hook(*args)
+
+
+def keep_hooks(model: nn.Module, memo: dict[int, Any]) -> tuple[Keeper, ...]:
     """Give the copy of a model its hooks that keep values in the network; `memo` made the copy.
 
-    They keep, and change nothing: what they return is left to the hooks of the network itself. A
-    hook before a forward may as well set what its module computes with.
+    A hook before a forward may as well set what its module computes with. Returns them.
     """
+    keepers: list[Keeper] = []
     own = {id(value) for module in model.modules() for value in _held(module) if _keeps(value)}
     for module in model.modules():
-        for before, table in zip((True, False), forward_hook_tables(module), strict=True):
+        before = own_pre_hooks(module)
+        for table in forward_hook_tables(module):
             for key, hook in table.items():
                 if computes(hook) or type(hook).__module__.startswith("rlawrap."):
                     continue  # there already; told of calls of rewritten networks alone
-                if any(id(v) in own for v in _reached(hook)) or (before and _sets_attributes(hook)):
-                    memo[id(table)][key] = _silent(_copied(hook, memo))
+                if any(id(v) in own for v in _reached(hook)) or (table is before and _makes(hook)):
+                    memo[id(table)][key] = keeper = Keeper(_copied(hook, memo))
+                    keepers.append(keeper)
+    return tuple(keepers)
 
 
 def _held(module: nn.Module) -> Iterator[Any]:
@@ -74,26 +95,14 @@ def _reached(hook: Any) -> Iterator[Any]:
     elif isinstance(hook, types.MethodType):
         yield hook.__self__
     elif isinstance(hook, types.FunctionType):
-        yield from (cell.cell_contents for cell in _cells(hook))
+        yield from enclosed(hook)
     else:
         yield from (hook, *getattr(hook, "__dict__", {}).values())
 
 
-def _sets_attributes(hook: Any) -> bool:
-    """Whether a hook's code sets attributes: a weight of its module, from what this stores."""
-    if isinstance(hook, functools.partial):
-        return _sets_attributes(hook.func)
-    function = getattr(hook, "__func__", hook)
-    if not isinstance(function, types.FunctionType):
-        function = type(function).__call__
-    code = getattr(function, "__code__", None)
-    return code is not None and any(
-        i.opname == "STORE_ATTR" or i.argval == "setattr" for i in dis.get_instructions(code)
-    )
-
-
-def _cells(function: types.FunctionType) -> list[types.CellType]:
-    return [c for c in function.__closure__ or () if c != types.CellType()]
+def _makes(hook: Any) -> bool:
+    """Whether a hook sets attributes: a weight of its module, of another that this stores."""
+    return sets_attributes(hook.func if isinstance(hook, functools.partial) else hook)
 
 
 def _copied(hook: Any, memo: dict[int, Any]) -> Any:
@@ -104,7 +113,7 @@ def _copied(hook: Any, memo: dict[int, Any]) -> Any:
     if not isinstance(hook, types.FunctionType):
         return copy.deepcopy(hook, memo)
     cells = tuple(
-        types.CellType(copy.deepcopy(c.cell_contents, memo)) if c != types.CellType() else c
+        c if c == EMPTY else types.CellType(copy.deepcopy(c.cell_contents, memo))
         for c in hook.__closure__ or ()
     )
     made = types.FunctionType(
@@ -112,10 +121,3 @@ def _copied(hook: Any, memo: dict[int, Any]) -> Any:
     )
     made.__kwdefaults__ = hook.__kwdefaults__
     return made
-
-
-def _silent(hook: Callable[..., Any]) -> Callable[..., None]:
-    def call(*args: Any) -> None:
-        hook(*args)
-
-    return call

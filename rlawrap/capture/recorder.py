@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import operator
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -82,6 +83,15 @@ class Recorder(OnMeta):
     def frame(self) -> Frame:
         """The innermost call that runs; of the network itself it has no path."""
         return self.stack[-1] if self.stack else ("", 0)
+
+    @contextmanager
+    def out_of_call(self) -> Iterator[None]:
+        """What is written down lies outside of the call of the innermost module: in its hooks."""
+        frames = [] if self.paused else [self.stack.pop()]
+        try:
+            yield
+        finally:
+            self.stack += frames
 
     def last_node(self) -> fx.Node | None:
         """The last node of the graph so far; None within what is kept whole."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Collection, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +54,8 @@ def record(
     root = shadow.root
     root.train(training)
     recorder = Recorder(shadow, leaves)
+    for keeper in shadow.keepers:
+        keeper.place = recorder.out_of_call
     inputs = Inputs(recorder.graph, recorder.made, recorder.tensors.know)
     attributes = Attributes(root)
     image = image_of((arguments.args, arguments.kwargs))  # before forward writes into a list
@@ -68,6 +71,8 @@ def record(
         ):
             _run(recorder, root, arguments)
     finally:
+        for keeper in shadow.keepers:
+            keeper.place = nullcontext
         plain, others = attributes.undo(whole=recorder.whole_paths())
     _refuse_replaced(others)
     return Trace(

@@ -19,15 +19,13 @@ from torch.overrides import TorchFunctionMode
 
 from rlawrap._torch import hook_tables
 from rlawrap.capture.bound import bound_methods, put_into_class
-from rlawrap.capture.code import Code, code_of
+from rlawrap.capture.code import CACHED, Code, code_of
 from rlawrap.capture.meta import OnMeta, empty_like
-from rlawrap.capture.own_hooks import computes, keep_hooks
+from rlawrap.capture.own_hooks import Keeper, computes, keep_hooks
 from rlawrap.capture.places import Places
 from rlawrap.capture.results import Results
 from rlawrap.copying import copy_views
 from rlawrap.errors import PlanError
-
-_CACHED: Any = functools._lru_cache_wrapper
 
 
 @dataclass(frozen=True)
@@ -44,6 +42,8 @@ class Shadow:
     code: tuple[Code, ...]
     #: Where its tensors lie, where that is more than one device.
     places: Places
+    #: Hooks of the network that keep values for it.
+    keepers: tuple[Keeper, ...]
     #: The network's own buffers.
     buffers: Mapping[str, Tensor] = field(default_factory=dict)
     #: What calls returned, for all recordings of the network.
@@ -105,11 +105,11 @@ def make_shadow(model: nn.Module) -> Shadow:
         with _Copying(originals):
             copy_views(model, memo)
             root = copy.deepcopy(model, memo)
-            keep_hooks(model, memo)
+            keepers = keep_hooks(model, memo)
     except Exception as error:
         raise PlanError(f"the model cannot be copied: {type(error).__name__}: {error}") from error
     for module in root.modules():
-        cached = {k: v for k, v in vars(module).items() if isinstance(v, _CACHED)}
+        cached = {k: v for k, v in vars(module).items() if isinstance(v, CACHED)}
         vars(module).update({name: function.__wrapped__ for name, function in cached.items()})
     put_into_class(root, bound_methods(model))
     device, dtype = device_and_dtype(model)
@@ -117,7 +117,7 @@ def make_shadow(model: nn.Module) -> Shadow:
     lies.update((key, tensor.device) for key, tensor in originals.items())
     places = Places(root, lies, device)
     buffers = dict(model.named_buffers(remove_duplicate=False))
-    return Shadow(root, device, dtype, originals, code_of(model), places, buffers)
+    return Shadow(root, device, dtype, originals, code_of(model), places, keepers, buffers)
 
 
 def _twin(tensor: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from rlawrap.design.layers import (
     fresh_activation,
 )
 from rlawrap.design.paths import Path, PathMaker
+from rlawrap.flow.convolutions import argument
 from rlawrap.walks import chain, only
 
 
@@ -138,13 +139,12 @@ def _step(maker: PathMaker, node: fx.Node) -> list[tuple[str, Build]] | None:
 
 def _picks_channels(node: fx.Node, dims: int) -> bool:
     """Whether channels are taken by a tensor of indices, as CondenseNet's classifier does."""
-    args = (*node.args[1:], *node.kwargs.values())
     if name_of(node) == "index_select":
-        return args[0] in (1, 1 - dims)
-    if name_of(node) != "getitem" or not isinstance(args[0], tuple) or len(args[0]) != 2:
+        return argument(node, 1, "dim") in (1, 1 - dims)
+    index = node.args[1] if name_of(node) == "getitem" else None
+    if not isinstance(index, tuple) or len(index) != 2:
         return False
-    images, channels = args[0]
-    return images == slice(None) and isinstance(channels, fx.Node)
+    return index[0] == slice(None) and isinstance(index[1], fx.Node)
 
 
 def _global_pool(maker: PathMaker, node: fx.Node) -> list[tuple[str, Build]] | None:

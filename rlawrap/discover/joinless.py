@@ -1,4 +1,4 @@
-"""Rules 16 to 18 and 21: blocks where no module joins. Each speaks if none did before."""
+"""Rules 16 to 19 and 21: blocks where no module joins. Each speaks if none did before."""
 
 from __future__ import annotations
 

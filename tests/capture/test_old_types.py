@@ -22,7 +22,7 @@ class Old(Net):
 
 
 def _wide(x: Tensor) -> Tensor:
-    return torch.full((x.size(0), 1, 1, 1), 0.5, dtype=torch.float64)
+    return torch.full((x.size(0), 1, 1, 1), 0.3, dtype=torch.float64)
 
 
 def _frozen(x: Tensor) -> Tensor:
@@ -53,4 +53,13 @@ def test_types_by_name(how: str) -> None:
 
 def test_a_network_of_another_type_has_its_own() -> None:
     base = Old(HOW["as x is"]).double()
-    check(base, rlawrap.apply(base, k=4), [x.double() for x in images([(2, 16, 16), (3, 9, 12)])])
+    doubles = [x.double() for x in images([(2, 16, 16), (3, 9, 12)])]
+    check(base, rlawrap.apply(base, k=4), doubles)
+
+
+def test_a_type_that_was_asked_for_follows_the_model() -> None:
+    base = Old(HOW["as x is"])
+    model = rlawrap.apply(base, k=4).double().eval()
+    x = torch.randn(2, 3, 16, 16, dtype=torch.float64)
+    assert model(x).dtype == torch.float64
+    torch.testing.assert_close(model(x), base.double().eval()(x), rtol=0, atol=1e-12)

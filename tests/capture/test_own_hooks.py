@@ -21,6 +21,7 @@ class Store:
 
     def __init__(self) -> None:
         self.kept: Any = None
+        self.inner: Any = None
 
     def hook(self, module: nn.Module, args: Any, out: Tensor) -> None:
         self.kept = out
@@ -70,6 +71,19 @@ def test_what_a_hook_keeps_for_the_network(how: str, ran: bool) -> None:
     assert not any(isinstance(t, Tensor) and t.is_meta for t in kept)
     for x in images([(2, 16, 16), (1, 16, 16), (5, 24, 16), (3, 18, 22)]):
         torch.testing.assert_close(model(x), base(x))
+
+
+def test_what_such_a_hook_changes_is_changed_once() -> None:
+    base = UNet("method")
+
+    def doubled(module: nn.Module, args: Any, out: Tensor) -> Tensor:
+        base.store.inner = out
+        return out * 2
+
+    base.deep.register_forward_hook(doubled)
+    model = rlawrap.apply(base, k=4)
+    x = torch.randn(2, 3, 16, 16)
+    torch.testing.assert_close(model(x), base(x))
 
 
 class Scaled:
