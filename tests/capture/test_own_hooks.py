@@ -82,8 +82,11 @@ def test_what_such_a_hook_changes_is_changed_once() -> None:
 
     base.deep.register_forward_hook(doubled)
     model = rlawrap.apply(base, k=4)
+    assert base.store.inner is None
     x = torch.randn(2, 3, 16, 16)
-    torch.testing.assert_close(model(x), base(x))
+    out = model(x)
+    assert base.store.inner.shape == (2, 8, 8, 8)  # the hook of the model writes where it did
+    torch.testing.assert_close(out, base(x))
 
 
 class Scaled:
