@@ -50,6 +50,10 @@ class Keeper:
         with self.place():
             self.hook(*args)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Keeper:
+        """Of a module that runs as a whole, apart from what is recorded."""
+        return Keeper(copy.deepcopy(self.hook, memo))
+
 
 def keep_hooks(model: nn.Module, memo: dict[int, Any]) -> tuple[Keeper, ...]:
     """Give the copy of a model its hooks that keep values in the network; `memo` made the copy.

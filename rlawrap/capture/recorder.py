@@ -86,10 +86,15 @@ class Recorder(OnMeta):
 
     @contextmanager
     def out_of_call(self) -> Iterator[None]:
-        """What is written down lies outside of the call of the innermost module: in its hooks."""
-        frames = [] if self.paused else [self.stack.pop()]
+        """What is written down lies outside of the call of the innermost module: in its hooks.
+
+        One that does what no graph does (it notes a mean) keeps nothing from there on.
+        """
+        frames, reason = ([] if self.paused else [self.stack.pop()]), self.reason
         try:
             yield
+        except CannotFollow:
+            self.reason = reason
         finally:
             self.stack += frames
 

@@ -85,8 +85,36 @@ def test_what_such_a_hook_changes_is_changed_once() -> None:
     assert base.store.inner is None
     x = torch.randn(2, 3, 16, 16)
     out = model(x)
-    assert base.store.inner.shape == (2, 8, 8, 8)  # the hook of the model writes where it did
+    inner = base.store.inner  # the hook of the model writes where it did
     torch.testing.assert_close(out, base(x))
+    torch.testing.assert_close(inner, base.store.inner)
+
+
+class Logging(nn.Module):
+    """Its own hook notes a number of every output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.body = nn.Conv2d(3, 8, 1), nn.Sequential(*(Double(8, 8) for _ in range(4)))
+        self.means: list[float] = []
+        self.body[1].register_forward_hook(self.note)
+
+    def note(self, module: nn.Module, args: Any, out: Tensor) -> None:
+        self.means.append(out.mean().item())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(self.stem(x))
+
+
+def test_a_hook_that_asks_for_values_stands_in_no_way() -> None:
+    base = Logging()
+    model = rlawrap.apply(base, k=4)
+    assert not any("kept whole" in note for note in model.plan.notes)
+    assert [b.path for b in model.plan.blocks] == [f"body.{i}" for i in range(4)]
+    assert base.means == model.means == []
+    x = torch.randn(2, 3, 12, 12)
+    torch.testing.assert_close(model(x), base(x))
+    assert model.means == base.means != []
 
 
 class Scaled:
