@@ -91,20 +91,24 @@ def measure(
     """Run a backbone without memory at two sizes, and see how its maps are and grow.
 
     `shape` is that of the image, with the batch. Where the larger image cannot be run (a network
-    of one size), the stride is the quotient of the sizes, if that is whole.
+    of one size), the stride is the quotient of the sizes, if that is whole. Only the last axes
+    count that image and maps both have: frames may lie in the batch of the maps, or an axis more.
     """
     shadow = make_shadow(backbone)
     shadow.root.eval()
 
-    def run(more: int) -> list[tuple[int, ...]]:
-        sides = [side + more for side in shape[2:]]
-        image = torch.empty(*shape[:2], *sides, dtype=shadow.dtype, device="meta")
+    def run(axes: int) -> list[tuple[int, ...]]:
+        """The shapes of the maps, of an image that is larger along the last axes."""
+        kept = len(shape) - axes
+        sides = [side + _MORE for side in shape[kept:]]
+        image = torch.empty(*shape[:kept], *sides, dtype=shadow.dtype, device="meta")
         with torch.no_grad(), shadow.on_meta():
             return [tuple(map_.shape) for map_ in pytree.tree_leaves(shadow.root(image))]
 
     small = run(0)
+    axes = min(len(shape), *map(len, small)) - 2
     try:
-        large = run(_MORE)
+        large = run(axes)
     except (RuntimeError, ValueError, IndexError, AssertionError):
         large = [()] * len(small)
     return FeatureInfos(
@@ -113,7 +117,7 @@ def measure(
             path=path,
             channels=a[1],
             size=a[2:],
-            stride=_stride(shape[2:], a[2:], b[2:]),
+            stride=_stride(*(sizes[len(sizes) - axes :] for sizes in (shape, a, b))),
         )
         for name, path, a, b in zip(names, paths, small, large, strict=True)
     )

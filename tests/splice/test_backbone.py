@@ -181,6 +181,36 @@ def test_strides_are_how_the_maps_grow_and_no_quotient_of_sizes() -> None:
     assert infos.reduction() == [2, 4]
 
 
+class Frames(Valid):
+    """A clip's frames lie in the batch of the maps."""
+
+    def forward(self, clip: Tensor) -> Tensor:
+        made: Tensor = super().forward(clip.flatten(0, 1))
+        return made
+
+
+class Electrodes(nn.Module):
+    """A signal's channels become an axis of the maps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, 8, (1, 4), (1, 4))
+        self.body = nn.Sequential(Residual(8, 8), nn.MaxPool2d((1, 2)), Residual(8, 8))
+
+    def forward(self, signal: Tensor) -> Tensor:
+        made: Tensor = self.body(self.stem(signal.unsqueeze(1)))
+        return made
+
+
+def test_strides_of_maps_with_more_or_fewer_axes_than_the_image() -> None:
+    frames = rlawrap.apply(Frames(), k=4, example_input=torch.randn(2, 4, 3, 64, 64))
+    assert rlawrap.backbone(frames).feature_info.reduction() == [2, 4]
+    electrodes = rlawrap.apply(Electrodes(), k=4, example_input=torch.randn(2, 22, 256))
+    infos = rlawrap.backbone(electrodes).feature_info
+    assert [info.size for info in infos] == [(22, 64), (22, 32)]
+    assert infos.reduction() == [4, 8]
+
+
 def test_a_map_of_one_size_has_no_stride() -> None:
     body = [Residual(8, 8), nn.AdaptiveAvgPool2d(4), Residual(8, 8)]
     maps = rlawrap.backbone(rlawrap.apply(Small(*body), k=4))
