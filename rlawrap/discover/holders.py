@@ -81,12 +81,22 @@ def _holds_blocks(survey: Survey, path: str, claims: Claims, paths: Paths) -> bo
         below = [p for p in below if adds(claims[p])]
     count: Counter[tuple[str, type]] = Counter()
     for p in outermost(below):
-        holder = parent_of(p)
-        if survey.is_container(holder):
-            count[holder, survey.class_of(p)] += 1
-    # A list that holds nothing but one block is a stage of depth one.
-    lengths = {holder: len(survey.modules[holder]._modules) for holder, _ in count}
-    return any(n >= 2 or n == lengths[holder] for (holder, _), n in count.items())
+        if survey.is_container(parent_of(p)) or parent_of(p) == path:
+            count[parent_of(p), survey.class_of(p)] += 1
+    return any(_is_list(survey, holder, claims, cls, n) for (holder, cls), n in count.items())
+
+
+def _is_list(survey: Survey, holder: str, claims: Claims, cls: type, owners: int) -> bool:
+    """Whether a module, which holds owners of a class, lists blocks."""
+    children = dict(survey.modules[holder].named_children())
+    if survey.is_container(holder):
+        # A list that holds nothing but one block is a stage of depth one.
+        return owners >= 2 or owners == len(children)
+    # A module that only concatenates and loops over its children, of which the first may join
+    # nothing: the dense block of the original DenseNets.
+    alike = {survey.class_of(f"{holder}.{name}") for name in children} == {cls}
+    own = any(True for _ in survey.modules[holder].parameters(recurse=False))
+    return alike and not own and owners >= 2 < len(children) and not adds(claims[holder])
 
 
 def adds(joins: list[Join]) -> bool:

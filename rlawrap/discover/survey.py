@@ -85,12 +85,15 @@ class Survey:
         return max(images, key=lambda n: flow.above[n].bit_count(), default=None)
 
     def _count(self) -> None:
-        """Which modules run on the way to the output, and the convolutions in each."""
+        """Which modules run on the way to the output, and the convolutions in each.
+
+        Of a module that is called several times those of the first call that the output reads.
+        """
         flow = self.flow
         self._alive: set[str] = set()
         self.conv_paths: set[str] = set()
-        self._convolutions: Counter[str] = Counter()
         self._spatial: set[str] = set()
+        living: dict[str, Counter[int]] = defaultdict(Counter)
         for node in flow.nodes:
             if node not in flow.data:
                 continue
@@ -101,11 +104,12 @@ class Survey:
             if conv is None:
                 continue
             self.conv_paths.update(path for path, _ in frames)
-            first = [path for path, count in frames if count == 0]
             if conv.spatial_kernel:
-                self._spatial.update(first)
+                self._spatial.update(path for path, _ in frames)
             if alive and flow.is_image(node):
-                self._convolutions.update(first)
+                for path, call in frames:
+                    living[path][call] += 1
+        self._convolutions = Counter({path: calls[min(calls)] for path, calls in living.items()})
 
     def _list(self) -> Iterator[Candidate]:
         """Modules that convolve on the way to the output, and the steps of those that join."""

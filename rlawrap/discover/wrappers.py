@@ -21,7 +21,7 @@ def wrappers_are_parts(survey: Survey, table: Table) -> Votes:
               └ Residual(Mlp)         └─────────┘    └───────┘
               └──────────── one block, two wrappers ────────────┘
 
-    Wrappers of the same class that stand alone, between stages, are transitions.
+    Wrappers of the same class that stand alone, between stages, are transitions, if they are fewer.
     """
     votes: dict[str, Verdict] = {}
     by_class: dict[type, list[str]] = defaultdict(list)
@@ -31,11 +31,14 @@ def wrappers_are_parts(survey: Survey, table: Table) -> Votes:
     for paths in by_class.values():
         targets = _targets(survey, paths)
         places = {survey.places.place(target) for target in targets.values()}
-        for path in paths:
-            if path in targets:
-                votes[path] = Verdict(Reason.WRAPPER, targets[path])
-            elif places and survey[path].evidence.place not in places:
-                votes[path] = Verdict(Reason.STANDS_BETWEEN)
+        alone = [
+            path
+            for path in paths
+            if path not in targets and survey[path].evidence.place not in places
+        ]
+        votes.update({path: Verdict(Reason.WRAPPER, target) for path, target in targets.items()})
+        if len(alone) < len(targets):
+            votes.update({path: Verdict(Reason.STANDS_BETWEEN) for path in alone})
         for target in targets.values():
             votes[target] = Verdict(Reason.PARTS_JOIN)
     return votes
@@ -50,6 +53,9 @@ def _targets(survey: Survey, paths: list[str]) -> dict[str, str]:
         parts[survey.home(path)].append(path)
     count = Counter(map(survey.class_of, parts))
     stages = {survey.class_of(path) for path in _stages(parts, kinds)}
+    mixed = [path for path in paths if _is_mixer(survey, parent_of(path), paths)]
+    # A block beside a convolution, where most stand elsewhere, is one of those blocks.
+    mixers = set(mixed) if 2 * len(mixed) > len(paths) else set()
     targets: dict[str, str] = {}
     for home, inner in parts.items():
         cls = survey.class_of(home)
@@ -57,7 +63,7 @@ def _targets(survey: Survey, paths: list[str]) -> dict[str, str]:
         for path in inner:
             if whole and (differ or _only_child(survey, path, home)):
                 targets[path] = home
-            elif _is_mixer(survey, parent_of(path), paths):
+            elif path in mixers:
                 targets[path] = parent_of(path)
     return targets
 

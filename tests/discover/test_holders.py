@@ -105,6 +105,40 @@ def test_a_dense_layer_that_holds_one_convolving_module_is_a_block() -> None:
     assert [b.path for b in plan.blocks] == ["body.1", "body.2", "body.3"]
 
 
+class DenseLayer(nn.Module):
+    def __init__(self, inputs: int) -> None:
+        super().__init__()
+        self.norm, self.conv = nn.BatchNorm2d(inputs), nn.Conv2d(inputs, 4, 3, padding=1)
+
+    def forward(self, *before: Tensor) -> Tensor:
+        return self.conv(F.relu(self.norm(torch.cat(before, 1))))
+
+
+class DenseBlock(nn.Module):
+    """A dense block that is no list, and loops over its children."""
+
+    def __init__(self, inputs: int, layers: int = 3) -> None:
+        super().__init__()
+        for i in range(layers):
+            self.add_module(f"layer{i}", DenseLayer(inputs + 4 * i))
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = [x]
+        for layer in self.children():
+            maps.append(layer(*maps))
+        return torch.cat(maps, 1)
+
+
+def test_a_module_that_concatenates_what_its_children_make_is_a_stage() -> None:
+    net = Small(DenseBlock(8), nn.Conv2d(20, 8, 1), DenseBlock(8), last=20)
+    plan = rlawrap.inspect(net, example_input=IMAGE)
+    assert [b.path for b in plan.blocks] == [
+        f"body.{stage}.layer{i}" for stage in (0, 2) for i in range(3)
+    ]
+    assert dict(plan.left_out)["body.0"] == "a stage: it holds blocks"
+    assert agrees(net)
+
+
 def test_repeated_modules_that_are_no_blocks_are_named() -> None:
     net = Small(Double(8, 8), Residual(8, 8), Double(8, 8), Residual(8, 8))
     plan = rlawrap.inspect(net, example_input=IMAGE)
