@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 
 from rlawrap.discover.blocks import BlockChoice, chosen_blocks, chosen_paths
+from rlawrap.discover.both_modes import ALONE, of_both_modes
 from rlawrap.discover.chain import Chain
 from rlawrap.discover.describe import describe
 from rlawrap.discover.explain import explanation
@@ -52,6 +53,7 @@ def make_plan(
         raise PlanError(nothing_chosen(survey, blocks))
     if not found:
         raise PlanError(" ".join((nothing_found(survey, table), *(f"{w}." for w in traced.whole))))
+    found, alone = of_both_modes(traced, found) if with_h else (found, [])
     chain = Chain.of(flow, found)
     if with_h and not chain.read:
         raise PlanError(nothing_reads(survey, chain, blocks))
@@ -69,7 +71,7 @@ def make_plan(
         input_shape=flow.shapes.inputs[0],
         stages=built,
         head=tuple(refs.name(n) for n in chain.head),
-        left_out=left_out(survey, table),
+        left_out=(*left_out(survey, table), *((path, ALONE) for path in alone)),
         notes=tuple(dict.fromkeys(traced.notes)),
     )
 
