@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import fx, nn
 
+from rlawrap.capture.tensors import assign
 from rlawrap.capture.trace import Trace
 
 _IN_PLACE_OPERATORS = {
@@ -23,6 +24,8 @@ def writes_in_place(module: nn.Module | None, node: fx.Node) -> fx.Node | None:
         return first if name.endswith("_") and not name.endswith("__") else None
     if node.op == "call_function":
         name = getattr(node.target, "__name__", "")
+        if node.target is assign:
+            return first
         if name in _IN_PLACE_OPERATORS or node.kwargs.get("inplace") is True:
             return first
         if name.endswith("_") and not name.endswith("__"):

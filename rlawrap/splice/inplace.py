@@ -20,7 +20,7 @@ _OUT_OF_PLACE = {
 }
 _VIEWS = frozenset(
     "view reshape permute transpose flatten unflatten squeeze unsqueeze chunk split narrow getitem "
-    "movedim expand contiguous detach unbind view_as reshape_as swapaxes to".split()
+    "movedim expand contiguous detach unbind view_as reshape_as swapaxes to written".split()
 )
 
 

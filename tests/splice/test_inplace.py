@@ -48,10 +48,18 @@ class Block(nn.Module):
             return z + 0.1 * view
         elif self.how == "functional":
             y = F.relu(y.add(x), inplace=True)
+        elif self.how == "assigned parts":
+            y[:, :2] = torch.relu(y[:, :2] + x[:, :2])
+            y[:, 2:] = y[:, 2:] + x[:, 2:]
+        elif self.how == "written parts":
+            y[:, :2] += x[:, :2]
+            y[:, 2:].add_(x[:, 2:])
         return y
 
 
-HOWS = ["iadd", "dropped result", "view read later", "functional"]
+HOWS = [
+    "iadd", "dropped result", "view read later", "functional", "assigned parts", "written parts",
+]  # fmt: skip
 
 
 def spliced(how: str, source: str) -> tuple[nn.Module, rlawrap.RLAModel]:
