@@ -86,10 +86,14 @@ def _step(maker: PathMaker, node: fx.Node) -> list[tuple[str, Build]] | None:
     if ops.dropout(node) or ops.identity(node):
         return []
     if ops.norm(node):
+        # Behind the pool the base trains on one image, of which a batch norm has no variance,
+        # unless the base has one there itself.
+        batch = maker.norm_kind == "batch" and ops.batch_norm(node)
+        if len(flow.shapes.of(node) or ()) == 2:
+            return [("norm", lambda: make_norm("batch", maker.k, 1))] if batch else []
+        if _is_one_pixel(maker, node) and not batch and maker.norm_kind in ("batch", "instance"):
+            return []
         if flow.channel_axis(node) == 1 or flow.channel_axis(node) is None:
-            if len(flow.shapes.of(node) or ()) == 2:  # behind the pool, where only batch norm works
-                batch = maker.norm_kind == "batch"
-                return [("norm", lambda: make_norm("batch", maker.k, 1))] if batch else []
             return [maker.norm()]
         return [
             ("layout", lambda: ChannelsFirst(maker.dims)),
@@ -135,6 +139,12 @@ def _step(maker: PathMaker, node: fx.Node) -> list[tuple[str, Build]] | None:
         return [("pool", lambda: Function(public, tuple(args), dict(node.kwargs)))]
     scalar = flow.shapes.of(node) == flow.shapes.of(flow.sources[node][0])
     return [] if scalar else None
+
+
+def _is_one_pixel(maker: PathMaker, node: fx.Node) -> bool:
+    """Whether an image has one pixel, whatever the size of the network's input."""
+    sizes = [size for size in maker.flow.resolution(node) if size is not None]
+    return bool(sizes) and all(max(size, default=0) == 1 for size in sizes)
 
 
 def _picks_channels(node: fx.Node, dims: int) -> bool:

@@ -46,6 +46,13 @@ class Ops:
             return words.is_norm(type(module)) and not words.holds_convolution(module)
         return node.op == "call_function" and name_of(node) in words.NORMS
 
+    def batch_norm(self, node: fx.Node) -> bool:
+        """A normalisation over the images of a batch."""
+        module = self.leaf(node)
+        if module is None:
+            return name_of(node) == "batch_norm"
+        return any("BatchNorm" in cls.__name__ for cls in type(module).__mro__)
+
     def norm_activation(self, node: fx.Node) -> nn.Module | None:
         """The activation that a norm module carries, or None."""
         module = self.leaf(node)

@@ -38,9 +38,9 @@ def fuse(model: nn.Module, *, target: Target = "eager") -> nn.Module:
     The model is left as it is; the copy has weights of its own. A model with a rewritten part
     inside comes back as a copy in which that part is fused.
 
-    Raises `PlanError` for what has no hidden state, is wrapped, or has hooks on itself, on blocks
-    or on stages, which would not run; `ConfigError` for an unknown target and for a model in train
-    mode.
+    Raises `PlanError` for what has no hidden state, is wrapped, has hooks on itself, on blocks or
+    on stages, or a `__call__` of its class, which would not run; `ConfigError` for an unknown
+    target and for a model in train mode.
 
     >>> import rlawrap, torch
     >>> model = rlawrap.models.rla_resnet50(num_classes=10).eval()
@@ -67,6 +67,7 @@ def fuse(model: nn.Module, *, target: Target = "eager") -> nn.Module:
                 "the batch. Call `model.eval()` first."
             )
         _refuse_hooks(path, part)
+        _refuse_call(path, part)
     if "" in parts:
         return _fused(parts[""], target)
     twin = deep_copy(model)
@@ -90,6 +91,16 @@ def _refuse_hooks(path: str, part: RLAModel) -> None:
             f"fuse(model): {what} has hooks, which would not run: what is fused calls single "
             "layers. Remove them (`handle.remove()` on what `register_forward_hook` returned) "
             "or hook a layer inside."
+        )
+
+
+def _refuse_call(path: str, part: RLAModel) -> None:
+    """What a class does around its forward lies in no graph."""
+    if type(part).__call__ is not nn.Module.__call__:
+        where = f"its part {path!r}" if path else "the model"
+        raise PlanError(
+            f"fuse(model): {where} has a `__call__` of its own ({type(part).__name__}), which "
+            "would not run. Move what it does into `forward`."
         )
 
 

@@ -15,6 +15,7 @@ import rlawrap
 from rlawrap.errors import ConfigError, PlanError
 from rlawrap.fuse.layers import HalfTanh
 from tests.fuse.shaken import difference, norms, shake
+from tests.nets import Residual, Small
 
 
 def resnet(**options: Any) -> nn.Module:
@@ -133,6 +134,17 @@ def test_hooks_that_would_not_run_are_refused(path: str) -> None:
         rlawrap.fuse(model)
     handle.remove()
     check(model, torch.randn(1, 3, 64, 64, dtype=torch.float64))
+
+
+def test_a_call_of_its_own_that_would_not_run_is_refused() -> None:
+    class Doubled(Small):
+        def __call__(self, x: Tensor) -> Tensor:
+            return super().__call__(2 * x)
+
+    part = rlawrap.apply(Doubled(Residual(8, 8), Residual(8, 8)).eval(), k=4)
+    for model, where in ((part, "the model"), (nn.Sequential(part).eval(), "its part '0'")):
+        with pytest.raises(rlawrap.PlanError, match=f"{where} has a `__call__` of its own"):
+            rlawrap.fuse(model)
 
 
 def test_gradients_of_the_input_are_the_same() -> None:
