@@ -24,6 +24,8 @@ from rlawrap.design.paths import Path, PathMaker
 from rlawrap.flow.convolutions import argument
 from rlawrap.walks import chain, only
 
+_ARITHMETIC = frozenset("add sub mul div truediv pow iadd isub imul itruediv".split())
+
 
 def head_path(maker: PathMaker, layer: fx.Node, last: fx.Node) -> Path:
     """The way from the last h to the classifier: its pools and flattens, norms of h's own."""
@@ -114,13 +116,17 @@ def _step(maker: PathMaker, node: fx.Node) -> list[tuple[str, Build]] | None:
         rows = tuple(pytree.tree_leaves(args)) == (-1, before[1])
         rows = rows and flow.channel_axis(flow.sources[node][0]) == 1
         return [("flatten", Rows if rows else nn.Flatten)]
+    if name in ("view", "reshape") and len(after) == 3 < len(before) and after[:2] == before[:2]:
+        return [("flatten", lambda: nn.Flatten(2))]
     if name in ("pad", "interpolate") and flow.channel_axis(node) == 1:
         return maker.follow(node)
     if _picks_channels(node, len(before)):
         return []
+    same = flow.shapes.of(node) == flow.shapes.of(flow.sources[node][0])
     if any(isinstance(a, fx.Node) for a in node.all_input_nodes if a not in flow.data):
-        return _global_pool(maker, node)
-    if name in ("mean", "amax"):
+        # A mean that is taken off, the power of a learned pool (GeM): h has weights of its own.
+        return [] if same and name.strip("_") in _ARITHMETIC else _global_pool(maker, node)
+    if name in ("mean", "amax", "sum"):
         dims = args[0] if args else node.kwargs.get("dim")
         keep = args[1] if len(args) > 1 else node.kwargs.get("keepdim", False)
         return [("pool", lambda: Reduce(name, dims, bool(keep)))]
@@ -137,8 +143,7 @@ def _step(maker: PathMaker, node: fx.Node) -> list[tuple[str, Build]] | None:
     if node.op == "call_function" and "pool" in name:
         public = name.removeprefix("_")
         return [("pool", lambda: Function(public, tuple(args), dict(node.kwargs)))]
-    scalar = flow.shapes.of(node) == flow.shapes.of(flow.sources[node][0])
-    return [] if scalar else None
+    return [] if same else None
 
 
 def _is_one_pixel(maker: PathMaker, node: fx.Node) -> bool:

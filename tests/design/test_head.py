@@ -3,13 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.convnext import LayerNorm2d
 
 import rlawrap
+
+
+class Pooled(nn.Module):
+    """Two blocks, and a pool as the test writes it."""
+
+    def __init__(self, pool: Callable[[Any, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.body, self.fc, self.pool = net()[:-1], nn.Linear(8, 5), pool
+        self.power = nn.Parameter(torch.tensor(3.0))
+        self.register_buffer("center", torch.full((8,), 0.1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.fc(self.pool(self, self.body(x)))
+        return out
+
+
+def gem(net: Any, x: Tensor) -> Tensor:
+    powers = x.clamp(min=1e-6).pow(net.power)
+    return F.avg_pool2d(powers, (x.size(-2), x.size(-1))).pow(1 / net.power).flatten(1)
+
+
+POOLS: dict[str, Callable[[Any, Tensor], Tensor]] = {
+    "sum": lambda net, x: x.sum((2, 3)),
+    "gem": gem,
+    "centered": lambda net, x: x.mean((2, 3)) - net.center,
+    "reshaped": lambda net, x: x.reshape(x.size(0), x.size(1), -1).mean(2),
+    "viewed": lambda net, x: x.view(x.size(0), x.size(1), -1).amax(-1),
+}
+
+
+@pytest.mark.parametrize("pool", POOLS.values(), ids=POOLS)
+def test_h_follows_pools_written_by_hand(pool: Callable[[Any, Tensor], Tensor]) -> None:
+    base = Pooled(pool)
+    model = rlawrap.apply(base, k=4)
+    assert model.plan.joined == ("fc",)
+    for side in (16, 23):
+        image = torch.randn(2, 3, side, side)
+        assert torch.allclose(model.eval()(image), base.eval()(image), atol=1e-6)
+    model.train()(torch.randn(2, 3, 16, 16)).sum().backward()
+    gradients = [p.grad for p in model.rla.head.join.parameters()]
+    assert gradients and all(g is not None and bool(g.any()) for g in gradients)
 
 
 class Grouped(nn.Module):
