@@ -84,8 +84,9 @@ def write(
     programs = {mode: programs.get(mode, programs[False]) for mode in (False, True)}
     paths = dict.fromkeys(point.path for p in programs.values() for point in p.points)
     notes = dict.fromkeys((*design.plan.notes, *design.notes, *design.unreached))
+    shape = design.plan.input_shape or traced.flow.shapes.inputs[0]  # a plan by hand has none
     rla.splice = Splice(
-        plan=replace(design.plan, notes=tuple(notes)),
+        plan=replace(design.plan, notes=tuple(notes), input_shape=shape),
         config=design.config,
         settings=settings,
         base_class=type(base),

@@ -179,3 +179,14 @@ def test_hooks_on_a_block_output_fire() -> None:
     model.rla.out["1"].register_forward_hook(lambda m, i, o: seen.append(o.shape))
     model(torch.randn(2, 3, 32, 32))
     assert seen == [torch.Size([2, 16, 16, 16])]
+
+
+def test_a_plan_by_hand_gets_the_shape_that_the_network_was_recorded_at() -> None:
+    base, x = BlockNet().eval(), torch.randn(2, 3, 12, 12)
+    found = rlawrap.inspect(base, example_input=x)
+    plan = rlawrap.Plan.of("BlockNet", [stage.blocks for stage in found.stages], head=found.head)
+    model = rlawrap.apply(base, k=4, plan=plan, example_input=x)
+    assert (plan.input_shape, model.plan.input_shape) == ((), (2, 3, 12, 12))
+    given = rlawrap.apply(base, k=4, plan=found, example_input=x)
+    infos = rlawrap.backbone(model).feature_info
+    assert [*infos] == [*rlawrap.backbone(given).feature_info] and infos[0].size == (12, 12)
