@@ -46,6 +46,10 @@ def classifier() -> nn.Sequential:
     return nn.Sequential(*features(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
 
 
+def grouped() -> nn.Sequential:
+    return nn.Sequential(*features(), nn.Conv2d(4, 4, 1, groups=4))
+
+
 def forward(net: nn.Sequential, x: Tensor) -> Tensor:
     return nn.Sequential.forward(net, x * 2)
 

@@ -32,6 +32,7 @@ from tests.refused import (
     compiled,
     features,
     forward,
+    grouped,
     inside,
     lazy,
     norm_by_hand,
@@ -157,6 +158,11 @@ MAPS = [
     Row("maps of one size", lambda: rlawrap.apply(FIXED, k=2), ("return_layers=['1']",),
         "have no stride", call=strides),
 ]  # fmt: skip
+CLASSES = [
+    Row("groups", lambda: rlawrap.apply(grouped(), k=2), ("model.reset_classifier(8)",),
+        "'3' has 4 groups", {"num_classes": 7}, call=lambda model, num_classes:
+        model.reset_classifier(num_classes)),
+]  # fmt: skip
 #: Modules inside, named by `at=`.
 INSIDE = [
     Row("the whole", classifier, ("at=None",), "is the model itself", {"at": ""}, IMAGE),
@@ -223,7 +229,8 @@ OPTIONS = [
         "config=model.rla.config, leaf_modules=[type(model[3])])",), "the norm '3' (NormByHand)",
         x=IMAGE, call=rlawrap.freeze_base),
 ]  # fmt: skip
-ROWS = {row.name: row for row in [*NO_GRAPH, *INPUTS, *BLOCKS, *WRAPPED, *MAPS, *INSIDE, *OPTIONS]}
+ALL = (NO_GRAPH, INPUTS, BLOCKS, WRAPPED, MAPS, CLASSES, INSIDE, OPTIONS)
+ROWS = {row.name: row for rows in ALL for row in rows}
 
 
 @functools.cache
@@ -235,7 +242,7 @@ def refusal(name: str) -> rlawrap.RLAError:
 
 
 def test_the_rows_have_names_of_their_own() -> None:
-    assert len(ROWS) == sum(map(len, (NO_GRAPH, INPUTS, BLOCKS, WRAPPED, MAPS, INSIDE, OPTIONS)))
+    assert len(ROWS) == sum(map(len, ALL))
 
 
 @pytest.mark.parametrize("name", ROWS)

@@ -19,9 +19,11 @@ from rlawrap.flow.dataflow import returned
 from rlawrap.flow.references import References
 from rlawrap.flow.traced import Traced
 from rlawrap.splice.classes import bare, dress, plain_copy, tables_of
+from rlawrap.splice.following import check_following
 from rlawrap.splice.guards import remove_guards
 from rlawrap.splice.hidden import last_layer
 from rlawrap.splice.record import Splice
+from rlawrap.splice.resized import check_resized, resized
 from rlawrap.splice.splicing import hidden_part, trace_again, write
 from rlawrap.walks import first_hits
 
@@ -56,14 +58,17 @@ def replace_classifier(
         raise ConfigError(f"reset_classifier: {name} takes a number of classes, and head=, alone.")
     layers = _named(classifiers(model), named, num_classes)
     _check_last(model, layers)
+    check_following(model, layers)
     if num_classes == 0:
         _write_anew(model, lambda base: _remove(base, layers))
         return
+    for layer in layers:
+        check_resized(layer, model.get_submodule(layer), num_classes)
     for layer, shares in layers.items():
-        _put(model, layer, _resized(model.get_submodule(layer), num_classes))
+        _put(model, layer, resized(model.get_submodule(layer), num_classes))
         for share in shares:
             old = model.get_submodule(share)
-            new = _resized(old, num_classes)
+            new = resized(old, num_classes)
             if _is_zero(old):
                 with torch.no_grad():
                     new.weight.zero_()  # type: ignore[union-attr,operator]
@@ -76,8 +81,8 @@ def _named(layers: Layers, named: Any, num_classes: int) -> Layers:
     """Of the layers that make outputs those that `head=` names, or the only one."""
     if not layers:
         raise PlanError(
-            "reset_classifier: the network's output is not made by a linear layer or a 1x1 "
-            "convolution; replace the layer in the base (rlawrap.unwrap(model)) and apply again."
+            "reset_classifier: what makes the network's output is not one linear layer or "
+            "convolution; replace it in the base (rlawrap.unwrap(model)) and apply again."
         )
     paths = (named,) if isinstance(named, str) else tuple(named or layers)
     for path in paths:
@@ -216,10 +221,22 @@ def _find(model: nn.Module, output: fx.Node) -> tuple[str | None, list[str]]:
         ]
         if shares:
             joins = [_share_of(model, str(shares[0].target))]
-        rest = [a for a in node.all_input_nodes if a not in shares and a.op != "get_attr"]
+        rest = [
+            a
+            for a in node.all_input_nodes
+            if a not in shares and a.op != "get_attr" and not _is_size(a)
+        ]
         if len(rest) != 1:
             return None, []
         node = rest[0]
+
+
+def _is_size(node: fx.Node) -> bool:
+    """Whether a node is a size of a tensor, or is computed from sizes alone."""
+    if node.target in (getattr, "size"):
+        return node.target == "size" or node.args[1:] == ("shape",)
+    read = node.all_input_nodes
+    return node.op == "call_function" and bool(read) and all(map(_is_size, read))
 
 
 def _share_of(model: nn.Module, path: str) -> str:
@@ -227,28 +244,6 @@ def _share_of(model: nn.Module, path: str) -> str:
     last = last_layer(model.get_submodule(path))
     inner = next(n for n, m in model.get_submodule(path).named_modules() if m is last)
     return f"{path}.{inner}"
-
-
-def _resized(layer: nn.Module, outputs: int) -> nn.Module:
-    """A new layer like the old one, on its device and in its dtype, with other outputs."""
-    weight: torch.Tensor = layer.weight  # type: ignore[assignment]
-    where: dict[str, Any] = {"device": weight.device, "dtype": weight.dtype}
-    bias = layer.bias is not None
-    if isinstance(layer, nn.Linear):
-        new: nn.Module = nn.Linear(layer.in_features, outputs, bias=bias, **where)
-    else:
-        assert isinstance(layer, ConvNd)
-        cls = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[len(layer.kernel_size) - 1]
-        new = cls(
-            layer.in_channels,
-            outputs,
-            layer.kernel_size,  # type: ignore[arg-type]
-            stride=layer.stride,  # type: ignore[arg-type]
-            padding=layer.padding,  # type: ignore[arg-type]
-            bias=bias,
-            **where,
-        )
-    return new.train(layer.training)
 
 
 def _check_last(model: nn.Module, layers: Layers) -> None:

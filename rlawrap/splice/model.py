@@ -151,7 +151,7 @@ class RLAModel(nn.Module):
         `head=` says which layer, or layers, where several make an output each. New weights are
         PyTorch's defaults; where the base's share was an identity, h's stays zero. With 0 classes
         the network returns its features. Raises `PlanError` if the network ends in no linear layer
-        (or 1x1 convolution), or in several of which none is named.
+        or convolution of torch's own, or in several of which none is named.
         """
         replace_classifier(self, num_classes, args, kwargs)
 
