@@ -103,7 +103,7 @@ def backbone(
     frozen = frozen_parts(twin, plan, graphs, frozen_stages, norm_eval)
     made = _dressed(twin, programs, Maps(FeatureInfos(()), uncut, frozen.modules))
     paths = [plan.blocks[index].path for index in wanted.values()]
-    infos = measure(made, plan.input_shape, wanted, paths)
+    infos = measure(made, plan.input_shape, wanted, paths, twin.rla.splice.settings.example_input)
     made.rla.splice.maps = Maps(infos, uncut, frozen.modules)
     parameters = dict(made.named_parameters(remove_duplicate=False))
     for name in frozen.parameters:

@@ -12,6 +12,7 @@ from torch import nn
 from rlawrap._torch import pytree
 from rlawrap.capture.shadow import make_shadow
 from rlawrap.errors import PlanError
+from rlawrap.splice.recorded_call import recorded_call
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,13 +87,19 @@ _MORE = 128
 
 
 def measure(
-    backbone: nn.Module, shape: tuple[int, ...], names: Iterable[str], paths: Iterable[str]
+    backbone: nn.Module,
+    shape: tuple[int, ...],
+    names: Iterable[str],
+    paths: Iterable[str],
+    example: Any = None,
 ) -> FeatureInfos:
     """Run a backbone without memory at two sizes, and see how its maps are and grow.
 
-    `shape` is that of the image, with the batch. Where the larger image cannot be run (a network
-    of one size), the stride is the quotient of the sizes, if that is whole. Only the last axes
-    count that image and maps both have: frames may lie in the batch of the maps, or an axis more.
+    `shape` is that of the image, with the batch; `example` are the inputs that the network was
+    recorded with, of which those as large as the image grow with it. Where the larger image cannot
+    be run (a network of one size), the stride is the quotient of the sizes, if that is whole. Only
+    the last axes count that image and maps both have: frames may lie in the batch of the maps, or
+    an axis more.
     """
     shadow = make_shadow(backbone)
     shadow.root.eval()
@@ -101,9 +108,10 @@ def measure(
         """The shapes of the maps, of an image that is larger along the last axes."""
         kept = len(shape) - axes
         sides = [side + _MORE for side in shape[kept:]]
-        image = torch.empty(*shape[:kept], *sides, dtype=shadow.dtype, device="meta")
+        call = recorded_call(shadow, example, (*shape[:kept], *sides))
         with torch.no_grad(), shadow.on_meta():
-            return [tuple(map_.shape) for map_ in pytree.tree_leaves(shadow.root(image))]
+            maps = shadow.root(*call.args, **call.kwargs)
+        return [tuple(map_.shape) for map_ in pytree.tree_leaves(maps)]
 
     small = run(0)
     axes = min(len(shape), *map(len, small)) - 2

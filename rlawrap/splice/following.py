@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from rlawrap._torch import pytree
-from rlawrap.capture.arguments import make_arguments
 from rlawrap.capture.shadow import make_shadow
 from rlawrap.errors import PlanError
 from rlawrap.splice.record import Splice
+from rlawrap.splice.recorded_call import recorded_call
 
 _REPLACE = "replace the layer in the base (rlawrap.unwrap(model)) and apply again."
 _FAILURES = (RuntimeError, ValueError, IndexError, AssertionError, TypeError)
@@ -27,9 +27,7 @@ def check_following(model: nn.Module, layers: Mapping[str, Iterable[str]]) -> No
     splice: Splice = model.rla.splice  # type: ignore[union-attr, assignment]
     shadow = make_shadow(model)
     root = shadow.root.eval()
-    example = splice.settings.example_input
-    shape = None if example is not None else splice.plan.input_shape
-    call = make_arguments(shadow, example, shape)
+    call = recorded_call(shadow, splice.settings.example_input, splice.plan.input_shape)
 
     def run() -> list[tuple[int, ...]]:
         with torch.no_grad(), shadow.on_meta():
