@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import types
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import safetensors.torch
@@ -43,12 +43,21 @@ from tests.refused import (
 )
 
 EXAMPLE = ("example_input=x",)
+ONE_INPUT = ("example_input=(x,)",)
+IMAGES = list(IMAGE.repeat(2, 1, 1, 1)[:3])
 TOKENS = torch.zeros(2, 7, dtype=torch.long)
 ONE = rlawrap.Block(path="1", entries=("1.conv1",), output="1")
 ELSEWHERE = rlawrap.Plan.of("X", [[rlawrap.Block(path="9", entries=("9.c",), output="9")]])
 ONE_PLAN = rlawrap.Plan.of("X", [[ONE]], head=("5",))
 VERSIONED = rlawrap.RLAConfig(k=3).to_dict()
 
+
+class Record(NamedTuple):
+    image: Tensor
+    label: Tensor
+
+
+RECORD = Record(IMAGE, torch.zeros(2))
 #: What the input should be, how many channels it has, or what calls read h.
 INPUTS = [
     Row("one size", at_a_size, EXAMPLE, "none of the sizes tried", x=IMAGE),
@@ -68,6 +77,18 @@ INPUTS = [
     Row("tokens in", OfTokens, (*EXAMPLE, PART), "module 'table' (Embedding)", x=TOKENS),
     Row("a dict of images", lambda: OfOne(lambda n, x: n.body(x["image"])), (*EXAMPLE, PART),
         "sizes tried", x={"x": {"image": IMAGE}}),
+    Row("a list that is one input", lambda: OfOne(lambda n, x: n.body(torch.stack(x))), ONE_INPUT,
+        "has 3 values, the network takes ['x']. If 'x' is this list", {"example_input": IMAGES},
+        IMAGES, names={"x": IMAGES}),
+    Row("a dict that is one input", lambda: OfOne(lambda n, x: n.body(x["image"])), ONE_INPUT,
+        "no place for ['image']; the network takes ['x']. If 'x' is this dict",
+        {"example_input": {"image": IMAGE}}, {"x": {"image": IMAGE}},
+        names={"x": {"image": IMAGE}}),
+    Row("a record that is one input", lambda: OfOne(lambda n, x: n.body(x.image)), ONE_INPUT,
+        "has 2 values, the network takes ['x']. If 'x' is this Record",
+        {"example_input": RECORD}, {"x": RECORD}, names={"x": RECORD}),
+    Row("two for one", classifier, ONE_INPUT, "has 2 values", {"example_input": (IMAGE, IMAGE)},
+        (IMAGE, IMAGE), last="does not run on example_input="),
     Row("no image", OfTokens, (PART,), "no tensor of (batch", {"example_input": TOKENS}, TOKENS),
     Row("lazy", lazy, ("model(x)",), "is lazy", names={"x": IMAGE}),
 ]  # fmt: skip

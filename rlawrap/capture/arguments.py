@@ -81,7 +81,7 @@ def make_arguments(
             args = tuple(moved) if isinstance(moved, (tuple, list)) else (moved,)
     if args and parameters and parameters[0].kind is _KINDS.KEYWORD_ONLY:
         args, kwargs = (), dict(zip(names, args, strict=False))
-    given = _bound(parameters, args, kwargs, example is not None)
+    given = _bound(parameters, args, kwargs, example)
     return Arguments(args, kwargs, given, parameters)
 
 
@@ -89,17 +89,23 @@ def _bound(
     parameters: tuple[pyinspect.Parameter, ...],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-    exemplified: bool,
+    example: Any,
 ) -> dict[str, Any]:
     names = [p.name for p in parameters]
     ordered = (_KINDS.POSITIONAL_ONLY, _KINDS.POSITIONAL_OR_KEYWORD)
     positional = [p for p in parameters if p.kind in ordered]
     starred = any(p.kind is _KINDS.VAR_POSITIONAL for p in parameters)
     if len(args) > len(positional) and not starred:
-        raise PlanError(f"example_input= has {len(args)} values, the network takes {names}.")
+        raise PlanError(
+            f"example_input= has {len(args)} values, the network takes {names}."
+            f"{_as_one(parameters, example)}"
+        )
     unknown = sorted(set(kwargs) - set(names))
     if unknown and not any(p.kind is _KINDS.VAR_KEYWORD for p in parameters):
-        raise PlanError(f"example_input= has no place for {unknown}; the network takes {names}.")
+        raise PlanError(
+            f"example_input= has no place for {unknown}; the network takes {names}."
+            f"{_as_one(parameters, example)}"
+        )
     try:
         bound = pyinspect.Signature(list(parameters)).bind_partial(*args, **kwargs)
     except TypeError as error:
@@ -112,7 +118,7 @@ def _bound(
         and p.name not in bound.arguments
     ]
     if missing:
-        if exemplified:
+        if example is not None:
             raise PlanError(
                 f"example_input= has no value for the input {missing[0]!r}; the network takes "
                 f"{names}."
@@ -123,6 +129,15 @@ def _bound(
             f"or a dict by name, of {few(missing if len(missing) > 1 else names)}.",
         )
     return dict(bound.arguments)
+
+
+def _as_one(parameters: tuple[pyinspect.Parameter, ...], example: Any) -> str:
+    """How several values are given as the one input that a network needs."""
+    needed = [p.name for p in parameters if p.default is p.empty and not _star(p)]
+    if len(needed) != 1:
+        return ""
+    kind = type(example).__name__
+    return f" If {needed[0]!r} is this {kind} as a whole, pass `example_input=(x,)`, x being it."
 
 
 class _Resizing:
