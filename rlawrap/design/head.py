@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import torch
@@ -115,7 +116,11 @@ def _step(maker: PathMaker, node: fx.Node) -> list[tuple[str, Build]] | None:
     if name in ("flatten", "view", "reshape") and len(after) == 2 and len(before) > 2:
         rows = tuple(pytree.tree_leaves(args)) == (-1, before[1])
         rows = rows and flow.channel_axis(flow.sources[node][0]) == 1
-        return [("flatten", Rows if rows else nn.Flatten)]
+        if rows or after[0] == before[0]:
+            return [("flatten", Rows if rows else nn.Flatten)]
+        # Text recognition reads columns of all images as rows; any other order h cannot follow.
+        columns = after == (math.prod(before[:-1]), before[-1])
+        return [("flatten", lambda: nn.Flatten(0, -2))] if columns else None
     if name in ("view", "reshape") and len(after) == 3 < len(before) and after[:2] == before[:2]:
         return [("flatten", lambda: nn.Flatten(2))]
     if name in ("pad", "interpolate") and flow.channel_axis(node) == 1:
@@ -206,7 +211,9 @@ def _checked(
         if want is None:
             continue
         got = _run(maker, layers, last, probe)
-        if got is None or tuple(got.shape[1:]) != tuple(want[1:]):
+        # h is run on two images: where the body has two as well, the rows must be the same.
+        first = 0 if maker.flow.batch == maker.flow.shapes.inputs[probe][0] == 2 else 1
+        if got is None or tuple(got.shape[first:]) != tuple(want[first:]):
             return Path(layer, problem=f"h does not reach its shape {tuple(want[1:])}")
     return Path(layer, layers)
 

@@ -207,14 +207,25 @@ class Columns(Dense):
         return rows.view(columns, batch, self.last)
 
 
+def test_h_joins_a_layer_on_columns_with_the_rows_of_its_own() -> None:
+    base = Columns(-1).eval()
+    model = rlawrap.apply(base, k=4)
+    assert model.plan.joined == ("fc",) and torch.equal(model(X), base(X))
+    random_rla(model)
+    both = model(X)
+    assert not torch.allclose(both, base(X), atol=1e-3)
+    for i in range(2):  # no column of h is added to another image
+        assert torch.allclose(model(X[i : i + 1]), both[:, i : i + 1], atol=1e-5)
+
+
 def test_a_classifier_between_sizes_of_the_image() -> None:
-    model = random_rla(rlawrap.apply(Columns(-1).eval(), k=4, head="none"))
+    model = random_rla(rlawrap.apply(Columns(-1).eval(), k=4))
     model.reset_classifier(7)
     assert model(X).shape == (12, 2, 7)
     assert model(torch.randn(3, 3, 12, 20)).shape == (20, 3, 7)
     model.reset_classifier(0)
     assert model(X).shape == (12, 2, 8)
-    fixed = rlawrap.apply(Columns(5).eval(), k=4, head="none")
+    fixed = rlawrap.apply(Columns(5).eval(), k=4)
     with pytest.raises(rlawrap.PlanError, match=r"fc \(Linear\).*with 6 in place of 5.*not run"):
         fixed.reset_classifier(7)
 
