@@ -144,6 +144,8 @@ def _forwards(
     """The rewritten forward for eval and for train mode; one function where one serves both."""
     shadow = make_shadow(module)
     shadow.root.__class__ = plain
+    for _, child in insertions:  # a forward that loops over its children would call it, too
+        shadow.root._modules.pop(child, None)
     leaves = Leaves([name for name, _ in shadow.root.named_modules() if name])
     example = pytree.tree_map_only(Like, Like.empty, dict(call))
 

@@ -1,0 +1,115 @@
+"""Gates in modules that loop over their children."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+import rlawrap
+from rlawrap.attention import SE
+from tests.nets import Small
+
+
+class Looping(nn.Module):
+    """A residual block whose branch is all children, in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.norm = nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8)
+        self.act, self.conv2 = nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x
+        for child in self.children():
+            y = child(y)
+        return x + y
+
+
+class Growing(nn.Module):
+    """A layer of a dense block: it takes all maps before."""
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__()
+        self.norm, self.conv = nn.BatchNorm2d(inputs), nn.Conv2d(inputs, 4, 3, padding=1)
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        return self.conv(torch.relu(self.norm(torch.cat(maps, 1))))
+
+
+class Dense(nn.Module):
+    """A dense block whose layers are all of its children."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for i in range(3):
+            self.add_module(f"layer{i}", Growing(8 + 4 * i))
+        self.turn = nn.Conv2d(20, 8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = [x]
+        for name, layer in self.named_children():
+            if name != "turn":
+                maps.append(layer(maps))
+        return self.turn(torch.cat(maps, 1))
+
+
+def _gates(model: nn.Module) -> dict[str, nn.Module]:
+    return {path: module for path, module in model.named_modules() if isinstance(module, SE)}
+
+
+def _runs(model: nn.Module, x: Tensor) -> dict[str, int]:
+    """How often each gate runs in one forward."""
+    gates = _gates(model)
+    runs = dict.fromkeys(gates, 0)
+
+    def count(path: str) -> Callable[..., None]:
+        return lambda *call: runs.update({path: runs[path] + 1})
+
+    handles = [gate.register_forward_hook(count(path)) for path, gate in gates.items()]
+    model(x)
+    for handle in handles:
+        handle.remove()
+    return runs
+
+
+def _image() -> Tensor:
+    return torch.randn(2, 3, 16, 16)
+
+
+def test_a_loop_over_the_children_leaves_the_gate_out() -> None:
+    model = rlawrap.attend(Small(Looping(), Looping(), Looping()), "se").eval()
+    x = _image()
+    for again in (model, copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert _runs(again, x) == {f"body.{i}.se": 1 for i in range(3)}
+        block, maps = again.body[0], torch.randn(2, 8, 6, 6)
+        branch = block.conv2(torch.relu(block.norm(block.conv1(maps))))
+        torch.testing.assert_close(block(maps), maps + block.se(branch))
+
+
+def test_a_second_gate_follows_the_first_though_the_forward_loops() -> None:
+    model = rlawrap.attend(rlawrap.attend(Small(Looping(), Looping()), "eca"), "se").eval()
+    assert _runs(model, _image()) == {"body.0.se": 1, "body.1.se": 1}
+    block, maps = model.body[0], torch.randn(2, 8, 6, 6)
+    branch = block.conv2(torch.relu(block.norm(block.conv1(maps))))
+    torch.testing.assert_close(block(maps), maps + block.se(block.eca(branch)))
+
+
+def test_a_dense_block_that_loops_over_its_layers() -> None:
+    model = rlawrap.attend(Small(Dense(), Dense(), Dense()), "se", blocks=Dense).eval()
+    assert _runs(model, _image()) == {f"body.{i}.se": 1 for i in range(3)}
+    block, maps = model.body[0], torch.randn(2, 8, 6, 6)
+    plain = Dense().eval()
+    plain.load_state_dict({k: v for k, v in block.state_dict().items() if "se." not in k})
+    torch.testing.assert_close(block(maps), block.se(plain(maps)))
+
+
+def test_a_looping_network_takes_a_hidden_state() -> None:
+    gated = rlawrap.attend(Small(Looping(), Looping(), Looping()), "se").eval()
+    model = rlawrap.apply(gated, k=4)
+    x = _image()
+    torch.testing.assert_close(model(x), gated(x))
+    assert _runs(model, x) == {f"body.{i}.se": 1 for i in range(3)}
