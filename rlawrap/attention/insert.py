@@ -12,13 +12,13 @@ from rlawrap.attention.gates import ECA, SE, eca_kernel
 from rlawrap.attention.rewrite import call_of, pass_through
 from rlawrap.capture.arguments import make_arguments
 from rlawrap.capture.shadow import device_and_dtype
-from rlawrap.capture.trace import Trace
+from rlawrap.capture.trace import Frame, Trace
 from rlawrap.copying import deep_copy
 from rlawrap.discover.blocks import BlockChoice
 from rlawrap.discover.planning import make_plan
 from rlawrap.errors import ConfigError, PlanError
 from rlawrap.flow.dataflow import Flow
-from rlawrap.flow.references import References
+from rlawrap.flow.references import References, frame_text
 from rlawrap.flow.traced import Traced, trace_model
 from rlawrap.plan import Block, Plan
 from rlawrap.splice import RLAModel
@@ -174,17 +174,28 @@ def _place(trace: Trace, refs: References, node: fx.Node, block: str) -> tuple[s
     that is an `nn.Sequential`, which takes the gate as a child.
     """
     stack = [("", 0), *trace.stacks[node]]
-    name = refs.name(node)
+    called = trace.leaf_frames.get(node)
     while True:
-        path, count = stack[-1]
-        function = ":" in name
-        within = name[name.index(":") :] if function else name[len(path) + bool(path) :]
-        call = trace.calls.get((path, count))
-        settled = _is_sequential(trace.module(path)) and not function
-        if settled or path == block or call is None or call.output is not node:
-            return path, within
-        name = path if count == 0 else f"{path}#{count}"
-        stack.pop()
+        owner = stack[-1]
+        # Numbers of functions count within a call of their owner as they are.
+        within = _within(trace, owner, called) if called else ":" + refs.name(node).split(":")[1]
+        call = trace.calls.get(owner)
+        settled = called is not None and _is_sequential(trace.module(owner[0]))
+        if settled or owner[0] == block or call is None or call.output is not node:
+            return owner[0], within
+        called = stack.pop()
+
+
+def _within(trace: Trace, owner: Frame, called: Frame) -> str:
+    """The reference of a module call as the forward of its caller alone has it.
+
+    There the module is called by the caller's own path to it, and calls count from the caller's.
+    """
+    paths = {id(child): path for path, child in trace.module(owner[0]).named_modules()}
+    stacks = [(frame, trace.stacks[node]) for node, frame in trace.leaf_frames.items()]
+    stacks += [(call.frame, call.parents) for call in trace.calls.values()]
+    before = min(n for (p, n), stack in stacks if p == called[0] and owner in (("", 0), *stack))
+    return frame_text((paths.get(id(trace.module(called[0])), called[0]), called[1] - before))
 
 
 def _insert_child(sequential: nn.Module, child: str, gate: nn.Module, kind: str) -> None:

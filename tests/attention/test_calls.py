@@ -1,4 +1,4 @@
-"""Gates in modules that loop over their children."""
+"""Gates in modules that loop over their children, and in modules that run several times."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import copy
 import pickle
 from collections.abc import Callable
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 import rlawrap
 from rlawrap.attention import SE
-from tests.nets import Small
+from tests.nets import Residual, Small
 
 
 class Looping(nn.Module):
@@ -55,6 +56,28 @@ class Dense(nn.Module):
             if name != "turn":
                 maps.append(layer(maps))
         return self.turn(torch.cat(maps, 1))
+
+
+class TwoViews(Small):
+    """All blocks run on the image and on its mirror image."""
+
+    def features(self, x: Tensor) -> Tensor:
+        return self.body(self.stem(x)).mean((2, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc((self.features(x) + self.features(x.flip(3))) / 2)
+
+
+class OneNorm(nn.Module):
+    """A residual block that runs its norm twice; the branch ends in the second call."""
+
+    def __init__(self, norm: nn.Module | None = None) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.norm = nn.BatchNorm2d(8) if norm is None else norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.norm(self.conv2(torch.relu(self.norm(self.conv1(x)))))
 
 
 def _gates(model: nn.Module) -> dict[str, nn.Module]:
@@ -113,3 +136,49 @@ def test_a_looping_network_takes_a_hidden_state() -> None:
     x = _image()
     torch.testing.assert_close(model(x), gated(x))
     assert _runs(model, x) == {f"body.{i}.se": 1 for i in range(3)}
+
+
+def test_blocks_that_run_twice_have_one_gate_for_both_runs() -> None:
+    model = rlawrap.attend(TwoViews(Residual(8, 8), Residual(8, 8)), "se").eval()
+    x = _image()
+    assert _runs(model, x) == {"body.0.se": 2, "body.1.se": 2}
+    maps = torch.randn(2, 8, 6, 6)
+    block = model.body[1]
+    branch = block.bn2(block.conv2(torch.relu(block.bn1(block.conv1(maps)))))
+    torch.testing.assert_close(block(maps), torch.relu(block.se(branch) + maps))
+    whole = (model.features(x) + model.features(x.flip(3))) / 2
+    torch.testing.assert_close(model(x), model.fc(whole))
+
+
+@pytest.mark.parametrize("net", [Small, TwoViews])
+def test_the_call_that_ends_the_branch_is_gated(net: type[Small]) -> None:
+    """Of two calls of one norm the second, however often the block runs."""
+    model = rlawrap.attend(net(OneNorm(), OneNorm()), "se").eval()
+    times = 2 if net is TwoViews else 1
+    assert _runs(model, _image()) == {"body.0.se": times, "body.1.se": times}
+    block, maps = model.body[1], torch.randn(2, 8, 6, 6)
+    branch = block.norm(block.conv2(torch.relu(block.norm(block.conv1(maps)))))
+    torch.testing.assert_close(block(maps), maps + block.se(branch))
+
+
+def test_blocks_that_share_a_norm_have_gates_of_their_own() -> None:
+    norm = nn.BatchNorm2d(8)
+    model = rlawrap.attend(Small(OneNorm(norm), OneNorm(norm)), "se").eval()
+    assert model.body[0].norm is model.body[1].norm
+    assert _runs(model, _image()) == {"body.0.se": 1, "body.1.se": 1}
+    block, maps = model.body[1], torch.randn(2, 8, 6, 6)
+    branch = block.norm(block.conv2(torch.relu(block.norm(block.conv1(maps)))))
+    torch.testing.assert_close(block(maps), maps + block.se(branch))
+
+
+def test_a_sequential_branch_that_runs_twice_has_one_gate_at_its_end() -> None:
+    class Branch(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.branch = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.relu(x + self.branch(x))
+
+    model = rlawrap.attend(TwoViews(Branch(), Branch()), "se").eval()
+    assert _runs(model, _image()) == {"body.0.branch.2": 2, "body.1.branch.2": 2}
