@@ -27,6 +27,9 @@ from rlawrap.splice.record import Splice
 
 Mixin = TypeVar("Mixin", bound=nn.Module)
 
+#: With a network's id the key, in a memo of `copy.deepcopy`, of the base that is copied for it.
+_IN_COPY = "the base of a rewritten network"
+
 
 def make_class(
     mixin: type[Mixin],
@@ -191,14 +194,26 @@ def _plain_view(model: nn.Module) -> nn.Module:
     return put_back(bare(model), splice.base_class)
 
 
-def bare_copy(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
-    """A deep copy of the base of a rewritten network, as the base's own class copies itself."""
-    twin: nn.Module = deep_copy(bare(model), memo)
+def bare_copy(model: nn.Module, memo: dict[Any, Any] | None = None) -> nn.Module:
+    """A deep copy of the base of a rewritten network, as the base's own class copies itself.
+
+    What refers to the network in there, such as a method bound to it, refers to the copy.
+    """
+    memo = {} if memo is None else memo
+    view = bare(model)
+    memo[_IN_COPY, id(model)] = view
+    twin: nn.Module = deep_copy(view, memo)
     remove_guards(twin)
     return twin
 
 
-def plain_copy(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
+def copy_under_way(model: nn.Module, memo: dict[Any, Any]) -> Any:
+    """What `bare_copy` makes of a network, if it is at it; else None."""
+    view = memo.get((_IN_COPY, id(model)))
+    return None if view is None else memo.get(id(view))
+
+
+def plain_copy(model: nn.Module, memo: dict[Any, Any] | None = None) -> nn.Module:
     """A deep copy of the base as the user had it, with its bound methods on the instance."""
     splice: Splice = model.rla.splice  # type: ignore[union-attr, assignment]
     return put_back(bare_copy(model, memo), splice.base_class)

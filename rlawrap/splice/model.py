@@ -13,7 +13,7 @@ from rlawrap.capture.bound import unbind
 from rlawrap.copying import deep_copy
 from rlawrap.design.names import ROOT
 from rlawrap.splice.checkpointing import checkpointed
-from rlawrap.splice.classes import bare_copy, copies_itself, dress, plain_copy
+from rlawrap.splice.classes import bare_copy, copies_itself, copy_under_way, dress, plain_copy
 from rlawrap.splice.classifier import replace_classifier
 from rlawrap.splice.frozen import keep_still
 from rlawrap.splice.hidden import Hidden
@@ -97,7 +97,10 @@ class RLAModel(nn.Module):
         twin.rla.splice.watch.find(twin)
         return twin
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+    def __deepcopy__(self, memo: dict[Any, Any]) -> Self:
+        found: Self | None = copy_under_way(self, memo)
+        if found is not None:
+            return found
         if copies_itself(self.rla.splice.base_class):
             twin = dress(bare_copy(self, memo), deep_copy(self.rla, memo), type(self))
             memo[id(self)] = twin
