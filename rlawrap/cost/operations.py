@@ -53,6 +53,13 @@ def _adaptive_pool_elements(x: Sequence[int], *args: Any, **kwargs: Any) -> int:
     return prod(x)
 
 
+def _deformed_flops(
+    x: Sequence[int], weight: Sequence[int], *args: Any, out_shape: Any = None, **kwargs: Any
+) -> int:
+    """Those of an ordinary convolution of this weight and output; sampling the input is not in."""
+    return 2 * out_shape[0] * prod(out_shape[2:]) * prod(weight)
+
+
 def _packets(names: Sequence[str]) -> list[Any]:
     """The operators of these names that this version of torch has."""
     return [getattr(aten, name) for name in names if hasattr(aten, name)]
@@ -89,21 +96,32 @@ _POOLS: dict[Any, Callable[..., int]] = {
 }
 
 
+def _deformed() -> list[Any]:
+    """The deformable convolution of torchvision, if the program has imported it."""
+    theirs = torch.ops.torchvision
+    return [theirs.deform_conv2d] if hasattr(theirs, "deform_conv2d") else []
+
+
 def counter() -> FlopCounterMode:
-    """PyTorch's counter, taught what the paper's count needs besides MACs."""
-    formulas = {**dict.fromkeys(_BATCH_NORMS, _first_output_elements), **_POOLS}
+    """PyTorch's counter, taught what the paper's count needs and what PyTorch does not know."""
+    formulas = {
+        **dict.fromkeys(_BATCH_NORMS, _first_output_elements),
+        **_POOLS,
+        **dict.fromkeys(_deformed(), _deformed_flops),
+    }
     return FlopCounterMode(display=False, custom_mapping=formulas)
 
 
 def counted(counter: FlopCounterMode) -> Ops:
     """What a counter has counted so far."""
     convs = matmuls = norms = pools = 0
+    convolutions = (*_CONVOLUTIONS, *_deformed())
     for packet, count in counter.flop_counts["Global"].items():
         if packet in _BATCH_NORMS:
             norms += count
         elif packet in _POOLS:
             pools += count
-        elif packet in _CONVOLUTIONS:
+        elif packet in convolutions:
             convs += count
         else:
             matmuls += count
