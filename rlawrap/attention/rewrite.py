@@ -19,6 +19,7 @@ from torch import Tensor, fx, nn
 from rlawrap._torch import pytree
 from rlawrap.capture.arguments import make_arguments
 from rlawrap.capture.generate import compile_graph, compile_source, signature_text
+from rlawrap.capture.late_imports import with_late_imports
 from rlawrap.capture.leaves import Leaves
 from rlawrap.capture.recording import ForwardFailed, place_of, record
 from rlawrap.capture.shadow import make_shadow
@@ -142,6 +143,24 @@ def _forwards(
     call: Mapping[str, Any],
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """The rewritten forward for eval and for train mode; one function where one serves both."""
+    # Imports of a forward may be the first in a process that unpickles it.
+    evaluated, trained = with_late_imports(
+        module, lambda: _recorded(module, plain, insertions, call)
+    )
+    if unify(evaluated, trained) is not None:
+        forward = _insert(evaluated, insertions)
+        return forward, forward
+    name_alike(evaluated, trained)
+    return _insert(evaluated, insertions), _insert(trained, insertions)
+
+
+def _recorded(
+    module: nn.Module,
+    plain: type[nn.Module],
+    insertions: tuple[Insertion, ...],
+    call: Mapping[str, Any],
+) -> tuple[Trace, Trace]:
+    """The module's own forward in eval and in train mode."""
     shadow = make_shadow(module)
     shadow.root.__class__ = plain
     for _, child in insertions:  # a forward that loops over its children would call it, too
@@ -158,12 +177,7 @@ def _forwards(
         except ForwardFailed as problem:
             raise TraceError(f"{plain.__name__} does not run: {problem}") from problem
 
-    evaluated, trained = recorded(False), recorded(True)
-    if unify(evaluated, trained) is not None:
-        forward = _insert(evaluated, insertions)
-        return forward, forward
-    name_alike(evaluated, trained)
-    return _insert(evaluated, insertions), _insert(trained, insertions)
+    return recorded(False), recorded(True)
 
 
 def _insert(trace: Trace, insertions: tuple[Insertion, ...]) -> Callable[..., Any]:

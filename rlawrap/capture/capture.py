@@ -11,6 +11,7 @@ from torch import fx, nn
 
 from rlawrap.capture.arguments import image_of, make_arguments
 from rlawrap.capture.compare import confirm, pin, second_axis_escapes
+from rlawrap.capture.late_imports import with_late_imports
 from rlawrap.capture.leaves import Leaves, as_leaves
 from rlawrap.capture.overwrites import relink
 from rlawrap.capture.probes import Shape, candidate_inputs
@@ -62,11 +63,15 @@ def capture(
     refuse_wrapped(model, call)
     asked = as_leaves(leaf_modules)
     _check_paths(model, asked)
+    return with_late_imports(model, lambda: _captured(model, asked, example_input))
+
+
+def _captured(model: nn.Module, asked: tuple[type | str, ...], example: Any) -> Capture:
     shadow = make_shadow(model)
     unfollowed: dict[str, CannotFollow] = {}
     kept: set[tuple[str, str]] = set()
     while True:
-        recording = _Recording(shadow, Leaves(asked, unfollowed), example_input, kept)
+        recording = _Recording(shadow, Leaves(asked, unfollowed), example, kept)
         try:
             found = recording.captured(unfollowed)
         except CannotFollow as reason:

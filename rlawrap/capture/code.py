@@ -36,12 +36,17 @@ class Code:
     caches: list[Any]
 
 
-def code_of(root: nn.Module) -> tuple[Code, ...]:
-    """The loaded Python modules of the packages that a network's classes and methods come from."""
+def packages_of(root: nn.Module) -> set[str]:
+    """The packages that a network's classes and methods come from."""
     names = {cls.__module__ for module in root.modules() for cls in type(module).__mro__}
     names |= {f.__module__ for module in root.modules() for f in bound_methods(module).values()}
+    return {name.partition(".")[0] for name in names} - _NOT_THEIRS
+
+
+def code_of(root: nn.Module) -> tuple[Code, ...]:
+    """The loaded Python modules of the packages that a network's classes and methods come from."""
     # einops is called by its module's name (`einops.rearrange`), from wherever.
-    packages = {"einops", *(name.partition(".")[0] for name in names)} - _NOT_THEIRS
+    packages = packages_of(root) | {"einops"}
     whole = {id(f) for f in library_functions()}
     modules = [
         _code(module, whole)

@@ -36,6 +36,9 @@ LEAF_BASES: tuple[type, ...] = (
     nn.Mish,
 )
 
+#: The Python modules of other libraries that are asked for here.
+LIBRARIES = frozenset(("torchvision", "einops", "einops.layers.torch", "timm"))
+
 
 def library_leaves() -> tuple[tuple[type, ...], Callable[[type], bool]]:
     """Leaf classes of torchvision, timm and einops; none is imported unless the program has it."""
