@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from rlawrap._torch import pytree
-from rlawrap.capture.arguments import make_arguments
+from rlawrap.capture.arguments import Arguments, parameters_of
 from rlawrap.capture.generate import compile_graph, compile_source, signature_text
 from rlawrap.capture.late_imports import with_late_imports
 from rlawrap.capture.leaves import Leaves
@@ -117,10 +118,9 @@ def _rewritten_class(plain: type[nn.Module]) -> type[nn.Module]:
 
 def _make_class(plain: type[nn.Module]) -> type[nn.Module]:
     parameters = list(inspect.signature(plain.forward).parameters.values())[1:]
-    fixed = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    defaults = {f"_{p.name}": p.default for p in fixed if p.default is not p.empty}
+    defaults = {f"_{p.name}": p.default for p in parameters if p.default is not p.empty}
     # fx reads a root's parameters off its code, so the signature has to be real.
-    taken, given = signature_text(fixed), ", ".join(p.name for p in fixed)
+    taken, given = signature_text(parameters), ", ".join(map(_passed_on, parameters))
     # An index that is a bool is nothing that torch.compile traces in 2.9.
     source = (
         f"def forward(self, {taken}):\n"
@@ -134,6 +134,16 @@ def _make_class(plain: type[nn.Module]) -> type[nn.Module]:
         "__doc__": plain.__doc__,
     }
     return type(plain.__name__, (Rewritten, plain), body)
+
+
+def _passed_on(parameter: inspect.Parameter) -> str:
+    """A parameter as an argument of the recorded forward."""
+    name = parameter.name
+    if parameter.kind is parameter.KEYWORD_ONLY:
+        return f"{name}={name}"
+    if parameter.kind is parameter.VAR_POSITIONAL:
+        return f"*{name}"
+    return f"**{name}" if parameter.kind is parameter.VAR_KEYWORD else name
 
 
 def _forwards(
@@ -166,10 +176,12 @@ def _recorded(
     for _, child in insertions:  # a forward that loops over its children would call it, too
         shadow.root._modules.pop(child, None)
     leaves = Leaves([name for name, _ in shadow.root.named_modules() if name])
-    example = pytree.tree_map_only(Like, Like.empty, dict(call))
+    parameters = parameters_of(shadow.root)
 
     def recorded(training: bool) -> Trace:
-        arguments = make_arguments(shadow, example, None)
+        given = pytree.tree_map_only(Like, Like.empty, dict(call))
+        bound = inspect.BoundArguments(inspect.Signature(list(parameters)), OrderedDict(given))
+        arguments = Arguments(bound.args, bound.kwargs, given, parameters)
         try:
             return record(shadow, arguments, training=training, leaves=leaves)
         except CannotFollow as reason:

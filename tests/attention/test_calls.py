@@ -80,6 +80,26 @@ class OneNorm(nn.Module):
         return x + self.norm(self.conv2(torch.relu(self.norm(self.conv1(x)))))
 
 
+class Starred(nn.Module):
+    """A residual block that takes its maps, and its options, as they come."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8)
+
+    def forward(self, *maps: Tensor, scale: float = 1.0, **options: Tensor) -> Tensor:
+        x = torch.relu(sum(maps) * scale)  # type: ignore[call-overload]
+        return x + options["factor"] * self.norm(self.conv(x))
+
+
+class Stars(Small):
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for i, block in enumerate(self.body):
+            x = block(*[x] * (i + 1), factor=x.mean((2, 3), keepdim=True), scale=0.5)
+        return self.fc(x.mean((2, 3)))
+
+
 def _gates(model: nn.Module) -> dict[str, nn.Module]:
     return {path: module for path, module in model.named_modules() if isinstance(module, SE)}
 
@@ -182,3 +202,13 @@ def test_a_sequential_branch_that_runs_twice_has_one_gate_at_its_end() -> None:
 
     model = rlawrap.attend(TwoViews(Branch(), Branch()), "se").eval()
     assert _runs(model, _image()) == {"body.0.branch.2": 2, "body.1.branch.2": 2}
+
+
+def test_blocks_that_take_any_number_of_arguments() -> None:
+    model = rlawrap.attend(Stars(Starred(), Starred()), "se").eval()
+    for again in (model, copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert _runs(again, _image()) == {"body.0.se": 1, "body.1.se": 1}
+        block, one, two = again.body[1], torch.randn(3, 8, 6, 6), torch.randn(3, 8, 6, 6)
+        x, factor = torch.relu((one + two) * 0.5), torch.rand(3, 8, 1, 1)
+        wanted = x + block.se(factor * block.norm(block.conv(x)))
+        torch.testing.assert_close(block(one, two, factor=factor, scale=0.5), wanted)
