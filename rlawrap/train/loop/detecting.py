@@ -16,10 +16,10 @@ from rlawrap.train.config.train_config import TrainConfig
 from rlawrap.train.data.decode import decode, unreadable
 from rlawrap.train.loop.loading import filled, load_checkpoint
 from rlawrap.train.loop.predicting import find_images
-from rlawrap.train.network.outputs import heads
+from rlawrap.train.network.outputs import device_of, heads
 from rlawrap.train.process.processes import choose_device
 from rlawrap.train.tasks.find import find_task
-from rlawrap.train.tasks.scene_task import SceneTask, device_of
+from rlawrap.train.tasks.scene_task import SceneTask
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ from rlawrap.train.loop.progress import open_display
 from rlawrap.train.loop.run import Run, Status
 from rlawrap.train.loop.setup import ImagePair, kernels
 from rlawrap.train.network.origin import GIVEN, check_not_imported
-from rlawrap.train.network.outputs import outputs_on
+from rlawrap.train.network.outputs import device_of, heads, outputs_on
 from rlawrap.train.process.processes import join_processes
 from rlawrap.train.process.signals import stop_on_signals
 from rlawrap.train.store.lock import hold_folder
@@ -141,9 +141,8 @@ def _as_images(task: str, *sets: Any) -> ImagePair:
 def _count_outputs(model: nn.Module, dataset: Dataset[Any]) -> int:
     """How many logits a network gives, by trying it on one image."""
     image, _ = read_item(dataset, 0, "training")
-    parameter = next(model.parameters(), None)
-    device = image.device if parameter is None else parameter.device
-    return outputs_on(model, image.to(device), type(model).__name__).shape[1]
+    outputs = outputs_on(model, image.to(device_of(model)), type(model).__name__)
+    return heads(outputs)[0].shape[1]
 
 
 def _train(config: TrainConfig, data: ImagePair | None, given: nn.Module | None) -> TrainResult:

@@ -10,6 +10,7 @@ from rlawrap.train.config.train_config import TrainConfig
 from rlawrap.train.data.loader import Images
 from rlawrap.train.loop.setup import Equipment
 from rlawrap.train.process.processes import Processes
+from rlawrap.train.tasks.task import Task
 
 #: So many class names are shown.
 SHOWN_CLASSES = 5
@@ -20,7 +21,7 @@ def opening_lines(config: TrainConfig, equipment: Equipment, processes: Processe
     train, test = equipment.train_images, equipment.test_images
     return [
         data_line(config.data, train, test),
-        *notes(train, test),
+        *notes(train, test, equipment.task),
         f"network: {network_of(config.to_dict())}, {parameters_text(equipment.model)}",
         f"steps: {steps_text(config, equipment)}, on {device_text(processes)}",
     ]
@@ -35,9 +36,9 @@ def data_line(name: str, train: Images, test: Images) -> str:
     )
 
 
-def notes(*several: Images) -> list[str]:
-    """What a data set remarks of itself, such as files that it passed over; each is told once."""
-    remarks = (remark for images in several for remark in getattr(images, "remarks", ()))
+def notes(*several: Images | Task) -> list[str]:
+    """What data sets and tasks remark, such as files that were passed over; each is told once."""
+    remarks = (remark for one in several for remark in getattr(one, "remarks", ()))
     return [f"note: {printable(remark)}" for remark in dict.fromkeys(remarks)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -10,13 +11,13 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from rlawrap.errors import ConfigError
+from rlawrap.errors import ConfigError, RLAWarning
 from rlawrap.train.config.augment import AugmentConfig
 from rlawrap.train.config.train_config import TrainConfig
 from rlawrap.train.data.fitness import check_fitness
 from rlawrap.train.data.loader import Batch, Images, PartDataset
 from rlawrap.train.data.opening import open_data
-from rlawrap.train.network.outputs import check_outputs, heads
+from rlawrap.train.network.outputs import check_outputs, described, device_of, heads, left_out
 from rlawrap.train.tasks.accuracy import Accuracy
 from rlawrap.train.tasks.task import Losses, Network, Scores, Task
 
@@ -31,6 +32,7 @@ class Classification(Task):
     metric: ClassVar[str] = "top1"
     figures: ClassVar[tuple[str, ...]] = ("loss", "top1", "top5")
     logged = ("top1",)
+    told = False
 
     def open(self, split: str, channels: int | None = None, *, whole: bool = False) -> Images:
         """One split of the configured data; `subset` applies to the training images."""
@@ -52,18 +54,19 @@ class Classification(Task):
         )
 
     def meet(self, model: nn.Module, images: Images, *, own_code: bool) -> None:
-        if own_code:  # of which nothing is known
-            image, _ = images.load(0, seed=self.config.seed, epoch=0)
-            device = next(model.parameters()).device
-            check_outputs(model, image.to(device), len(self.classes), self.config.arch)
+        image, _ = images.load(0, seed=self.config.seed, epoch=0)
+        image = image.to(device_of(model))
+        others = check_outputs(model, image, len(self.classes), self.config.arch)
+        self.remarks = tuple(_not_learned(self.config.arch, what) for what in others)
 
     def loss(self, network: Network, batch: Batch) -> Losses:
         """Cross entropy of each row, auxiliary heads included."""
         targets, weights = batch.targets, batch.weights
-        main, *auxiliary = heads(network(batch.images))
+        outputs = network(batch.images)
+        main, *auxiliary = heads(outputs) or [targets.new_zeros(0)]
         if main.ndim != 2 or main.shape[1] != len(self.classes):
             raise ConfigError(
-                f"{self.config.arch}: gives outputs of shape {tuple(main.shape)} for "
+                f"{self.config.arch}: gives outputs of shape {described(outputs)} for "
                 f"{len(batch.images)} images, but the data has {len(self.classes)} classes. "
                 "Set num_classes in model_kwargs, or choose a classifier."
             )
@@ -73,9 +76,19 @@ class Classification(Task):
             losses = losses + AUXILIARY_WEIGHT * F.cross_entropy(
                 logits.float(), targets, reduction="none", label_smoothing=smoothing
             )
+        self._tell_others(outputs)
         labels = targets if targets.ndim == 1 else targets.argmax(1)
         correct = (main.detach().argmax(1) == labels) * weights
         return Losses(total=(losses * weights).sum(), parts=correct.sum()[None])
+
+    def _tell_others(self, outputs: Any) -> None:
+        """Warn, in the first step, of outputs that only a network in training mode has."""
+        if not self.told:
+            self.told = True
+            others = left_out(outputs)
+            if others and not self.remarks:
+                text = "; ".join(_not_learned(self.config.arch, what) for what in others)
+                warnings.warn(text, RLAWarning, stacklevel=2)
 
     def means(self, sums: Sequence[float], images: int) -> dict[str, float]:
         loss, correct = sums
@@ -101,6 +114,10 @@ class Classification(Task):
         if "ema_top1" in figures:
             text += f"  average top1 {figures['ema_top1']:.2f}%"
         return text
+
+
+def _not_learned(name: str, what: str) -> str:
+    return f"{name}: gives {what} beside the logits, which is not learned from"
 
 
 def open_images(

@@ -14,9 +14,10 @@ from rlawrap import _torch
 from rlawrap.errors import ConfigError
 from rlawrap.train.data.loader import Batch, Images
 from rlawrap.train.network.modes import evaluating
+from rlawrap.train.network.outputs import device_of
 from rlawrap.train.tasks.average_precision import AveragePrecision, names
 from rlawrap.train.tasks.scene_networks import build_scene_network
-from rlawrap.train.tasks.scene_task import SceneTask, device_of, first_image
+from rlawrap.train.tasks.scene_task import SceneTask, first_image
 from rlawrap.train.tasks.task import Losses, Network, Scores
 
 _TWO_STAGES = ("loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg")

@@ -6,7 +6,6 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
-import torch
 from torch import Tensor
 
 from rlawrap.errors import ConfigError, DataError
@@ -114,8 +113,3 @@ def first_image(images: Images) -> Tensor:
         if not is_skipped(target):
             return image
     raise DataError("no test image could be used, all of them are broken. Look at the data.")
-
-
-def device_of(model: torch.nn.Module) -> torch.device:
-    """Where a network is."""
-    return next(model.parameters()).device

@@ -16,10 +16,10 @@ from rlawrap.errors import ConfigError
 from rlawrap.train.data.loader import Batch, Images
 from rlawrap.train.data.scenes import SceneAugment
 from rlawrap.train.network.modes import evaluating
-from rlawrap.train.network.outputs import heads
+from rlawrap.train.network.outputs import described, device_of, heads
 from rlawrap.train.tasks.overlap import IGNORED, Overlap
 from rlawrap.train.tasks.scene_networks import build_scene_network
-from rlawrap.train.tasks.scene_task import SceneTask, device_of, first_image
+from rlawrap.train.tasks.scene_task import SceneTask, first_image
 from rlawrap.train.tasks.task import Losses, Network, Scores
 
 #: Weight of the loss of an auxiliary head, as in torchvision's training code.
@@ -94,7 +94,10 @@ class Segmentation(SceneTask):
 
     def loss(self, network: Network, batch: Batch) -> Losses:
         """Cross entropy: the mean over the pixels of an image that count, summed over images."""
-        main, *auxiliary = heads(network(batch.images))
+        outputs = network(batch.images)
+        if not (found := heads(outputs)):
+            raise ConfigError(f"{self.config.arch}: gives {described(outputs)}, without logits.")
+        main, *auxiliary = found
         targets, weights = batch.targets, batch.weights
         counted = targets != IGNORED
         pixels = counted.flatten(1).sum(1).clamp_min(1)

@@ -93,7 +93,8 @@ class Task(ABC):
     metric: the figure that decides which epoch is the best, unless `--monitor` names another one of
     `figures`. One whose name ends in loss or error is the better the smaller it is.
     shown: those of them in a line for people; all by default.
-    logged: what `loss` sums beside the loss. least: images that a network must see at once.
+    logged: what `loss` sums beside the loss. remarks: what a run says of its
+    network and data at its start. least: images that a network must see at once.
     judged_at_once: images of a batch in judging; None: as many as in training.
     defaults: the configuration that `rlawrap train --task` starts from.
     classes: their names, from when the data is open.
@@ -104,6 +105,7 @@ class Task(ABC):
     figures: ClassVar[tuple[str, ...]] = ()
     shown: ClassVar[tuple[str, ...]] = ()
     logged: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
     least: ClassVar[int] = MIN_DIFFERENT
     judged_at_once: ClassVar[int | None] = None
     defaults: ClassVar[Mapping[str, Any]] = MappingProxyType({})
