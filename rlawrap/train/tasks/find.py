@@ -60,12 +60,15 @@ def make_task(config: TrainConfig) -> Task:
 def resolved(config: TrainConfig) -> TrainConfig:
     """The configuration with what its task decides: the figure monitored, and its own file's place.
 
-    Raises `ConfigError` for a figure that the task does not judge by.
+    Raises `ConfigError` for a figure that the task does not judge by, and for options of another
+    task.
 
     >>> resolved(TrainConfig()).monitor
     'top1'
     """
     kind = find_task(config.task)
+    if config.task == "classification":
+        _check_no_scene_options(config)
     monitor = config.monitor or kind.metric
     if monitor not in (kind.metric, *kind.figures):
         raise ConfigError(
@@ -73,6 +76,21 @@ def resolved(config: TrainConfig) -> TrainConfig:
             f"{', '.join(kind.figures or (kind.metric,))}."
         )
     return config.replace(monitor=monitor, task=_whole_place(config.task))
+
+
+def _check_no_scene_options(config: TrainConfig) -> None:
+    """Raise `ConfigError` for options of scenes, which classification would pass over."""
+    from rlawrap.detection.segmenters import SEGMENTERS
+
+    kinds = "--task segmentation" if config.head in SEGMENTERS else "--task detection"
+    if config.head is None:
+        kinds = "--task segmentation or --task detection"
+    for name in ("head", "head_args", "scene_augment"):
+        if value := getattr(config, name):
+            raise ConfigError(
+                f"{name}={value!r}: not for the task classification. Give {kinds} with it, or "
+                "leave it out."
+            )
 
 
 def _whole_place(name: str) -> str:

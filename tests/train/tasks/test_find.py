@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,3 +68,21 @@ def test_what_a_run_is_judged_by_is_checked_and_named() -> None:
     # None is what the task says: no difference to a run that has it written down.
     assert TrainConfig(monitor="top1").differences(TrainConfig()) == {}
     assert set(TrainConfig(monitor="top1").differences(TrainConfig(monitor="loss"))) == {"monitor"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "advice"),
+    [
+        ({"head": "fcn"}, "head='fcn'.*--task segmentation"),
+        ({"head": "retinanet"}, "head='retinanet'.*--task detection"),
+        ({"head_args": {"aux": True}}, "head_args=.*--task segmentation or --task detection"),
+        ({"scene_augment": {"crop": 32}}, "scene_augment=.*--task segmentation"),
+    ],
+)
+def test_options_of_scenes_are_refused_in_classification(
+    changes: dict[str, Any], advice: str
+) -> None:
+    with pytest.raises(ConfigError, match=advice):
+        resolved(TrainConfig(**changes))
+    kept = resolved(TrainConfig(task="segmentation", **changes))
+    assert {name: getattr(kept, name) for name in changes} == changes
