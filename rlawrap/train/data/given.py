@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator, Sequence, Sized
+import re
+from collections.abc import Collection, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, IterableDataset
 
 from rlawrap.errors import DataError
 from rlawrap.train.data.seeding import derive_seed, local_randomness
@@ -29,20 +31,15 @@ class GivenImages:
     Raises `DataError` for items that are not such pairs.
     """
 
-    def __init__(self, dataset: Dataset[Any], classes: Sequence[str], name: str) -> None:
-        if not isinstance(dataset, Sized) or not hasattr(dataset, "__getitem__"):
-            raise DataError(
-                f"train: the {name} set is a {type(dataset).__name__} without a length or without "
-                "items by number. Give a map-style torch.utils.data.Dataset."
-            )
-        if not len(dataset):
-            raise DataError(f"train: the {name} set is empty.")
+    def __init__(self, dataset: Dataset[Any], classes: Sequence[Any], name: str) -> None:
+        self.length = count_items(dataset, name)
         self.dataset = dataset
-        self.classes = tuple(classes)
+        self.classes = tuple(map(str, classes))
         self.name = name
         self.description = f"the {name} set, a {type(dataset).__name__}"
-        self.length = len(dataset)
-        self.in_channels = int(self.load(0, seed=0, epoch=0)[0].shape[0])
+        self.shape = read_item(dataset, 0, name)[0].shape
+        self.in_channels = int(self.shape[0])
+        self.load(0, seed=0, epoch=0)  # its label may be none
 
     def __len__(self) -> int:
         return self.length
@@ -55,6 +52,13 @@ class GivenImages:
                 f"train: item {index} of the {self.name} set has class {label}, but there are "
                 f"{len(self.classes)} classes, numbered from 0."
             )
+        if image.shape != self.shape:
+            raise DataError(
+                f"train: item {index} of the {self.name} set has an image of shape "
+                f"{tuple(image.shape)}, but item 0 has one of {tuple(self.shape)}. Give the data "
+                "set a transform that makes them one size, such as torchvision.transforms.Resize("
+                "(224, 224))."
+            )
         return image, label
 
     def fingerprint(self) -> str:
@@ -62,11 +66,52 @@ class GivenImages:
         digest = hashlib.blake2b(f"{self.length}\0{self.classes}".encode(), digest_size=16)
         labels = getattr(self.dataset, "targets", None)
         if labels is not None:
-            digest.update(np.asarray(labels).tobytes())
+            digest.update(_label_bytes(labels))
         for index in (0, self.length - 1):
             image, label = self.load(index, seed=0, epoch=0)
-            digest.update(image.contiguous().numpy().tobytes() + bytes([label % 256]))
+            # As bytes, since NumPy has no bfloat16.
+            pixels = image.cpu().contiguous().flatten().view(torch.uint8)
+            digest.update(pixels.numpy().tobytes() + bytes([label % 256]))
         return digest.hexdigest()
+
+
+def count_items(dataset: Any, name: str) -> int:
+    """How many items a data set has. Raises `DataError` for none, and for a stream of them."""
+    # Every `Dataset` has a `__getitem__`, which a stream's does not fill.
+    by_number = getattr(type(dataset), "__getitem__", None) not in (None, Dataset.__getitem__)
+    if not isinstance(dataset, Sized) or not by_number or isinstance(dataset, IterableDataset):
+        raise DataError(
+            f"train: the {name} set is a {type(dataset).__name__} without a length or without "
+            "items by number. Give a map-style torch.utils.data.Dataset."
+        )
+    if not len(dataset):
+        raise DataError(f"train: the {name} set is empty.")
+    return len(dataset)
+
+
+def _whole_number(label: Any) -> int | None:
+    """A label as a number; None for one that is none, or no whole one."""
+    try:
+        number = int(label)
+        known = isinstance(label, str) or not hasattr(label, "__float__")
+        return number if known or float(label) == number else None
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        return None
+
+
+def _label_bytes(labels: Any) -> bytes:
+    """Listed labels as bytes that are the same in every process."""
+    if isinstance(labels, Tensor):
+        labels = labels.detach().cpu()
+    try:
+        values = np.asarray(labels)
+    except (TypeError, ValueError):  # of several lengths
+        values = None
+    if values is not None and not values.dtype.hasobject:
+        return values.tobytes()
+    # The bytes of an array of objects are their addresses, and so may be a part of their words.
+    listed = labels if values is None else values.tolist()
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(listed)).encode(errors="backslashreplace")
 
 
 def read_item(
@@ -89,13 +134,10 @@ def read_item(
             f"{where}: its image is {image.dtype} of shape {tuple(image.shape)}; expected "
             "float of shape [channels, height, width]."
         )
-    try:
-        number = int(label)
-    except (TypeError, ValueError):
-        raise DataError(
-            f"{where}: its label is {label!r}; expected the number of a class."
-        ) from None
-    return image, number
+    number = _whole_number(label)
+    if number is None:
+        raise DataError(f"{where}: its label is {label!r}; expected the number of a class.")
+    return image.detach(), number
 
 
 def class_names(dataset: Any, count: int) -> tuple[str, ...]:
@@ -107,7 +149,7 @@ def class_names(dataset: Any, count: int) -> tuple[str, ...]:
     while hasattr(dataset, "dataset"):  # torch.utils.data.Subset
         dataset = dataset.dataset
     names = getattr(dataset, "classes", None)
-    if names is not None and len(names) == count:
+    if isinstance(names, Collection) and not isinstance(names, str) and len(names) == count:
         return tuple(map(str, names))
     return tuple(map(str, range(count)))
 

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 
 from rlawrap.errors import ConfigError, RLAError, TrainError
 from rlawrap.train.config.train_config import TrainConfig
-from rlawrap.train.data.given import GIVEN_DATA, GivenImages, class_names, read_item
+from rlawrap.train.data.given import GIVEN_DATA, GivenImages, class_names, count_items, read_item
 from rlawrap.train.loop.log_file import LoggedDisplay
 from rlawrap.train.loop.progress import open_display
 from rlawrap.train.loop.run import Run, Status
@@ -62,7 +62,7 @@ def train(
     test_set: Dataset[Any] | None = None,
     *,
     data: ImagePair | None = None,
-    classes: Sequence[str] | None = None,
+    classes: Sequence[Any] | None = None,
     **options: Any,
 ) -> TrainResult:
     """Train a network as a config says; returns when the run is finished or stopped.
@@ -101,7 +101,7 @@ def _as_run(
     model: nn.Module,
     train_set: Dataset[Any] | None,
     test_set: Dataset[Any] | None,
-    classes: Sequence[str] | None,
+    classes: Sequence[Any] | None,
     options: dict[str, Any],
 ) -> tuple[TrainConfig, ImagePair]:
     """The config of a run of a given network, and its data sets as images."""
@@ -117,6 +117,13 @@ def _as_run(
     )
     if config.task != "classification":
         return config, _as_images(config.task, train_set, test_set)
+    for images, name in ((train_set, "training"), (test_set, "test")):
+        count_items(images, name)
+    if isinstance(classes, (str, int)):
+        raise ConfigError(
+            f"train: classes={classes!r}: give the names of the classes, such as "
+            f"classes=range({classes if isinstance(classes, int) else 10})."
+        )
     if classes is None:
         classes = class_names(train_set, _count_outputs(model, train_set))
     pair = (GivenImages(train_set, classes, "training"), GivenImages(test_set, classes, "test"))

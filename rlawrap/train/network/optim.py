@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from rlawrap.errors import ConfigError
 from rlawrap.parameters import Group, group_parameters
 from rlawrap.train.config.train_config import TrainConfig
 from rlawrap.train.network.optimizers import build_optimizer
@@ -31,9 +32,11 @@ def parameter_groups(model: nn.Module, config: TrainConfig) -> list[Group]:
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     """The config's optimiser over `parameter_groups`; each group keeps its `lr_scale` for `set_lr`.
 
-    Raises `ConfigError` for a name or an argument that there is not.
+    Raises `ConfigError` for a name or an argument that there is not, and for nothing to train.
     """
     parameters = dict(model.named_parameters())
+    if not parameters:
+        raise ConfigError(f"{config.arch}: has no parameters to train. Give a network that has.")
     groups: list[dict[str, Any]] = [
         {
             "params": [parameters[name] for name in group.names],

@@ -207,6 +207,8 @@ def test_a_given_network_of_torchvision_is_found_by_its_name(tmp_path: Path) -> 
         ((None, None), {}, "needs two data sets"),
         ((Noisy(), Noisy()), {"arch": "x"}, "arch= is for runs by name"),
         ((Noisy(), Noisy()), {"epoch": 3}, "epoch"),
+        ((Noisy(), Noisy()), {"classes": 3}, r"classes=3: give the names.*classes=range\(3\)"),
+        ((Noisy(), []), {}, "the test set is empty"),
         (
             (Noisy(), Noisy()),
             {"classes": ("a", "b")},
@@ -221,3 +223,6 @@ def test_bad_calls_are_told(
         train(Net(), *sets, **{"output": str(tmp_path / "run"), **GIVEN, **options})
     with pytest.raises(ConfigError, match=r"expected a TrainConfig or a torch.nn.Module, got str"):
         train("resnet18")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="given:Sequential: has no parameters to train"):
+        pooled = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        train(pooled, Noisy(), Noisy(), classes=range(2), output=str(tmp_path / "none"), **GIVEN)
