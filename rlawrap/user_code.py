@@ -23,11 +23,16 @@ _importing: ContextVar[str | None] = ContextVar("_importing", default=None)
 
 @dataclass(frozen=True, kw_only=True)
 class UserCode:
-    """What a place named, imported. file: where its source is; None for code without one."""
+    """What a place named, imported. file: where its source is; None for code without one.
+
+    module: the name it was imported by, where that is of a package: its file alone may import
+    relatively, and cannot be run without the package.
+    """
 
     place: str
     value: Any
     file: Path | None
+    module: str | None = None
 
 
 def is_place(text: str) -> bool:
@@ -58,7 +63,36 @@ def find_code(place: str) -> UserCode:
             )
         value = getattr(value, part)
     file = getattr(module, "__file__", None)
-    return UserCode(place=place, value=value, file=None if file is None else Path(file).resolve())
+    return UserCode(
+        place=place,
+        value=value,
+        file=None if file is None else Path(file).resolve(),
+        module=home if not _is_file(home) and module.__package__ else None,
+    )
+
+
+def import_root(module: str, file: Path) -> Path | None:
+    """The folder from which a module of that name is imported; None where its file does not tell.
+
+    >>> str(import_root("pkg.model", Path("/code/pkg/model.py")))
+    '/code'
+    >>> str(import_root("pkg", Path("/code/pkg/__init__.py")))
+    '/code'
+    """
+    inner = file.parent if file.name == "__init__.py" else file.with_suffix("")
+    parts = module.split(".")
+    return inner.parents[len(parts) - 1] if inner.parts[-len(parts) :] == tuple(parts) else None
+
+
+def import_again(place: str, file: Path) -> bool:
+    """Import the module of a place from where its file is; whether it is that file's now.
+
+    Another module of that name may be there first. Raises `ConfigError` where it fails.
+    """
+    home = place.rpartition(":")[0]
+    with importable(import_root(home, file) or Path.cwd()):
+        found = getattr(_import_module(home, place), "__file__", None)
+    return found is not None and Path(found).resolve() == file
 
 
 def being_imported() -> str | None:
@@ -138,12 +172,27 @@ def _described(place: str, folder: Path) -> Iterator[None]:
             raise ConfigError(
                 f"{place}: there is no module {error.name}, neither installed nor in {folder}."
             ) from None
+        if isinstance(error, ImportError) and "relative import" in str(error) and ":" in place:
+            raise ConfigError(_as_module(place, folder, error)) from error
         raise ConfigError(
             f"{place}: cannot be imported: {type(error).__name__}: {error}. What the file does "
             "beyond defining functions belongs under if __name__ == '__main__'."
         ) from error
     finally:
         _importing.reset(token)
+
+
+def _as_module(place: str, folder: Path, error: ImportError) -> str:
+    """The words for a file that imports relatively, as only a module of a package can."""
+    home, _, name = place.rpartition(":")
+    root, package = folder.parent, [folder.name]
+    while (root / "__init__.py").is_file():
+        root, package = root.parent, [root.name, *package]
+    return (
+        f"{place}: cannot be imported as a file of its own: {error}. It is part of a package: name "
+        f"it as PACKAGE.MODULE:NAME from the folder that the package is in, which is "
+        f"{'.'.join(package)}.{Path(home).stem}:{name} in {root}."
+    )
 
 
 @contextmanager

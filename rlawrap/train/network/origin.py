@@ -21,7 +21,7 @@ from rlawrap.errors import CheckpointError, ConfigError
 from rlawrap.models.model_registry import builder
 from rlawrap.networks import find_network
 from rlawrap.train.config.train_config import TrainConfig
-from rlawrap.user_code import being_imported, import_file
+from rlawrap.user_code import being_imported, import_again, import_file, import_root
 
 #: `TrainConfig.arch` of a run that was given a network instead of a name, before its class's name.
 GIVEN = "given:"
@@ -55,6 +55,8 @@ def origin_of(config: TrainConfig, given: nn.Module | None = None) -> dict[str, 
         file = None if registered is None else Path(registered)
     if file is not None:
         origin |= {"file": str(file), "sha256": _digest(file)}
+    if found.code is not None and found.code.module is not None:
+        origin["module"] = found.code.module
     return origin
 
 
@@ -74,12 +76,15 @@ def find_again(config: TrainConfig, origin: Mapping[str, Any], where: str) -> Tr
         return config
     path = Path(file)
     if not path.is_file():
+        form = "PACKAGE.MODULE:NAME" if "module" in origin else "FILE.py:NAME"
         raise CheckpointError(
             f"{where}: its network is made by {origin['name']} in {path}, which is not there. Put "
-            "the file back, or say where the function is now: --arch FILE.py:NAME."
+            f"the file back, or say where the function is now: --arch {form}."
         )
     if _digest(path) != origin["sha256"]:
         raise CheckpointError(changed_file(where, origin))
+    if "module" in origin:
+        return config.replace(arch=_import_module_again(origin, where))
     if origin["source"] == "code":
         return config.replace(arch=f"{path}:{origin['name']}")
     if builder(config.arch) is None:
@@ -90,6 +95,17 @@ def find_again(config: TrainConfig, origin: Mapping[str, Any], where: str) -> Tr
             "so when it is imported. Register it outside of if __name__ == '__main__'."
         )
     return config
+
+
+def _import_module_again(origin: Mapping[str, Any], where: str) -> str:
+    """The place of a function in a module of a package, which is imported from where it was."""
+    place, path = f"{origin['module']}:{origin['name']}", Path(origin["file"])
+    if not import_again(place, path):
+        raise CheckpointError(
+            f"{where}: its network is made by {place} in {path}, but another module is found by "
+            f"that name. Work in the folder {import_root(origin['module'], path)}."
+        )
+    return place
 
 
 def has_changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
@@ -103,11 +119,14 @@ def has_changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
 
 def changed_file(where: str, origin: Mapping[str, Any]) -> str:
     """The words for a network whose file has changed since."""
+    module = origin.get("module")
+    root = None if module is None else import_root(module, Path(origin["file"]))
+    place = f"{module or origin['file']}:{origin['name']}"
     return (
         f"{where}: the file that makes its network, {origin['file']}, has changed since. Put it "
-        "back as it was; or, if the weights fit what it makes now, name it yourself: "
-        f"--change arch={origin['file']}:{origin['name']} to go on training, --arch "
-        f"{origin['file']}:{origin['name']} to evaluate."
+        "back as it was; or, if the weights fit what it makes now, name it yourself"
+        f"{'' if root is None else f', in the folder {root}'}: "
+        f"--change arch={place} to go on training, --arch {place} to evaluate."
     )
 
 

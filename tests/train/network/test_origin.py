@@ -226,3 +226,40 @@ def test_bad_calls_are_told(
     with pytest.raises(ConfigError, match="given:Sequential: has no parameters to train"):
         pooled = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         train(pooled, Noisy(), Noisy(), classes=range(2), output=str(tmp_path / "none"), **GIVEN)
+
+
+def test_a_network_of_a_package_is_found_again_from_anywhere(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(model_registry._BUILDERS, "registered_small", raising=False)
+    package = here / "somepkg"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "blocks.py").write_text(NET)
+    (package / "model.py").write_text("from .blocks import Small\ndef net():\n    return Small()\n")
+    with pytest.raises(ConfigError, match=rf"somepkg\.model:net in {here}\.$"):
+        train(TrainConfig(arch="somepkg/model.py:net", output="run", **TINY))
+    train(TrainConfig(arch="somepkg.model:net", output="run", **TINY))
+
+    def forget() -> None:
+        for name in [n for n in sys.modules if n.partition(".")[0] == "somepkg"]:
+            monkeypatch.delitem(sys.modules, name)
+
+    forget()
+    (here / "elsewhere").mkdir()
+    monkeypatch.chdir(here / "elsewhere")
+    before = list(sys.path)
+    run = str(here / "run")
+    assert type(load_model(run)).__module__ == "somepkg.blocks"
+    assert sys.path == before
+    forget()
+    (here / "elsewhere" / "somepkg").mkdir()
+    (here / "elsewhere" / "somepkg" / "model.py").write_text("def net():\n    return None\n")
+    monkeypatch.syspath_prepend(str(here / "elsewhere"))
+    (here / "elsewhere" / "somepkg" / "__init__.py").touch()
+    with pytest.raises(CheckpointError, match=f"another module is found.*folder {here}"):
+        load_model(run)
+    (package / "model.py").write_text("from .blocks import Small as net\n")
+    with pytest.raises(CheckpointError, match=f"in the folder {here}: --change arch=somepkg.model"):
+        load_model(run)
+    forget()
