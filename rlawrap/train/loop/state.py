@@ -16,6 +16,7 @@ from rlawrap.train.config.train_config import TrainConfig
 from rlawrap.train.loop.run_state import Position, Standing, State, Sums
 from rlawrap.train.loop.setup import Equipment
 from rlawrap.train.network.build import misfits
+from rlawrap.train.network.optim import lacking_state
 from rlawrap.train.network.origin import changed_file, has_changed
 from rlawrap.train.process.processes import Processes
 from rlawrap.train.store import best as best_files
@@ -220,6 +221,15 @@ class Keeper:
                 f"{advice(differences)} Or take only its weights with --finetune."
             )
         changes = before.changes(self.config)
+        arguments = sorted({"momentum", "nesterov", "opt_args"} & set(changes))
+        lacking = lacking_state(before, self.config) if arguments else None
+        if lacking is not None:
+            raise CheckpointError(
+                f"{source}: with {listing({n: changes[n] for n in arguments}, '; ')} the optimiser "
+                f"{self.config.optimizer} needs state that the run has not kept ({lacking}). Leave "
+                f"out --change {', --change '.join(arguments)}, or start a new run from its "
+                "weights with --finetune and another --output."
+            )
         if changes:
             self.say(f"changed as asked for: {listing(changes, '; ')}")
         return changes

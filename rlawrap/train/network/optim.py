@@ -48,6 +48,40 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
     return build_optimizer(groups, config)
 
 
+def lacking_state(before: TrainConfig, now: TrainConfig) -> str | None:
+    """What an optimiser with other arguments does not find in the state of the one before.
+
+    Tried on a parameter of its own, as optimisers differ in what they start by themselves.
+
+    >>> adam = TrainConfig(optimizer="adam")
+    >>> lacking_state(adam, adam.replace(opt_args={"amsgrad": True}))
+    "'max_exp_avg_sq'"
+    >>> lacking_state(TrainConfig(momentum=0.0), TrainConfig(momentum=0.9)) is None
+    True
+    """
+    parameter = nn.Parameter(torch.ones(2, 2))
+    parameter.grad = torch.ones(2, 2)
+
+    def made(config: TrainConfig) -> torch.optim.Optimizer:
+        group = {"params": [parameter], "weight_decay": config.weight_decay, "lr_scale": 1.0}
+        return build_optimizer([group], config)
+
+    new = made(now)
+    own = {name: value for name, value in new.param_groups[0].items() if name != "params"}
+    try:
+        old = made(before)
+        old.step()
+        new.load_state_dict(old.state_dict())
+    except Exception:  # on another device, say: nothing is known
+        return None
+    new.param_groups[0].update(own)
+    try:
+        new.step()
+    except Exception as error:
+        return str(error)
+    return None
+
+
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Give every group its learning rate, a multiple of `lr`."""
     for group in optimizer.param_groups:

@@ -75,6 +75,35 @@ def test_another_batch_and_decay_hold_from_where_the_run_is(tmp_path: Path) -> N
         )  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("first", "then", "lacks"),
+    [
+        ({"optimizer": "adam"}, {"opt_args": {"amsgrad": True}}, "max_exp_avg_sq"),
+        ({"optimizer": "rmsprop", "momentum": 0.0}, {"momentum": 0.9}, "momentum_buffer"),
+        ({"optimizer": "rmsprop"}, {"opt_args": {"centered": True}}, "grad_avg"),
+        ({"momentum": 0.0}, {"momentum": 0.9}, None),
+        ({"optimizer": "adam"}, {"opt_args": {"betas": [0.8, 0.99]}}, None),
+    ],
+)
+def test_an_optimiser_that_lacks_state_is_refused_before_anything_is_written(
+    tmp_path: Path, first: Any, then: Any, lacks: str | None
+) -> None:
+    run(tmp_path, epochs=1, lr=0.001, **first)
+    before = metrics(tmp_path)
+    again = {
+        "epochs": 2, "lr": 0.001, **first, **then, "resume": "auto", "change": ("epochs", *then),
+    }  # fmt: skip
+    if lacks is None:
+        assert run(tmp_path, **again).status == "finished"
+        return
+    told = rf"{lacks}'\)\. Leave out --change {next(iter(then))},"
+    with pytest.raises(CheckpointError, match=told):
+        run(tmp_path, **again)
+    assert metrics(tmp_path) == before
+    left_out = {name: getattr(TrainConfig(**first), name) for name in then}
+    assert run(tmp_path, **{**again, **left_out, "change": ("epochs",)}).epoch == 2
+
+
 def test_what_cannot_change_is_told() -> None:
     with pytest.raises(ConfigError, match="optimizer cannot be changed within a run"):
         TrainConfig(resume="auto", change=("optimizer",))
