@@ -38,7 +38,8 @@ def measure(config: TrainConfig, *, seconds: float = 1.0) -> VariantCost:
     bare = config.replace(finetune=None, pretrained_conv1=None, pretrained=False, freeze=())
     with torch.random.fork_rng(devices=[]):
         model = build_model(bare, len(images.classes)).eval()
-    shape = (1, input_channels(model), *images.load(0, seed=0, epoch=0)[0].shape[1:])
+    image, _ = images.load(0, seed=0, epoch=0)
+    shape = (1, input_channels(model, lambda: image), *image.shape[1:])
     total = cost(model, shape[2:]).total
     latency = 1e3 * time_forward(model, torch.zeros(shape), seconds=seconds)
     return VariantCost(params=total.params, macs=total.macs, latency_ms=round(latency, 3))

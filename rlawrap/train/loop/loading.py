@@ -163,7 +163,7 @@ def evaluate(
         state, trained = load_checkpoint(path)
         model = filled(state, trained, str(path), average=average, arch=arch, model=model)
         task = make_task(trained.replace(**changes))
-        images = _images_of_run(path, state, task, split, images, input_channels(model))
+        images = _images_of_run(path, state, task, split, images, _channels(state, model))
     else:
         if images is None and data is None:
             raise ConfigError("--arch: name the data too, as `rlawrap evaluate FILE DATA --arch`.")
@@ -195,6 +195,12 @@ def evaluate(
         return judge_model(model, loader, task.scores(processes.device), processes=processes)
     finally:
         loader.kill_workers()
+
+
+def _channels(state: Mapping[str, Any], model: nn.Module) -> int:
+    """Channels of the images of a run, which keeps them where its data is one of ours."""
+    kept = state.get("preparation")
+    return int(kept["channels"]) if kept else input_channels(model)
 
 
 def is_of_run(path: str | Path) -> bool:

@@ -25,9 +25,9 @@ from rlawrap.train.loop.step import Stepper
 from rlawrap.train.network.build import (
     checkpoint_blocks,
     input_channels,
-    keep_frozen_norms,
     prepare_model,
 )
+from rlawrap.train.network.freezing import keep_frozen_norms
 from rlawrap.train.network.optim import make_optimizer
 from rlawrap.train.network.origin import origin_of
 from rlawrap.train.network.warmup import distribute, settle
@@ -76,7 +76,7 @@ def open_model_and_images(task: Task, *, fill: bool = True) -> tuple[nn.Module, 
     train_images = task.open("train")
     task.check(train_images)
     model = task.build(train_images.classes, fill=fill)
-    channels = input_channels(model)
+    channels = input_channels(model, lambda: train_images.load(0, seed=0, epoch=0)[0])
     if channels != train_images.in_channels:
         train_images = task.open("train", channels)
     test_images = task.open("test", channels)

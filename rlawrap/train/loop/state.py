@@ -143,7 +143,7 @@ class Keeper:
         self._check_classes(loaded, source)
         self._check_data(loaded, source)
         self._tell_environment(loaded)
-        self.equipment.stepper.load_state_dict(loaded, changed=bool(changes))
+        self._load(loaded, source, changed=bool(changes))
         state = State(
             position=Position(**loaded["position"]),
             standing=Standing(**loaded["standing"]),
@@ -179,6 +179,19 @@ class Keeper:
                 f"step {place.step} of {self.equipment.steps}"
             )
         return state, size
+
+    def _load(self, loaded: dict[str, Any], source: str, *, changed: bool) -> None:
+        try:
+            self.equipment.stepper.load_state_dict(loaded, changed=changed)
+        except RuntimeError as error:
+            problems = misfits(self.equipment.model, loaded["model"])
+            if not problems:
+                raise
+            raise CheckpointError(
+                f"{source}: its weights do not fit what {self.config.arch} makes now. "
+                f"{'; '.join(problems)}. Put the code that makes it back as it was, or start a new "
+                "run with another --output."
+            ) from error
 
     def put_in_order(self, state: State) -> None:
         """Make the run folder fit the state resumed; process 0 alone, once the folder is there."""

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import fnmatch
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
-from rlawrap import _torch
 from rlawrap.design.names import is_added
 from rlawrap.errors import CheckpointError, ConfigError, few
 from rlawrap.networks import build_network, find_network
 from rlawrap.train.config.train_config import TrainConfig
 from rlawrap.train.data.seeding import derive_seed
+from rlawrap.train.network.freezing import CONVOLUTIONS, first_convolution, freeze
+from rlawrap.train.network.modes import evaluating
 from rlawrap.train.network.origin import import_all
+from rlawrap.train.network.outputs import device_of
 from rlawrap.train.store import checkpoint
 from rlawrap.weights import (
     fit_names,
@@ -24,9 +27,6 @@ from rlawrap.weights import (
     read_weights_file,
     state_dict_in,
 )
-
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_NORMS = (_torch.NormBase, nn.GroupNorm, nn.LayerNorm)
 
 
 def build_model(config: TrainConfig, num_classes: int, *, fill: bool = True) -> nn.Module:
@@ -90,70 +90,57 @@ def checkpoint_blocks(model: nn.Module, name: str) -> None:
         raise ConfigError(f"grad_checkpointing: {name} does not offer it ({error}).") from error
 
 
-def first_convolution(model: nn.Module) -> tuple[str, nn.Module]:
-    """Name and module of the first convolution. Raises `ConfigError` when there is none."""
-    for name, module in model.named_modules():
-        if isinstance(module, _CONVOLUTIONS):
-            return name, module
-    raise ConfigError("the network has no convolution.")
-
-
 def first_weight(model: nn.Module) -> tuple[str, nn.Parameter]:
     """Name and value of the first convolution's weight."""
-    name = first_convolution(model)[0] + ".weight"
-    return name, model.get_parameter(name)
+    name, module = first_convolution(model)
+    weight = module._parameters.get("weight")
+    if weight is None or is_lazy(weight):
+        raise ConfigError(
+            f"pretrained_conv1: the first convolution, {name}, has no weight of its own that could "
+            "be filled (weight norm, spectral norm or a lazy one). Leave it out; --finetune FILE "
+            "fills whole networks."
+        )
+    return f"{name}.weight", weight
 
 
-def input_channels(model: nn.Module) -> int:
-    """Channels of the images that the network takes."""
-    return first_weight(model)[1].shape[1]
+def input_channels(model: nn.Module, image: Callable[[], Tensor] | None = None) -> int:
+    """Channels of the images that the network takes: those of its first convolution.
 
+    image: gives one of the data, [C, H, W], for networks whose modules do not tell: it is tried
+    with its channels, with 3 and with 1.
 
-def stem(model: nn.Module) -> list[str]:
-    """Names of the first convolution and of the norm right after it, if one is there."""
-    leaves = [(name, m) for name, m in model.named_modules() if not any(m.children())]
-    first, _ = first_convolution(model)
-    at = [name for name, _ in leaves].index(first)
-    names = [first]
-    if at + 1 < len(leaves) and isinstance(leaves[at + 1][1], _NORMS):
-        names.append(leaves[at + 1][0])
-    return names
-
-
-def freeze(model: nn.Module, patterns: Iterable[str]) -> list[str]:
-    """Stop training the parameters under the named modules; returns the parameters' names.
-
-    patterns: "stem", a module's or parameter's name ("layer1"), or a shell pattern ("layer[12]").
-    Norms in which nothing is left to train keep their statistics: see `keep_frozen_norms`.
-    Raises `ConfigError` for a pattern that fits nothing.
+    >>> input_channels(nn.Sequential(nn.Flatten(), nn.Linear(16, 2)), lambda: torch.zeros(3, 4, 4))
+    1
     """
-    parameters = dict(model.named_parameters())
-    frozen: list[str] = []
-    for pattern in patterns:
-        wanted = stem(model) if pattern == "stem" else [pattern]
-        found = [
-            name
-            for name in parameters
-            if any(fnmatch.fnmatchcase(part, w) for part in _prefixes(name) for w in wanted)
-        ]
-        if not found:
-            tops = ", ".join(name for name, _ in model.named_children())
-            raise ConfigError(
-                f"freeze {pattern!r}: no parameter has such a name. The modules are: {tops}."
-            )
-        frozen += found
-    for name in frozen:
-        parameters[name].requires_grad_(False)
-    return frozen
+    stated = _channels_of_first(model)
+    if stated in (1, 3) or (image is None and stated):
+        return stated
+    example = torch.zeros(3, 224, 224) if image is None else image()
+    if any(is_lazy(parameter) for parameter in model.parameters()):
+        return stated or len(example)  # trying it would settle its shapes
+    for channels in dict.fromkeys((len(example), 3, 1)):
+        if _takes(model, example[:1].expand(channels, *example.shape[1:])):
+            return channels
+    return stated or len(example)
 
 
-def keep_frozen_norms(model: nn.Module) -> None:
-    """Set the norms that `freeze` froze to evaluation mode; call it after `model.train()`."""
-    for module in model.modules():
-        if isinstance(module, _NORMS):
-            own = list(module.parameters(recurse=False))
-            if own and not any(p.requires_grad for p in own):
-                module.eval()
+def _channels_of_first(model: nn.Module) -> int:
+    """The channels that the first convolution takes; 0 where there is none, or a lazy one."""
+    first = next((m for m in model.modules() if isinstance(m, CONVOLUTIONS)), None)
+    if first is None:
+        return 0
+    if not first.in_channels and not is_lazy(first.weight):
+        return int(first.weight.shape[1] * first.groups)  # a lazy one that was filled
+    return first.in_channels
+
+
+def _takes(model: nn.Module, image: Tensor) -> bool:
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]), evaluating(model):
+            model(image[None].to(device_of(model)))
+    except Exception:  # whatever the user's own code raises
+        return False
+    return True
 
 
 def load_weights(
@@ -171,8 +158,8 @@ def load_weights(
     state = fit_names(read_weights(path) if weights is None else weights, own, path)
     unknown = [name for name in state if name not in own]
     missing = [name for name in own if name not in state and not is_added(name)]
-    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
-    differing = [n for n, value in state.items() if n in own and own[n].shape != value.shape]
+    missing = [n for n in missing if not n.endswith(("num_batches_tracked", "_extra_state"))]
+    differing = [n for n, value in state.items() if n in own and _differ(own[n], value)]
     classifier = [name for name in differing if own[name].shape[1:] == state[name].shape[1:]]
     classifier = [name for name in classifier if in_last_layer(model, name)]
     problems = [
@@ -204,9 +191,16 @@ def misfits(model: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
         ("names that the network does not have", [n for n in weights if n not in own]),
         ("names that the file does not have", [n for n in own if n not in weights]),
         ("of another shape",
-         [n for n in own if n in weights and own[n].shape != weights[n].shape]),
+         [n for n in own if n in weights and _differ(own[n], weights[n])]),
     )  # fmt: skip
     return [f"{len(names)} {what}: {few(names, 5)}" for what, names in kinds if names]
+
+
+def _differ(own: Any, other: Any) -> bool:
+    """Whether two values have different shapes; lazy parameters have none, nor has extra state."""
+    if not (isinstance(own, Tensor) and isinstance(other, Tensor)):
+        return False
+    return not is_lazy(own) and not is_lazy(other) and own.shape != other.shape
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -259,17 +253,12 @@ def _torchvision_weights(arch: str) -> dict[str, Tensor]:
     return dict(network.state_dict())
 
 
-def _prefixes(name: str) -> list[str]:
-    parts = name.split(".")
-    return [".".join(parts[: n + 1]) for n in range(len(parts))]
-
-
 def in_last_layer(model: nn.Module, name: str) -> bool:
     """Whether a parameter is of the base's classifier or of the one that rlawrap put beside it."""
     owner = name.rpartition(".")[0]
     linear = [
         n
         for n, module in model.named_modules()
-        if isinstance(module, (nn.Linear, *_CONVOLUTIONS)) and not is_added(n)
+        if isinstance(module, (nn.Linear, *CONVOLUTIONS)) and not is_added(n)
     ]
     return is_added(owner) or (bool(linear) and owner == linear[-1])

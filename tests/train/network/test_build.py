@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,17 +10,19 @@ from torch import nn
 
 from rlawrap.errors import CheckpointError, ConfigError
 from rlawrap.models import get_model
-from rlawrap.train import TrainConfig, train
+from rlawrap.models import model_registry as registry
+from rlawrap.train import TrainConfig, load_model, train
 from rlawrap.train.network.build import (
     build_model,
     checkpoint_blocks,
-    freeze,
+    first_weight,
     input_channels,
     load_first_convolution,
     load_weights,
+    misfits,
     read_weights,
-    stem,
 )
+from rlawrap.train.network.freezing import freeze, stem
 from tests.train.toys import ToyImages, final_state, toy_config, toy_models, toy_net
 
 
@@ -136,3 +139,110 @@ def test_the_first_convolution_can_be_taken_and_frozen(tmp_path: Path) -> None:
 def test_a_network_without_checkpointing_is_refused() -> None:
     with pytest.raises(ConfigError, match="grad_checkpointing: cifar_resnet20 has no"):
         checkpoint_blocks(get_model("cifar_resnet20"), "cifar_resnet20")
+
+
+def normed(norm: Any) -> nn.Module:
+    model = toy_net()
+    model[0] = norm(model[0])
+    return model
+
+
+@pytest.mark.parametrize(
+    "norm", [nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.spectral_norm]
+)
+def test_a_first_convolution_with_a_norm_of_its_weight(norm: Any) -> None:
+    model = normed(norm)
+    assert input_channels(model) == 3 and stem(model) == ["0", "1"]
+    assert any("parametrizations" in name for name in freeze(model, ["stem"]))
+    with pytest.raises(ConfigError, match="the first convolution, 0, has no weight of its own"):
+        first_weight(model)
+
+
+class HeadFirst(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.head = nn.Conv2d(8, 4, 1)
+        self.stem = nn.Conv2d(channels, 8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.stem(x)).mean((2, 3))
+
+
+@pytest.mark.parametrize(
+    ("model", "channels"),
+    [
+        (nn.Conv2d(3, 3, 3, groups=3), 3),
+        (HeadFirst(3), 3),
+        (HeadFirst(1), 1),
+        (HeadFirst(5), 8),
+        (nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 4)), 3),
+        (nn.Sequential(nn.Flatten(), nn.Linear(64, 4)), 1),
+        (nn.Flatten(), 2),
+        (nn.LazyConv2d(4, 3), 2),
+    ],
+)
+def test_channels_that_no_module_tells_are_tried(model: nn.Module, channels: int) -> None:
+    before = {name: type(module) for name, module in model.named_modules()}
+    assert input_channels(model, lambda: torch.zeros(2, 8, 8)) == channels
+    assert {name: type(module) for name, module in model.named_modules()} == before
+
+
+class Lazy(nn.Module):
+    """Shapes that its first image settles, and a state that is no tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.LazyConv2d(4, 3)
+        self.fc = nn.LazyLinear(4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.stem(x).mean((2, 3)))
+
+    def get_extra_state(self) -> dict[str, int]:
+        return {"n": 1}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        assert state == {"n": 1}
+
+
+def test_weights_of_a_lazy_network_fit_it(tmp_path: Path) -> None:
+    trained = Lazy()
+    trained(torch.zeros(1, 3, 8, 8))
+    weights = trained.state_dict()
+    assert misfits(Lazy(), weights) == []
+    other = Lazy()
+    other(torch.zeros(1, 1, 8, 8))
+    assert misfits(other, weights) == ["1 of another shape: stem.weight"]
+    torch.save(weights, tmp_path / "w.pt")
+    model = Lazy()
+    load_weights(model, tmp_path / "w.pt")
+    assert torch.equal(model.fc.weight, trained.fc.weight) and input_channels(model) == 3
+
+
+def test_a_run_of_a_lazy_network_is_read_and_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(registry._BUILDERS, "toy", Lazy)
+    images = (ToyImages(), ToyImages(10))
+    train(toy_config(tmp_path, epochs=1), data=images)
+    again = {"epochs": 2, "resume": "auto", "change": ("epochs",)}
+    assert train(toy_config(tmp_path, **again), data=images).epoch == 2
+    assert load_model(tmp_path)(torch.zeros(1, 3, 8, 8)).shape == (1, 4)
+
+
+def test_weights_of_other_shapes_are_named_when_a_run_is_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sides = [3]
+
+    def net() -> nn.Module:
+        model = toy_net()
+        model[0] = nn.Conv2d(3, 8, sides[0], padding="same", bias=False)
+        return model
+
+    monkeypatch.setitem(registry._BUILDERS, "toy", net)
+    images = (ToyImages(), ToyImages(10))
+    train(toy_config(tmp_path, epochs=1), data=images)
+    sides[0] = 5
+    with pytest.raises(CheckpointError, match=r"1 of another shape: 0\.weight\. Put the code"):
+        train(toy_config(tmp_path, epochs=1, resume="auto"), data=images)
