@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from rlawrap import _torch
-from rlawrap.errors import ConfigError, TrainError
+from rlawrap.errors import ConfigError, TrainError, printable
 from rlawrap.train.config.train_config import TrainConfig
 from rlawrap.train.process.signals import heeded_signals
 from rlawrap.train.store.resuming import prepare_folder
@@ -85,7 +85,7 @@ def note_end(folder: RunFolder, message: str) -> None:
 def note_failure(message: str) -> None:
     """Leave word that a restart by torchrun would fail as this process did."""
     if FAILURE_FILE in os.environ:
-        Path(os.environ[FAILURE_FILE]).write_text(message)
+        Path(os.environ[FAILURE_FILE]).write_text(printable(message), encoding="utf-8")
 
 
 def has_failed() -> bool:

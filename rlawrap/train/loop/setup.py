@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler
 
 from rlawrap.errors import ConfigError
@@ -199,11 +199,15 @@ def _make_loader(
     )
 
 
-def part_rows(task: Task, processes: Processes) -> int:
-    """Images that a process sees at once in a full batch."""
+def part_rows(task: Task, processes: Processes, images: int | None = None) -> int:
+    """Images that a process sees at once in a full batch, or in one of all `images`."""
     config = task.config
+    most = config.batch_size if images is None else images * config.repeats
     return largest_part(
-        config.batch_size, world=processes.world, accumulate=config.accumulate, least=task.least
+        min(config.batch_size, most),
+        world=processes.world,
+        accumulate=config.accumulate,
+        least=task.least,
     )
 
 
@@ -224,11 +228,16 @@ def warm_up(equipment: Equipment, config: TrainConfig, processes: Processes) -> 
     if processes.world == 1:
         return
     task = equipment.task
-    rows = max(task.least, part_rows(task, processes))
+    images = equipment.train_images
+    rows = max(task.least, part_rows(task, processes, len(images)))
     part = Part(epoch=0, step=0, rows=(0,) * rows, padding=0, batch_rows=rows, lead=0)
-    batch = task.parts(equipment.train_images, training=True)[part]
+    batch = task.parts(images, training=True)[part]
     equipment.train_mode()
-    settle(equipment.model, equipment.network, lambda: equipment.stepper.losses(batch).total / rows)
+
+    def loss() -> Tensor:
+        return equipment.stepper.losses(batch).total / rows
+
+    settle(equipment.model, equipment.network, loss, processes)
 
 
 @contextmanager

@@ -12,7 +12,15 @@ import pytest
 
 from rlawrap.errors import ConfigError
 from rlawrap.train import TrainConfig
-from rlawrap.train.commands.launch import Launch, count_processes, note_end, torchrun_arguments
+from rlawrap.train.commands.launch import (
+    FAILURE_FILE,
+    Launch,
+    count_processes,
+    has_failed,
+    note_end,
+    note_failure,
+    torchrun_arguments,
+)
 from rlawrap.train.store.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[3]
@@ -114,3 +122,12 @@ def test_an_error_that_no_restart_can_cure_is_said_once(tmp_path: Path) -> None:
     assert 1 <= len(lines) <= 2
     assert [line for line in lines if "nothing: no such folder" not in line] == []
     assert not (tmp_path / "run").exists()
+
+
+def test_word_of_a_failure_may_hold_any_file_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(FAILURE_FILE, str(tmp_path / "failure"))
+    assert not has_failed()
+    note_failure("caf\udce9: damaged")
+    assert has_failed() and (tmp_path / "failure").read_text() == "caf\\xe9: damaged"
