@@ -222,6 +222,12 @@ def _call(found: NamedNetwork, arguments: dict[str, Any]) -> nn.Module:
         else:
             with importable(file.parent):
                 model = found.builder(**arguments)
+    except SystemExit as leaving:  # of argparse, which reads our command line
+        raise ConfigError(
+            f"{found.text}: ends the program (SystemExit: {leaving.code}) instead of returning a "
+            "network. Let it take what it needs as arguments, given by --model-arg, and not read "
+            "the command line."
+        ) from leaving
     except Exception as error:
         raise ConfigError(
             f"{found.text}: raised {type(error).__name__}: {error} (called with {arguments})."

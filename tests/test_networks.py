@@ -36,6 +36,9 @@ class Small(nn.Module):
         return self.fc(self.body(self.stem(x)).mean((2, 3)))
 
 def needs(width): return Small(width=width)
+def leaves():
+    raise SystemExit(2)
+
 def raises(): raise KeyError("oops")
 def number(): return 3
 ready = Small()
@@ -83,6 +86,7 @@ def test_rla_wraps_what_the_name_gives(nets: Path) -> None:
         ("torchvision:resnet_18", {}, "no such network in torchvision. Nearest: resnet18"),
         ("tf:", {}, "unknown source 'tf'"),
         ("nets.py:Smal", {}, "Nearest: Small"),
+        ("nets.py:leaves", {}, r"nets.py:leaves: ends the program \(SystemExit: 2\)"),
         ("nets.py:raises", {}, r"raised KeyError: 'oops' \(called with {}\)"),
         ("nets.py:number", {}, "returned an object of class int, not a torch.nn.Module"),
         ("nets.py:text", {}, "is an object of class str, not a function"),

@@ -42,6 +42,16 @@ class Checked(BaseModel):
         return kind(**{**{name: getattr(self, name) for name in kind.model_fields}, **changes})
 
 
+def check_names(values: Any) -> None:
+    """Raise `ConfigError` for keys that are no names, as a file of YAML may hold them."""
+    for name in values if isinstance(values, Mapping) else ():
+        if not isinstance(name, str):
+            raise ConfigError(
+                f"--config: {name!r} is no name of a field. YAML reads on, off, yes and no as true "
+                "and false, and digits as numbers; take that line out."
+            )
+
+
 def option_group(title: str) -> Callable[..., Any]:
     """A maker of fields that stand under one title in `--help`.
 

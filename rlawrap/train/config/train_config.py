@@ -11,7 +11,7 @@ from pydantic import field_validator, model_validator
 
 from rlawrap.errors import ConfigError
 from rlawrap.train.config.augment import AugmentConfig
-from rlawrap.train.config.checked import Checked, option_group
+from rlawrap.train.config.checked import Checked, check_names, option_group
 from rlawrap.train.config.going_on import CHANGEABLE, FREE_ON_RESUME
 
 VERSION = 1
@@ -204,9 +204,11 @@ class TrainConfig(Checked):
         600.0, "seconds until a process that does not answer is given up", gt=0, le=LONGEST
     )
 
-    @field_validator("model_kwargs", "head_args", "scene_augment", "opt_args")
+    @field_validator("model_kwargs", "rla", "head_args", "scene_augment", "opt_args")
     @classmethod
-    def _as_json_holds_them(cls, values: dict[str, Any], info: Any) -> dict[str, Any]:
+    def _as_json_holds_them(cls, values: dict[str, Any] | None, info: Any) -> dict[str, Any] | None:
+        if values is None:
+            return None
         try:
             text = json.dumps(values, allow_nan=False)
         except (TypeError, ValueError) as error:
@@ -228,6 +230,13 @@ class TrainConfig(Checked):
                     "this one's weights, with --finetune."
                 )
         return tuple(sorted(set(names)))
+
+    @field_validator("milestones")
+    @classmethod
+    def _not_negative(cls, epochs: tuple[int, ...]) -> tuple[int, ...]:
+        if any(epoch < 0 for epoch in epochs):
+            raise ConfigError(f"milestones={epochs!r}: epochs are counted from 0 on; give (8, 11).")
+        return epochs
 
     @model_validator(mode="after")
     def _fits_together(self) -> TrainConfig:
@@ -266,6 +275,8 @@ class TrainConfig(Checked):
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
         """The inverse of `to_dict`. Raises `ConfigError` for unknown fields or a newer version."""
+        check_names(values)
+        check_names(values.get("augment"))
         values = dict(values)
         if "version" in values:
             # What was written before there was this field, was trained without it.

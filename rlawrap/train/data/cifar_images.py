@@ -9,7 +9,7 @@ import numpy as np
 from rlawrap.errors import DataError
 from rlawrap.train.data.arrays import ArraySource
 from rlawrap.train.data.dataset import Split
-from rlawrap.train.data.download import cache_folder, download_with_torchvision
+from rlawrap.train.data.download import download_folder, download_with_torchvision
 
 # Mean and deviation per channel over the training images, pixels in 0..1.
 STATISTICS = {
@@ -27,7 +27,7 @@ def open_cifar(name: str, root: Path | None, split: Split) -> ArraySource:
         raise DataError(f"{name.lower()}: the folder {root} does not exist.")
     data = download_with_torchvision(
         name,
-        cache_folder() if root is None else root,
+        download_folder(name.lower(), root),
         split,
         advice="Put the python version's archive, unpacked, in a folder and pass that as root.",
     )

@@ -12,12 +12,29 @@ from rlawrap.errors import DataError
 from rlawrap.train.data.dataset import Split
 
 
-def cache_folder() -> Path:
-    """`$RLAWRAP_CACHE`, else `$XDG_CACHE_HOME/rlawrap`, else `~/.cache/rlawrap`."""
+def cache_folder() -> Path | None:
+    """`$RLAWRAP_CACHE`, else `$XDG_CACHE_HOME/rlawrap`, else `~/.cache/rlawrap`.
+
+    None for a user without a home.
+    """
     if chosen := os.environ.get("RLAWRAP_CACHE"):
         return Path(chosen)
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "rlawrap"
+    try:
+        return (Path(base) if base else Path.home() / ".cache") / "rlawrap"
+    except RuntimeError:
+        return None
+
+
+def download_folder(name: str, root: Path | None) -> Path:
+    """Where a data set is downloaded to. Raises `DataError` for a user without a home."""
+    folder = cache_folder() if root is None else root
+    if folder is None:
+        raise DataError(
+            f"{name}: there is no home directory to download it to. Give a folder, --data-root "
+            "(from Python: root=), or set RLAWRAP_CACHE."
+        )
+    return folder
 
 
 def download_with_torchvision(name: str, root: Path, split: Split, *, advice: str) -> Any:

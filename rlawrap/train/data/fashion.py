@@ -7,7 +7,7 @@ from pathlib import Path
 from rlawrap.errors import DataError
 from rlawrap.train.data.arrays import ArraySource, read_idx
 from rlawrap.train.data.dataset import Split
-from rlawrap.train.data.download import cache_folder, download_with_torchvision
+from rlawrap.train.data.download import cache_folder, download_folder, download_with_torchvision
 
 CLASSES = (
     "T-shirt/top",
@@ -74,10 +74,12 @@ def open_fashion_mnist(root: Path | None, split: Split) -> ArraySource:
         raise DataError(f"fashion-mnist: the folder {root} does not exist.")
     home = cache_folder() if root is None else root
     places = [] if root is None else [root]
-    places += [home / "FashionMNIST" / "raw", DEBIAN]
+    places += [] if home is None else [home / "FashionMNIST" / "raw"]
+    places.append(DEBIAN)
     for folder in places:
         if holds(folder, split):
             return read_folder(folder, split, f"fashion-mnist in {folder}")
+    home = download_folder("fashion-mnist", root)
     download_with_torchvision(
         "FashionMNIST",
         home,

@@ -115,8 +115,9 @@ def load_or_build(key: str, build: Callable[[], SampleIndex]) -> SampleIndex:
     the data cannot be read.
     """
     name = hashlib.blake2b(os.fsencode(key), digest_size=12).hexdigest()
-    path = cache_folder() / "index" / f"{name}.npz"
-    cached = _read(path)
+    folder = cache_folder()
+    path = None if folder is None else folder / "index" / f"{name}.npz"
+    cached = None if path is None else _read(path)
     if cached is not None and _holds(cached.watched):
         return cached
     started = time.time_ns()
@@ -125,7 +126,7 @@ def load_or_build(key: str, build: Callable[[], SampleIndex]) -> SampleIndex:
     except OSError as error:
         raise DataError(f"{error.filename}: cannot be read ({error.strerror}).") from error
     newest = max((int(item.stamp.split("/")[0]) for item in index.watched), default=0)
-    if newest < started - SETTLED_NS:
+    if path is not None and newest < started - SETTLED_NS:
         _write(path, index)
     return index
 

@@ -79,7 +79,12 @@ def _from_timm(name: str) -> Factory:
 
     if get_optimizer_info(name).second_order:
         raise ConfigError(f"optimizer={name!r}: not for this trainer, it takes second derivatives.")
-    factory: Factory = get_optimizer_class(name)
+    try:
+        factory: Factory = get_optimizer_class(name)
+    except (ImportError, AssertionError, RuntimeError) as error:  # bitsandbytes, without CUDA say
+        raise ConfigError(
+            f"optimizer={name!r}: cannot be used here: {error}. Take another, such as adamw."
+        ) from error
     return factory
 
 

@@ -75,3 +75,12 @@ def test_what_is_missing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "a.yaml").touch()
     with pytest.raises(RLAError, match=r"pip install 'rlawrap\[train\]'"):
         read_config(str(tmp_path / "a.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [("1: 2", "1"), ("on: 2", "True"), ("augment: {off: 2}", "False")]
+)
+def test_keys_that_are_no_names_are_told(tmp_path: Path, text: str, found: str) -> None:
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=f"--config: {found} is no name of a field"):
+        read_config(str(tmp_path / "c.yaml"))

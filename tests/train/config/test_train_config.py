@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 
 from rlawrap.errors import ConfigError
@@ -38,6 +39,8 @@ def test_json_round_trip() -> None:
         ("lr", float("nan")),
         ("lr", float("inf")),
         ("lr", "abc"),
+        ("milestones", (8, -3)),
+        ("rla", {"k": np.int64(4)}),
         ("lr", True),
         ("timeout", float("inf")),
         ("timeout", 1e12),

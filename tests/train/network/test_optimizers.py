@@ -88,3 +88,13 @@ def test_optimisers_of_torch_are_found_without_timm(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(optimizers, "_timm_names", fail)
     assert optimizers.find_optimizer("SGD") is torch.optim.SGD
     assert optimizers.find_optimizer("torch:adam_w") is torch.optim.AdamW
+
+
+def test_an_optimiser_that_cannot_be_used_here_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_cuda(name: str) -> None:
+        raise AssertionError("CUDA required for bitsandbytes optimizers")
+
+    monkeypatch.setattr(timm.optim, "get_optimizer_class", without_cuda)
+    config = TrainConfig(optimizer="timm:lion", weight_decay=0.0)
+    with pytest.raises(ConfigError, match="'lion': cannot be used here: CUDA required"):
+        make_optimizer(nn.Conv2d(2, 2, 1), config)
