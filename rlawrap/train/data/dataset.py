@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -40,6 +40,18 @@ class Preparation:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a checkpoint."""
         return asdict(self)
+
+    def at(self, size: int | None) -> Preparation:
+        """The same for images of another side, which `resize` belongs to and changes with.
+
+        >>> ready = Preparation(channels=1, size=224, mean=(0.5,), std=(0.5,), resize=256)
+        >>> ready.at(288).resize, ready.at(None).size
+        (329, 224)
+        """
+        if size is None or size == self.size:
+            return self
+        resize = None if self.resize is None else round(self.resize * size / self.size)
+        return replace(self, size=size, resize=resize)
 
 
 class Source(Protocol):

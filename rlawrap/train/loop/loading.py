@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,12 @@ import torch
 from torch import nn
 
 from rlawrap.checkpoints import build_described
-from rlawrap.errors import CheckpointError, ConfigError, few
+from rlawrap.errors import CheckpointError, ConfigError
 from rlawrap.identity import CUSTOM
 from rlawrap.train.config.train_config import TrainConfig
-from rlawrap.train.data.given import GIVEN_DATA
 from rlawrap.train.data.loader import Images, make_loader
 from rlawrap.train.data.sampler import EvalSampler
+from rlawrap.train.loop.judged_images import images_of_run, prepared_alike
 from rlawrap.train.loop.opening_lines import notes
 from rlawrap.train.loop.plain_weights import load_weights_of
 from rlawrap.train.network.build import input_channels, misfits
@@ -143,7 +142,8 @@ def evaluate(
     `rla`; then `data` or `images` says what to judge it by. For a run: what makes its network now.
     model: the network of a run that was given one. images: a data set, instead of one by name.
     split: "test" or "train"; None is the test split, and all of a folder that has no splits, unless
-    it is the one that the run was trained on. exif_orientation: None is as the run was trained.
+    it is the one that the run was trained on. image_size, exif_orientation: None is as the run was
+    trained, whose resizing and normalisation other data gets, too.
 
     Raises `CheckpointError` and `DataError`, the former also when the classes are not those of the
     training.
@@ -153,17 +153,12 @@ def evaluate(
             raise ConfigError(
                 "--model-arg and --rla go with --arch, for weights that are no run's."
             )
-        given = {
-            "data": data,
-            "data_root": data_root,
-            "image_size": image_size,
-            "exif_orientation": exif_orientation,
-        }
+        given = {"data": data, "data_root": data_root, "exif_orientation": exif_orientation}
         changes = {name: value for name, value in given.items() if value not in (None, "")}
         state, trained = load_checkpoint(path)
         model = filled(state, trained, str(path), average=average, arch=arch, model=model)
-        task = make_task(trained.replace(**changes))
-        images = _images_of_run(path, state, task, split, images, _channels(state, model))
+        task = make_task(prepared_alike(state, trained.replace(**changes), image_size))
+        images = images_of_run(path, state, task, split, images, _channels(state, model))
     else:
         if images is None and data is None:
             raise ConfigError("--arch: name the data too, as `rlawrap evaluate FILE DATA --arch`.")
@@ -209,38 +204,6 @@ def is_of_run(path: str | Path) -> bool:
     if path.suffix == ".safetensors" or not path.is_file():
         return path.is_dir()
     return "position" in _read_state(path)
-
-
-def _images_of_run(
-    path: str | Path,
-    state: Mapping[str, Any],
-    task: Task,
-    split: str | None,
-    images: Images | None,
-    channels: int,
-) -> Images:
-    """Images to judge a run's network by, of the classes that it knows; the task opens them."""
-    config = task.config
-    if images is None and config.data == GIVEN_DATA:
-        raise ConfigError(
-            f"{path}: its images were given to train(). Name data to judge it by, or pass images=."
-        )
-    if images is None:
-        # Of the folder that it was trained on, only what was held out tells how good it is.
-        whole = split is None and not _same_place(config, TrainConfig.from_dict(state["config"]))
-        images = make_task(config.replace(subset=None)).open(split or "test", channels, whole=whole)
-    if list(images.classes) != state["classes"]:
-        raise CheckpointError(
-            f"{path}: trained on {len(state['classes'])} classes ({few(state['classes'], 5)}), "
-            f"but the data has {len(images.classes)} ({few(images.classes, 5)})."
-        )
-    return images
-
-
-def _same_place(one: TrainConfig, other: TrainConfig) -> bool:
-    """Whether two configurations name the same data."""
-    places = [os.path.join(c.data_root or "", c.data) for c in (one, other)]
-    return one.data == other.data or os.path.realpath(places[0]) == os.path.realpath(places[1])
 
 
 def _open_weights(

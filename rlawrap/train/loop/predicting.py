@@ -123,8 +123,7 @@ def predict(
             rla=None if rla is None else dict(rla),
         )
         judge = _of_weights(weights, config)
-    if image_size is not None:
-        judge = replace(judge, preparation=replace(judge.preparation, size=image_size))
+    judge = replace(judge, preparation=judge.preparation.at(image_size))
     yield from _predictions(judge, files, top, batch_size, device, bad_image)
 
 

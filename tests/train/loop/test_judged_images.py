@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from rlawrap.train import evaluate, load_model, train
+from rlawrap.train.config.augment import AugmentConfig
+from rlawrap.train.data import open_data
+from rlawrap.train.data.dataset import ImageDataset
+from tests.train.data.trees import write_image
+from tests.train.toys import toy_config, toy_models
+
+
+@pytest.fixture(autouse=True)
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("RLAWRAP_CACHE", str(tmp_path / "cache"))
+    with toy_models():
+        yield
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Two classes of ten images each, with another grey each, in class folders without splits."""
+    for name, start in (("cat", 0), ("dog", 120)):
+        (tmp_path / "tree" / name).mkdir(parents=True)
+        for number in range(10):
+            write_image(tmp_path / "tree" / name / f"{number}.png", start + 9 * number)
+    return tmp_path / "tree"
+
+
+def loss_on(run: Path, images: ImageDataset) -> float:
+    model = load_model(run)
+    pairs = [images.load(n, seed=0, epoch=0) for n in range(len(images))]
+    with torch.no_grad():
+        logits = model(torch.stack([image for image, _ in pairs]))
+    return float(cross_entropy(logits, torch.tensor([label for _, label in pairs])))
+
+
+def test_other_data_is_made_ready_as_the_run_s_own(tmp_path: Path, tree: Path) -> None:
+    augment = AugmentConfig(crop="none", mean=(0.2,), std=(0.5,), resize=12)
+    given = {"image_size": 8, "augment": augment}
+    own = tuple(open_data(tree, split=split, **given) for split in ("train", "test"))  # type: ignore[arg-type]
+    train(toy_config(tmp_path / "run", epochs=1), data=own)
+    other = tmp_path / "other"
+    shutil.copytree(tree, other)
+    write_image(other / "cat" / "new.png", 77)
+    judged = evaluate(tmp_path / "run", data=str(other), workers=0, device="cpu")
+    alike = open_data(other, split="test", whole=True, **given)  # type: ignore[arg-type]
+    assert judged.images == len(alike) == 21
+    assert judged.loss == pytest.approx(loss_on(tmp_path / "run", alike), rel=1e-5)
+    larger = evaluate(tmp_path / "run", data=str(other), image_size=16, workers=0, device="cpu")
+    given = {"image_size": 16, "augment": augment.replace(resize=24)}
+    alike = open_data(other, split="test", whole=True, **given)  # type: ignore[arg-type]
+    assert larger.loss == pytest.approx(loss_on(tmp_path / "run", alike), rel=1e-5)
