@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import logging
 from dataclasses import asdict, dataclass, replace
@@ -156,6 +157,12 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
             return torch.zeros(self.in_channels, self.image_size, self.image_size), SKIPPED
         with local_randomness("augment", seed, epoch, index):
             return self.transform(image), int(self.labels[index])
+
+    def for_judging(self) -> ImageDataset:
+        """The same images without augmentation, as those of the test split are made ready."""
+        same, ready = copy.copy(self), self.preparation
+        same.transform = eval_transform(self.augment, ready.size, mean=ready.mean, std=ready.std)
+        return same
 
     def name(self, index: int) -> str:
         """The file or place that image `index` comes from, for messages."""

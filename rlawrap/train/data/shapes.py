@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -85,6 +86,7 @@ class Shapes:
 
     def __init__(self, split: str, wanted: Wanted, size: int, length: int | None = None) -> None:
         self.split = split
+        self.augmented = split == "train"
         self.wanted = wanted
         self.size = size
         self.length = min(length or LENGTHS[split], LENGTHS[split])
@@ -94,11 +96,17 @@ class Shapes:
     def __len__(self) -> int:
         return self.length
 
+    def for_judging(self) -> Shapes:
+        """The same scenes without augmentation."""
+        same = copy.copy(self)
+        same.augmented = False
+        return same
+
     def load(self, index: int, *, seed: int, epoch: int) -> tuple[Tensor, Any]:
         """Image float32 [3, H, W] in 0..1 and target."""
         scene = draw(index, self.size, self.split)
         image, masks = scene.image, scene.masks
-        if self.split == "train" and derive_seed("augment", seed, epoch, index) % 2:
+        if self.augmented and derive_seed("augment", seed, epoch, index) % 2:
             image, masks = image.flip(-1), masks.flip(-1)
         if self.wanted == "segmentation":
             classes = torch.zeros(self.size, self.size, dtype=torch.int64)

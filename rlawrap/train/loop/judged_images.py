@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +48,23 @@ def images_of_run(
     if images is None:
         # Of the folder that it was trained on, only what was held out tells how good it is.
         whole = split is None and not _same_place(config, TrainConfig.from_dict(state["config"]))
-        images = make_task(config.replace(subset=None)).open(split or "test", channels, whole=whole)
+        whole_task = make_task(config.replace(subset=None))
+        images = open_to_judge(whole_task, split or "test", channels, whole=whole)
     if list(images.classes) != state["classes"]:
         raise CheckpointError(
             f"{path}: trained on {len(state['classes'])} classes ({few(state['classes'], 5)}), "
             f"but the data has {len(images.classes)} ({few(images.classes, 5)})."
         )
     return images
+
+
+def open_to_judge(
+    task: Task, split: str, channels: int | None = None, *, whole: bool = False
+) -> Images:
+    """Images of a split without the augmentation that training images get, where they are ours."""
+    images = task.open(split, channels, whole=whole)
+    plain: Callable[[], Images] | None = getattr(images, "for_judging", None)
+    return images if plain is None else plain()
 
 
 def _same_place(one: TrainConfig, other: TrainConfig) -> bool:

@@ -16,7 +16,7 @@ from rlawrap.identity import CUSTOM
 from rlawrap.train.config.train_config import TrainConfig
 from rlawrap.train.data.loader import Images, make_loader
 from rlawrap.train.data.sampler import EvalSampler
-from rlawrap.train.loop.judged_images import images_of_run, prepared_alike
+from rlawrap.train.loop.judged_images import images_of_run, open_to_judge, prepared_alike
 from rlawrap.train.loop.opening_lines import notes
 from rlawrap.train.loop.plain_weights import load_weights_of
 from rlawrap.train.network.build import input_channels, misfits
@@ -211,9 +211,9 @@ def _open_weights(
 ) -> tuple[nn.Module, Images]:
     """The task's network with the weights in a file, and images as it takes them."""
     whole, split = split is None, split or "test"
-    given = images or task.open(split, whole=whole)
+    given = images or open_to_judge(task, split, whole=whole)
     model = load_weights_of(path, task.config, len(given.classes))
     channels = input_channels(model)
     if images is None and channels != given.in_channels:
-        given = task.open(split, channels, whole=whole)
+        given = open_to_judge(task, split, channels, whole=whole)
     return model, given

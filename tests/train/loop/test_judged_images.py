@@ -12,6 +12,8 @@ from rlawrap.train import evaluate, load_model, train
 from rlawrap.train.config.augment import AugmentConfig
 from rlawrap.train.data import open_data
 from rlawrap.train.data.dataset import ImageDataset
+from rlawrap.train.data.scenes.dataset import Wanted
+from rlawrap.train.data.shapes import Shapes
 from tests.train.data.trees import write_image
 from tests.train.toys import toy_config, toy_models
 
@@ -57,3 +59,27 @@ def test_other_data_is_made_ready_as_the_run_s_own(tmp_path: Path, tree: Path) -
     given = {"image_size": 16, "augment": augment.replace(resize=24)}
     alike = open_data(other, split="test", whole=True, **given)  # type: ignore[arg-type]
     assert larger.loss == pytest.approx(loss_on(tmp_path / "run", alike), rel=1e-5)
+
+
+def test_training_images_are_judged_without_their_augmentation(tmp_path: Path, tree: Path) -> None:
+    given = {"image_size": 8, "augment": AugmentConfig(erase=1.0)}
+    config = toy_config(tmp_path / "run", epochs=1, data=str(tree), **given)
+    train(config)
+    judged = evaluate(tmp_path / "run", split="train", workers=0, device="cpu")
+    trained_on = open_data(tree, split="train", **given)  # type: ignore[arg-type]
+    plain = open_data(tree, split="test", whole=True, **given)  # type: ignore[arg-type]
+    assert trained_on.indices is not None
+    plain.indices, plain.labels = trained_on.indices, trained_on.labels
+    assert judged.images == 18
+    assert judged.loss == pytest.approx(loss_on(tmp_path / "run", plain), rel=1e-5)
+
+
+@pytest.mark.parametrize("wanted", ["detection", "segmentation"])
+def test_training_scenes_are_judged_as_they_are(wanted: Wanted) -> None:
+    drawn, judged = Shapes("train", wanted, 32, 8), Shapes("train", wanted, 32, 8).for_judging()
+    images = [[each.load(n, seed=0, epoch=0)[0] for n in range(8)] for each in (drawn, judged)]
+    again = [judged.load(n, seed=1, epoch=3)[0] for n in range(8)]
+    pairs = list(zip(*images, strict=True))
+    assert any(not torch.equal(a, b) for a, b in pairs)
+    assert all(torch.equal(a, b) or torch.equal(a.flip(-1), b) for a, b in pairs)
+    assert all(torch.equal(a, b) for a, b in zip(images[1], again, strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from pathlib import Path
 from typing import Any, Literal
@@ -103,6 +104,12 @@ class SceneDataset(Dataset[tuple[Tensor, Any]]):
         with local_randomness("augment", seed, epoch, index):
             image, target = self.transform(image, target)
         return image.as_subclass(Tensor).float() / 255, self._plain(target)
+
+    def for_judging(self) -> SceneDataset:
+        """The same scenes as they are, with their crowds, as those of the test split come."""
+        same = copy.copy(self)
+        same.split, same.transform = "test", eval_transform()
+        return same
 
     def name(self, index: int) -> str:
         """The file of scene `index`, for messages."""

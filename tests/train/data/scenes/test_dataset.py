@@ -46,6 +46,7 @@ def test_targets_are_as_torchvision_takes_them(index: SceneIndex) -> None:
 def test_training_leaves_crowds_and_empty_scenes_out(index: SceneIndex) -> None:
     data = SceneDataset(index)
     assert len(data) == 1 and data[0][1]["labels"].tolist() == [3, 1]
+    assert data.for_judging()[0][1]["labels"].tolist() == [3, 1, 2]
     assert len(SceneDataset(index, keep_empty=True)) == 2
     crowds = replace(index, things=(index.things[0][2:], ()))
     with pytest.raises(DataError, match=r"no scene has anything to learn .*\(2 scenes; no things"):
