@@ -38,6 +38,15 @@ def default_size(spec: str) -> int:
     return 32 if spec in NAMED else 224
 
 
+def place_of(spec: str, root: str | None = None) -> str:
+    """Where data lies, whatever folder it is looked for from; a name of a data set is its place.
+
+    >>> place_of("cifar10", "data"), os.path.isabs(place_of("."))
+    ('cifar10', True)
+    """
+    return spec if spec in NAMED else os.path.realpath(Path(root or "", spec).expanduser())
+
+
 def open_data(
     spec: str | os.PathLike[str] = "builtin",
     *,

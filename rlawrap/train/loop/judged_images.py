@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rlawrap.errors import CheckpointError, ConfigError, few
+from rlawrap.errors import CheckpointError, ConfigError, DataError, few
 from rlawrap.train.config.augment import AugmentConfig
 from rlawrap.train.config.train_config import TrainConfig
 from rlawrap.train.data.dataset import Preparation
 from rlawrap.train.data.given import GIVEN_DATA
 from rlawrap.train.data.loader import Images
+from rlawrap.train.data.opening import place_of
 from rlawrap.train.tasks.find import make_task
 from rlawrap.train.tasks.task import Task
 
@@ -47,7 +47,7 @@ def images_of_run(
         )
     if images is None:
         # Of the folder that it was trained on, only what was held out tells how good it is.
-        whole = split is None and not _same_place(config, TrainConfig.from_dict(state["config"]))
+        whole = split is None and not _trained_on(state, task, channels)
         whole_task = make_task(config.replace(subset=None))
         images = open_to_judge(whole_task, split or "test", channels, whole=whole)
     if list(images.classes) != state["classes"]:
@@ -67,7 +67,15 @@ def open_to_judge(
     return images if plain is None else plain()
 
 
-def _same_place(one: TrainConfig, other: TrainConfig) -> bool:
-    """Whether two configurations name the same data."""
-    places = [os.path.join(c.data_root or "", c.data) for c in (one, other)]
-    return one.data == other.data or os.path.realpath(places[0]) == os.path.realpath(places[1])
+def _trained_on(state: Mapping[str, Any], task: Task, channels: int) -> bool:
+    """Whether a checkpoint's network was trained on the task's data, here or at another place."""
+    config, before = task.config, TrainConfig.from_dict(state["config"])
+    here, there = (place_of(each.data, each.data_root) for each in (config, before))
+    # Checkpoints of earlier versions do not say where the data was.
+    if here == state["data"].get("place", there):
+        return True
+    try:
+        images = task.open("train", channels)
+    except DataError:
+        return False
+    return bool(images.fingerprint() == state["data"]["fingerprint"])

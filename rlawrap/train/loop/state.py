@@ -13,6 +13,7 @@ import torch
 from rlawrap.errors import CheckpointError, TrainError
 from rlawrap.train.config.going_on import CHANGES_STEPS
 from rlawrap.train.config.train_config import TrainConfig
+from rlawrap.train.data.opening import place_of
 from rlawrap.train.loop.run_state import Position, Standing, State, Sums
 from rlawrap.train.loop.setup import Equipment
 from rlawrap.train.network.build import misfits
@@ -69,6 +70,7 @@ class Keeper:
         self.newest: Path | None = None
         self.resumed: Resumed | None = None
         self.data = {
+            "place": place_of(config.data, config.data_root),
             "images": len(equipment.train_images),
             "fingerprint": equipment.train_images.fingerprint(),
             "test_images": len(equipment.test_images),

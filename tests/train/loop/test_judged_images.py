@@ -83,3 +83,21 @@ def test_training_scenes_are_judged_as_they_are(wanted: Wanted) -> None:
     assert any(not torch.equal(a, b) for a, b in pairs)
     assert all(torch.equal(a, b) or torch.equal(a.flip(-1), b) for a, b in pairs)
     assert all(torch.equal(a, b) for a, b in zip(images[1], again, strict=True))
+
+
+def test_images_trained_on_are_left_out_wherever_they_are_looked_for(
+    tmp_path: Path, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    train(toy_config(tmp_path / "run", epochs=1, image_size=8, data="tree"))
+    (tmp_path / "else").mkdir()
+    monkeypatch.chdir(tmp_path / "else")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shutil.copytree(tree, "copy")
+    shutil.copytree(tree, "tree")  # another folder of the name that the run gave
+    write_image(Path("tree/cat/new.png"), 200)
+    for data, count in (("../tree", 2), ("~/tree", 2), ("copy", 2), ("tree", 21)):
+        judged = evaluate(tmp_path / "run", data=data, workers=0, device="cpu")
+        assert judged.images == count
+    write_image(tree / "cat" / "new.png", 200)  # the same place, although its images are others
+    assert evaluate(tmp_path / "run", data="../tree", workers=0, device="cpu").images == 2
