@@ -284,11 +284,11 @@ class Run:
         if not judged.finite:
             # Before anything is logged, saved or called the best.
             self.watch.bad_test_loss(self.global_step)
-        better = self.judge.is_better(figures, standing.best)
+        better = standing.anew or self.judge.is_better(figures, standing.best)
         standing.last = figures
         standing.stale = 0 if better else standing.stale + 1
         if better:
-            standing.best = figures
+            standing.best, standing.anew = figures, False
         seconds = round(time.perf_counter() - began, 3)
         self.processes.first_does(lambda: self.log.write("eval", {**figures, "seconds": seconds}))
         classes = self.equipment.classes

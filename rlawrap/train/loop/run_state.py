@@ -18,11 +18,15 @@ class Position:
 
 @dataclass
 class Standing:
-    """The best epoch so far, the last one, and how many epochs brought no better one."""
+    """The best epoch so far, the last one, and how many epochs brought no better one.
+
+    anew: the next epoch is the best one whatever its figures, as the run monitors another figure.
+    """
 
     best: dict[str, Any] | None = None
     last: dict[str, Any] | None = None
     stale: int = 0
+    anew: bool = False
 
 
 @dataclass

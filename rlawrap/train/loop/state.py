@@ -151,6 +151,12 @@ class Keeper:
             standing=Standing(**loaded["standing"]),
             sums=self._own_sums(loaded["sums"]),
         )
+        if "monitor" in changes and state.standing.best is not None:
+            state.standing.anew, state.standing.stale = True, 0
+            self.say(
+                f"the best epoch is chosen anew, by {self.config.monitor}: "
+                f"{self.folder.best_checkpoint.name} is replaced after the next epoch"
+            )
         self.newest = found.path
         place = Position(**loaded["position"])
         changed = loaded["data"]["fingerprint"] != self.data["fingerprint"]

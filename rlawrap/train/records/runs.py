@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlawrap.errors import TrainError
 from rlawrap.train.config.naming import network_of, smaller_is_better
+from rlawrap.train.store.json_files import read_json_if_whole
 from rlawrap.train.store.lock import is_running
 from rlawrap.train.store.run_folder import RunFolder
 
@@ -26,6 +27,7 @@ class RunRecord:
     state: "running", "stopped", "finished", "failed", or "killed": it says that it is running, but
     no process is there any more; "unknown" without status.json.
     train, evaluations: the lines of metrics.jsonl of kind "train" and "eval", oldest first.
+    published: best.json, the figures of the best.pt that is there; empty when missing.
     """
 
     folder: RunFolder
@@ -34,6 +36,7 @@ class RunRecord:
     state: str
     train: tuple[dict[str, Any], ...]
     evaluations: tuple[dict[str, Any], ...]
+    published: dict[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -48,8 +51,8 @@ class RunRecord:
     @property
     def judged(self) -> str:
         """Prefix of the figures that decide: those of the averaged weights when there are any."""
-        averaged = bool(self.evaluations) and f"ema_{self.monitor}" in self.evaluations[-1]
-        return "ema_" if averaged else ""
+        figures = self.evaluations[-1] if self.evaluations else self.published
+        return "ema_" if f"ema_{self.monitor}" in figures else ""
 
     @property
     def task(self) -> str:
@@ -63,11 +66,24 @@ class RunRecord:
 
     @property
     def best(self) -> dict[str, Any] | None:
-        """The best epoch's figures, by what the run monitored; the first one of equals."""
+        """The best epoch's figures: those of best.pt, or the first best by what the run monitored.
+
+        best.pt may be of an epoch that is not in the metrics, where the run goes on from another
+        one, or was chosen by what the run monitored before.
+        """
+        if self.published:
+            return self.published
         key = self.judged + self.monitor
         sign = 1 if smaller_is_better(key) else -1
         judged = [line for line in self.evaluations if line.get(key) is not None]
         return min(judged, key=lambda line: sign * line[key], default=None)
+
+    @property
+    def epochs_done(self) -> int:
+        """Epochs up to the last one judged, those of a run that it goes on from among them."""
+        if self.evaluations:
+            return int(self.evaluations[-1]["epoch"]) + 1
+        return int(self.status.get("epoch", 0))
 
     @property
     def images_per_s(self) -> float | None:
@@ -99,6 +115,7 @@ def read_run(path: str | os.PathLike[str]) -> RunRecord:
         state=state,
         train=tuple(line for line in lines if line.get("kind") == "train"),
         evaluations=tuple(line for line in lines if line.get("kind") == "eval"),
+        published=read_json_if_whole(folder.best_file) or {},
     )
 
 
@@ -213,7 +230,7 @@ def runs_table(records: Sequence[RunRecord], below: Path) -> Table:
             str(record.config.get("seed", "")),
             record.state,
             *([] if classes_alone else [record.monitor]),
-            f"{len(record.evaluations)}/{record.config.get('epochs', '?')}",
+            f"{record.epochs_done}/{record.config.get('epochs', '?')}",
             *_figures(record, *(("top1", "top5") if classes_alone else (record.monitor, "loss"))),
             "-" if speed is None else f"{speed:.0f}",
         )
@@ -225,7 +242,7 @@ def _figures(record: RunRecord, first: str, second: str) -> list[str]:
     best, key = record.best, record.judged
     if best is None:
         return ["-"] * 4
-    last = record.evaluations[-1]
+    last = record.evaluations[-1] if record.evaluations else {}
     return [
         shown(best.get(key + first)),
         shown(best.get(key + second)),

@@ -11,9 +11,11 @@ import pytest
 
 from rlawrap.train import TrainConfig, train
 from rlawrap.train.loop import judging
+from rlawrap.train.loop.run import Run
+from rlawrap.train.records.runs import read_run
 from rlawrap.train.store import checkpoint
 from rlawrap.train.store.best import is_best
-from tests.train.toys import ToyImages, assert_same_run, toy_config, toy_models
+from tests.train.toys import ToyImages, assert_same_run, final_state, toy_config, toy_models
 
 DATA = (ToyImages(), ToyImages(10))
 FIGURES = {"epoch": 1, "top1": 60.0}
@@ -21,6 +23,10 @@ FIGURES = {"epoch": 1, "top1": 60.0}
 
 class Killed(BaseException):
     """Ends a run as SIGKILL would: nothing is tidied up."""
+
+
+def killed(*arguments: object) -> None:
+    raise Killed
 
 
 @pytest.fixture(autouse=True)
@@ -134,3 +140,43 @@ def test_best_weights_that_are_gone_are_told(
 )
 def test_checkpoints_without_the_field_tell_too(state: dict[str, Any], expected: bool) -> None:
     assert is_best(state) is expected
+
+
+def test_another_monitor_chooses_the_best_epoch_anew(
+    tmp_path: Path, scores: Callable[[list[float]], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = {"ema": 0.0, "lr": 1e-6, "schedule": "constant"}
+    scores([90.0, 20.0])
+    train(toy_config(tmp_path, epochs=2, **plain), data=DATA)
+    assert position_of_best(tmp_path)["epoch"] == 1
+    before = (tmp_path / "best.pt").read_bytes()
+    asked = {"resume": "auto", "change": ("epochs", "monitor"), "progress": "plain"}
+    config = toy_config(tmp_path, epochs=3, monitor="top5", **asked, **plain)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Run, "train_step", killed)
+        train(config, data=DATA)
+    told = capsys.readouterr().out
+    assert "chosen anew, by top5: best.pt is replaced after the next epoch" in told
+    assert (tmp_path / "best.pt").read_bytes() == before
+    scores([10.0])
+    train(config.replace(change=()), data=DATA)
+    assert position_of_best(tmp_path)["epoch"] == 3
+    assert final_state(tmp_path)["standing"]["anew"] is False
+    record = read_run(tmp_path)
+    assert record.best is not None and (record.best["epoch"], record.best["top1"]) == (2, 10.0)
+    assert record.best == json.loads((tmp_path / "best.json").read_text())
+
+
+def test_a_run_from_another_s_checkpoint_tells_the_best_epoch_that_it_has(
+    tmp_path: Path, scores: Callable[[list[float]], None]
+) -> None:
+    scores([90.0, 20.0])
+    train(toy_config(tmp_path / "old", epochs=2, keep=9, ema=0.0, schedule="constant"), data=DATA)
+    newest = str(checkpoint.saved(tmp_path / "old" / "checkpoints")[0].path)
+    asked = {"resume": newest, "change": ("epochs",), "schedule": "constant"}
+    scores([30.0])
+    train(toy_config(tmp_path / "new", epochs=3, ema=0.0, **asked), data=DATA)
+    assert position_of_best(tmp_path / "new")["epoch"] == 1
+    record = read_run(tmp_path / "new")
+    assert record.best is not None and (record.best["epoch"], record.best["top1"]) == (0, 90.0)
+    assert [line["top1"] for line in record.evaluations] == [30.0] and record.epochs_done == 3
