@@ -140,7 +140,7 @@ class Run:
             return f"stopped; resume with --output {self.folder.path} --resume auto"
         if best is None:
             return "finished"
-        metric = self.task.metric
+        metric = self.config.monitor or self.task.metric
         value = self.task.show(metric, best[self.judge.deciding(metric)])
         message = f"finished: best {metric} {value} at epoch {best['epoch'] + 1}"
         if self._out_of_patience():

@@ -152,6 +152,13 @@ def test_early_stopping_and_the_best_checkpoint(
     assert train(config.replace(resume="auto"), data=data()).epoch == 4
 
 
+def test_the_last_words_name_the_figure_that_chose_the_best_epoch(tmp_path: Path) -> None:
+    result = train(toy_config(tmp_path, epochs=1, monitor="loss"), data=data())
+    assert result.best is not None
+    loss = f"{result.best['ema_loss']:.4f}"
+    assert result.message.startswith(f"finished: best loss {loss} at epoch 1,")
+
+
 def test_a_label_out_of_range_stops_the_run(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="image 3: label 9"):
         train(toy_config(tmp_path), data=data(bad={3: 9}))
