@@ -134,6 +134,8 @@ def config_from_options(
     ):
         if isinstance(given.get(name), list):
             given[name] = {**getattr(config, name), **parse_assignments(given[name], flag)}
+    if "resize" not in augment and (resize := _resize_at(given.get("image_size"), config)):
+        augment["resize"] = resize
     rla = [given.pop(name, None) for name in RLA_OPTIONS]
     given["rla"] = rla_options(*rla, before=config.rla)
     if augment:
@@ -142,6 +144,14 @@ def config_from_options(
         start = config.augment or AugmentConfig.for_size(size)
         given["augment"] = start.replace(**augment)
     return config.replace(**given)
+
+
+def _resize_at(size: int | None, config: TrainConfig) -> int | None:
+    """The resize of a recipe or config at another image size: the same multiple of that."""
+    resize = None if config.augment is None else config.augment.resize
+    if size is None or resize is None or config.image_size is None:
+        return None
+    return round(resize * size / config.image_size)
 
 
 def _annotation(field: FieldInfo) -> Any:

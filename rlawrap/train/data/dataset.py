@@ -110,6 +110,14 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
         self.split = split
         self.image_size = image_size
         self.augment = augment or AugmentConfig.for_size(image_size)
+        resize = self.augment.resize
+        if split == "train" and resize is not None and resize < image_size:
+            # Not of test images alone, so that runs of earlier versions can be judged.
+            raise ConfigError(
+                f"resize={resize}: smaller than image_size={image_size}, so test images would have "
+                f"black borders. Set --resize to {round(image_size * 256 / 224)}, as usual, or "
+                f"{image_size} at least."
+            )
         self.in_channels = in_channels or source.channels
         self.on_bad_image = on_bad_image
         self.classes = source.classes

@@ -76,6 +76,6 @@ def _trained_on(state: Mapping[str, Any], task: Task, channels: int) -> bool:
         return True
     try:
         images = task.open("train", channels)
-    except DataError:
+    except (DataError, ConfigError):
         return False
     return bool(images.fingerprint() == state["data"]["fingerprint"])

@@ -96,6 +96,16 @@ def test_official_recipes() -> None:
         assert config.image_size == 224
 
 
+def test_a_recipe_s_resize_goes_with_the_image_size() -> None:
+    recipe = ("--recipe", "rla-imagenet-resnet")
+    config = config_of(*recipe, "--image-size", "288")
+    assert config.augment is not None and config.augment.resize == 329  # 256/224 of it
+    again = config_of("--config", json.dumps(config.to_dict()), "--image-size", "224")
+    assert again.augment == get_recipe("rla-imagenet-resnet").config().augment
+    config = config_of(*recipe, "--image-size", "288", "--resize", "300", "--flip", "0.1")
+    assert config.augment is not None and (config.augment.resize, config.augment.flip) == (300, 0.1)
+
+
 def test_the_recipe_for_convnext_is_that_of_its_paper() -> None:
     config = get_recipe("convnext-imagenet").config()
     assert (config.optimizer, config.lr, config.weight_decay) == ("adamw", 4e-3, 0.05)

@@ -255,3 +255,11 @@ def test_ctrl_c_ends_a_loader_at_once_and_workers_stay_quiet() -> None:
     assert process.returncode == -signal.SIGINT
     assert errors.count("Traceback") == 1
     assert "worker process" not in errors
+
+
+def test_a_resize_that_leaves_black_borders_is_refused_in_training() -> None:
+    small = AugmentConfig(resize=40)
+    with pytest.raises(ConfigError, match=r"resize=40: smaller than image_size=64.* 73, as usual"):
+        open_data(image_size=64, augment=small)
+    assert open_data(split="test", image_size=64, augment=small)[0][0].shape == (1, 64, 64)
+    assert open_data(image_size=40, augment=small)[0][0].shape == (1, 40, 40)
