@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 
 def put_in_place(new: Path, path: Path) -> None:
@@ -16,6 +20,30 @@ def put_in_place(new: Path, path: Path) -> None:
         os.fsync(file.fileno())  # or a crash of the machine could leave an empty file
     os.replace(new, path)
     sync_folder(path.parent)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[TextIO]:
+    """A text file to write, which takes the place of `path` when the block ends without an error.
+
+    What is there and is no file, such as /dev/stdout, is written to as it is. Raises `OSError`.
+    """
+    if path.exists() and not path.is_file():
+        with path.open("w", newline="", encoding="utf-8") as file:
+            yield file
+        return
+    path = path.resolve()  # a link stays one
+    new = path.with_name(path.name + ".new")
+    try:
+        with new.open("w", newline="", encoding="utf-8") as file:
+            yield file
+        if path.exists():
+            shutil.copymode(path, new)
+        put_in_place(new, path)
+    except BaseException:
+        with suppress(OSError):
+            new.unlink()
+        raise
 
 
 def usual_mode() -> int:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from rlawrap.errors import ConfigError, RLAError
+from rlawrap.files import replacing
 from rlawrap.network_options import (
     KOption,
     RlaArgOption,
@@ -82,7 +83,7 @@ def predict_command(
         write(found, sys.stdout)
         return
     try:
-        with output.open("w", newline="", encoding="utf-8") as file:
+        with replacing(output) as file:
             write(found, file)
     except OSError as error:
         raise RLAError(f"{output}: cannot be written ({error.strerror}).") from error

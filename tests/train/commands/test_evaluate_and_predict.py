@@ -111,6 +111,10 @@ def test_broken_images_and_none_at_all(result: TrainResult, pictures: Path, tmp_
         "0.png", "2.png", "3.png",
     ]  # fmt: skip
     assert "left out" in done.stderr
+    (tmp_path / "found.csv").write_text("of before")
+    with pytest.raises(DataError, match="a broken image"):
+        call(*given[:-1], "fatal", "-o", tmp_path / "found.csv")
+    assert (tmp_path / "found.csv").read_text() == "of before"
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no images in it"):
         list(predict(result.output, [tmp_path / "empty"]))
