@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from rlawrap.errors import ConfigError, DataError, UnreadableError
 from rlawrap.train.config.train_config import TrainConfig
 from rlawrap.train.data.decode import decode, unreadable
+from rlawrap.train.data.image_files import find_images
 from rlawrap.train.loop.loading import filled, load_checkpoint
-from rlawrap.train.loop.predicting import find_images
 from rlawrap.train.network.outputs import device_of, heads
 from rlawrap.train.process.processes import choose_device
 from rlawrap.train.tasks.find import find_task

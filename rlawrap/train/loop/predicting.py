@@ -19,8 +19,8 @@ from rlawrap.train.config.augment import AugmentConfig
 from rlawrap.train.config.train_config import TrainConfig
 from rlawrap.train.data.dataset import Preparation, per_channel
 from rlawrap.train.data.decode import decode, unreadable
-from rlawrap.train.data.endings import ending_of, readable_endings
 from rlawrap.train.data.folder import IMAGENET_MEAN, IMAGENET_STD
+from rlawrap.train.data.image_files import find_images
 from rlawrap.train.data.transforms import eval_transform
 from rlawrap.train.loop.loading import filled, is_of_run, load_checkpoint
 from rlawrap.train.loop.plain_weights import class_names, count_classes, load_weights_of
@@ -41,28 +41,6 @@ class Prediction:
         """Plain values for JSON."""
         predictions = [{"class": name, "probability": share} for name, share in self.classes]
         return {"file": self.file, "predictions": predictions}
-
-
-def find_images(paths: Iterable[Path]) -> list[Path]:
-    """The files among the paths, and the images in and below the folders, in order of name.
-
-    Raises `DataError` for a path that is not there, or a folder without images.
-    """
-    found: list[Path] = []
-    endings = readable_endings()
-    for path in paths:
-        if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if ending_of(p.name) in endings)
-            if not inside:
-                raise DataError(
-                    f"{path}: no images in it or below; they end in {', '.join(sorted(endings))}."
-                )
-            found += inside
-        elif path.exists():
-            found.append(path)
-        else:
-            raise DataError(f"{path}: no such file or folder.")
-    return found
 
 
 @dataclass(frozen=True, kw_only=True)
