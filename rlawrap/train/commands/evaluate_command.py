@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -54,6 +54,12 @@ def evaluate(
             help="turn photographs upright; default: as in training",
         ),
     ] = None,
+    on_bad_image: Annotated[
+        Literal["fatal", "skip"] | None,
+        typer.Option(
+            help="a damaged image: stop, or leave it out and count it; default: as in training"
+        ),
+    ] = None,
     batch_size: Annotated[int, typer.Option(help="images at once", min=1)] = 128,
     workers: Annotated[int, typer.Option(help="loader processes; 0: none", min=0)] = 2,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "auto",
@@ -80,6 +86,7 @@ def evaluate(
         data_root=data_root,
         split=split,
         exif_orientation=exif_orientation,
+        on_bad_image=on_bad_image,
         batch_size=batch_size,
         workers=workers,
         device=device,
@@ -103,7 +110,8 @@ def evaluate(
         console.width = 200  # a log or a pipe has no width to keep to
     console.print(
         f"loss {result.loss:.4f}  top-1 {result.top1:.2f} %  top-5 {result.top5:.2f} %  "
-        f"{result.images:,} images\n",
+        f"{result.images:,} images"
+        + (f", {result.skipped:,} broken ones left out\n" if result.skipped else "\n"),
         highlight=False,
     )
     console.print(class_table(result))

@@ -14,6 +14,7 @@ from rlawrap.checkpoints import build_described
 from rlawrap.errors import CheckpointError, ConfigError
 from rlawrap.identity import CUSTOM
 from rlawrap.train.config.train_config import TrainConfig
+from rlawrap.train.data.dataset import OnBadImage
 from rlawrap.train.data.loader import Images, make_loader
 from rlawrap.train.data.sampler import EvalSampler
 from rlawrap.train.loop.judged_images import images_of_run, open_to_judge, prepared_alike
@@ -131,6 +132,7 @@ def evaluate(
     split: str | None = None,
     images: Images | None = None,
     exif_orientation: bool | None = None,
+    on_bad_image: OnBadImage | None = None,
     batch_size: int = 128,
     workers: int = 2,
     device: str = "auto",
@@ -143,7 +145,8 @@ def evaluate(
     model: the network of a run that was given one. images: a data set, instead of one by name.
     split: "test" or "train"; None is the test split, and all of a folder that has no splits, unless
     it is the one that the run was trained on. image_size, exif_orientation: None is as the run was
-    trained, whose resizing and normalisation other data gets, too.
+    trained, whose resizing and normalisation other data gets, too. on_bad_image: "fatal" or "skip",
+    which counts the broken ones in `skipped`; None is as the run was trained.
 
     Raises `CheckpointError` and `DataError`, the former also when the classes are not those of the
     training.
@@ -153,7 +156,12 @@ def evaluate(
             raise ConfigError(
                 "--model-arg and --rla go with --arch, for weights that are no run's."
             )
-        given = {"data": data, "data_root": data_root, "exif_orientation": exif_orientation}
+        given = {
+            "data": data,
+            "data_root": data_root,
+            "exif_orientation": exif_orientation,
+            "on_bad_image": on_bad_image,
+        }
         changes = {name: value for name, value in given.items() if value not in (None, "")}
         state, trained = load_checkpoint(path)
         model = filled(state, trained, str(path), average=average, arch=arch, model=model)
@@ -171,6 +179,7 @@ def evaluate(
             data_root=data_root,
             image_size=image_size,
             exif_orientation=exif_orientation is not False,
+            on_bad_image=on_bad_image or "fatal",
         )
         task = make_task(config)
         model, images = _open_weights(path, task, split, images)

@@ -124,6 +124,23 @@ def test_broken_images_and_none_at_all(result: TrainResult, pictures: Path, tmp_
         call(*given, "-o", tmp_path / "found.txt")
 
 
+def test_broken_images_may_be_left_out_of_a_judgement(tmp_path: Path) -> None:
+    torch.save(get_model("cifar_resnet20", num_classes=2).state_dict(), tmp_path / "two.pth")
+    for name in ("bag", "boot"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for n in range(2):
+            Image.new("L", (8, 8), 90 * n).save(tmp_path / "data" / name / f"{n}.png")
+    (tmp_path / "data" / "bag" / "0.png").write_bytes(b"no image")
+    given = ("evaluate", tmp_path / "two.pth", tmp_path / "data", "--arch", "cifar_resnet20")
+    given = (*given, "--image-size", 8, "--workers", 0)
+    with pytest.raises(DataError, match=r"0\.png: a broken image .*--on-bad-image skip"):
+        call(*given)
+    figures = json.loads(call(*given, "--on-bad-image", "skip"))
+    assert (figures["images"], figures["skipped"]) == (3, 1)
+    table = call(*given, "--on-bad-image", "skip", "--table")
+    assert "3 images, 1 broken ones left out" in table
+
+
 def test_data_of_ones_own_is_prepared_by_it_alone(tmp_path: Path, pictures: Path) -> None:
     with toy_models():
         train(toy_config(tmp_path / "toy", epochs=1), data=(ToyImages(), ToyImages(10)))
