@@ -53,6 +53,9 @@ def export_command(
             "for each channel, as 0.5,0.5,0.5/0.2,0.2,0.2"
         ),
     ] = None,
+    arch: Annotated[
+        str | None, typer.Option(help="of a run: what makes its network now, as FILE.py:NAME")
+    ] = None,
     model_arg: ModelArgOption = None,
     pretrained: PretrainedOption = False,
     rla: RlaOption = False,
@@ -65,7 +68,7 @@ def export_command(
 
     example = parse_inputs(shape)
     options = spelled_out(model_arg, pretrained, rla, k, rla_arg)
-    model = saved_network(name, options)
+    model = saved_network(name, options, arch)
     if model is None:
         model = open_network(
             name,
@@ -88,13 +91,20 @@ def export_command(
     print(json.dumps(done.to_dict(), indent=2) if as_json else done)
 
 
-def saved_network(name: str, options: str) -> nn.Module | None:
+def saved_network(name: str, options: str, arch: str | None = None) -> nn.Module | None:
     """The network of a run, of a checkpoint of one, or of a file of `save`; None for other names.
 
-    Raises `ConfigError` where options are given that only a network by name takes.
+    Raises `ConfigError` where options are given that only a network by name takes, or an arch where
+    only a run does.
     """
     path = Path(name)
-    if not (path.is_dir() or path.suffix in (".safetensors", ".pt", ".pth")):
+    saved = path.is_dir() or path.suffix in (".safetensors", ".pt", ".pth")
+    if arch is not None and (not saved or path.suffix == ".safetensors"):
+        raise ConfigError(
+            f"export {name} --arch {arch}: --arch says what makes the network of a run now. Leave "
+            "it out."
+        )
+    if not saved:
         return None
     if options:
         raise ConfigError(
@@ -107,7 +117,7 @@ def saved_network(name: str, options: str) -> nn.Module | None:
         return load(path)
     from rlawrap.train.loop.loading import load_model
 
-    return load_model(path)
+    return load_model(path, arch=arch)
 
 
 def _sides(text: str) -> int | tuple[int, ...]:

@@ -11,9 +11,11 @@ import torch
 import rlawrap
 from rlawrap.cli import main
 from rlawrap.deploy.folding import IMAGENET
+from rlawrap.train import load_model, train
 from rlawrap.train.commands import export_command
 from rlawrap.train.loop import loading
 from tests.nets import relative
+from tests.train.toys import ToyImages, toy_config
 
 CODE = "from tests.deploy.test_export import net\n"
 
@@ -42,11 +44,28 @@ def test_files_and_run_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     again = export_command.saved_network(str(saved), "")
     x = torch.randn(1, 3, 32, 32)
     assert again is not None and relative(model(x), again(x)) == 0
-    monkeypatch.setattr(loading, "load_model", lambda path: {tmp_path: model}[path])
+    monkeypatch.setattr(loading, "load_model", lambda path, arch: {tmp_path: model}[path])
     assert export_command.saved_network(str(tmp_path), "") is model
     assert export_command.saved_network("torchvision:resnet18", " --rla") is None
     with pytest.raises(rlawrap.ConfigError, match="leave out the options"):
         export_command.saved_network(str(saved), " --rla")
+
+
+def test_a_run_whose_network_file_was_moved(tmp_path: Path) -> None:
+    first, moved, run_folder = tmp_path / "first.py", tmp_path / "moved.py", tmp_path / "run"
+    code = "from tests.train import toys\n\ndef net(num_classes):\n    return toys.toy_net()\n"
+    first.write_text(code)
+    config = toy_config(run_folder, epochs=1, arch=f"{first}:net")
+    train(config, data=(ToyImages(), ToyImages(10)))
+    first.rename(moved)
+    with pytest.raises(rlawrap.CheckpointError, match=r"--arch FILE\.py:NAME"):
+        export_command.saved_network(str(run_folder), "")
+    model = export_command.saved_network(str(run_folder), "", f"{moved}:net")
+    x = torch.randn(2, 3, 8, 8)
+    again = load_model(run_folder, arch=f"{moved}:net")
+    assert model is not None and relative(again(x), model(x)) == 0
+    with pytest.raises(rlawrap.ConfigError, match=r"network of a run now\. Leave it out"):
+        export_command.saved_network("cifar_resnet20", "", "moved.py:net")
 
 
 @pytest.mark.parametrize(
