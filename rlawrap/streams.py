@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO, cast
 
+from rlawrap.errors import RLAError
+
 
 class Steady:
     """A text stream that drops what it cannot write: its reader is gone, the disk or pipe is full.
@@ -66,6 +68,25 @@ def steady_output() -> Iterator[None]:
         sys.stdout, sys.stderr = before
         for stream in before:
             _let_go(stream)
+
+
+@contextmanager
+def results_on_screen() -> Iterator[None]:
+    """Print results in this block. Raises `RLAError` when standard output does not take them.
+
+    A reader that has gone away is left to `typer`, which ends quietly.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _let_go(sys.stdout)
+        raise RLAError(
+            f"standard output: cannot be written ({error.strerror}). Make room, or send it to "
+            "another place."
+        ) from error
 
 
 def complain(text: str) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from rlawrap.streams import complain, steady, steady_output
+from rlawrap.errors import RLAError
+from rlawrap.streams import complain, results_on_screen, steady, steady_output
 
 full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 
@@ -74,3 +75,16 @@ def test_a_closed_descriptor_gets_no_file_of_the_run(tmp_path: Path) -> None:
         with steady_output(), (tmp_path / "file").open("wb") as file:
             os._exit(file.fileno() < 3)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@full
+def test_results_that_a_full_disk_does_not_take_are_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with Path("/dev/full").open("w") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        with pytest.raises(RLAError, match=r"output: .*No space left"), results_on_screen():
+            print("a result")
+    monkeypatch.setattr(sys, "stdout", Broken())
+    with pytest.raises(BrokenPipeError), results_on_screen():
+        print("a result")

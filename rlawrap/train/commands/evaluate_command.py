@@ -14,11 +14,13 @@ from rlawrap.network_options import (
     parse_assignments,
     rla_options,
 )
+from rlawrap.streams import results_on_screen
 from rlawrap.train.commands.options import DataArgument, ImportsOption, ModelArgOption
 from rlawrap.train.loop.loading import evaluate as judge
 from rlawrap.train.loop.per_class import class_table, confusion_table, figures
 from rlawrap.train.store.json_files import json_text
 from rlawrap.train.tasks.accuracy import Evaluation
+from rlawrap.train.tasks.task import Judged
 
 
 def evaluate(
@@ -92,6 +94,11 @@ def evaluate(
         device=device,
         average=average,
     )
+    with results_on_screen():
+        _show(run, result, per_class=per_class, confusion=confusion, table=table)
+
+
+def _show(run: str, result: Judged, *, per_class: bool, confusion: bool, table: bool) -> None:
     if not isinstance(result, Evaluation):
         if table or confusion:
             raise ConfigError(f"{run}: --table and --confusion are for runs of classification.")

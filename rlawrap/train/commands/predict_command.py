@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from rlawrap.errors import ConfigError, RLAError
+from rlawrap.errors import ConfigError, RLAError, printable
 from rlawrap.files import replacing
 from rlawrap.network_options import (
     KOption,
@@ -17,6 +17,7 @@ from rlawrap.network_options import (
     parse_assignments,
     rla_options,
 )
+from rlawrap.streams import results_on_screen
 from rlawrap.train.commands.options import ImportsOption, ModelArgOption
 from rlawrap.train.loop.predicting import predict, write_csv, write_json
 
@@ -80,11 +81,12 @@ def predict_command(
         bad_image=tell if on_bad_image == "skip" else None,
     )
     if output is None:
-        write(found, sys.stdout)
+        with results_on_screen():
+            write(found, sys.stdout)
         return
     try:
         with replacing(output) as file:
             write(found, file)
     except OSError as error:
         raise RLAError(f"{output}: cannot be written ({error.strerror}).") from error
-    print(output)
+    print(printable(str(output)))

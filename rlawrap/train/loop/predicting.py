@@ -14,7 +14,7 @@ from typing import Any, TextIO
 import torch
 from torch import Tensor, nn
 
-from rlawrap.errors import CheckpointError, ConfigError, DataError, UnreadableError
+from rlawrap.errors import CheckpointError, ConfigError, DataError, UnreadableError, printable
 from rlawrap.train.config.augment import AugmentConfig
 from rlawrap.train.config.train_config import TrainConfig
 from rlawrap.train.data.dataset import Preparation, per_channel
@@ -212,7 +212,7 @@ def _prepared(
 
 
 def write_csv(predictions: Iterable[Prediction], file: TextIO) -> None:
-    """A row for each file: its name, then classes and probabilities."""
+    """A row for each file: its name (`printable`), then classes and probabilities."""
     table = csv.writer(file)
     for number, prediction in enumerate(predictions):
         if number == 0:
@@ -220,7 +220,7 @@ def write_csv(predictions: Iterable[Prediction], file: TextIO) -> None:
             titles = [f"{word}{rank}" for rank in ranks for word in ("class", "probability")]
             table.writerow(["file", *titles])
         values = [value for name, share in prediction.classes for value in (name, f"{share:.6f}")]
-        table.writerow([prediction.file, *values])
+        table.writerow([printable(prediction.file), *values])
 
 
 def write_json(predictions: Iterable[Prediction], file: TextIO) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,22 @@ def test_broken_images_may_be_left_out_of_a_judgement(tmp_path: Path) -> None:
     assert (figures["images"], figures["skipped"]) == (3, 1)
     table = call(*given, "--on-bad-image", "skip", "--table")
     assert "3 images, 1 broken ones left out" in table
+
+
+def test_names_that_are_no_utf8_come_escaped_in_csv(result: TrainResult, tmp_path: Path) -> None:
+    image = os.fsencode(tmp_path) + b"/caf\xe9.png"
+    try:
+        with open(image, "wb") as file:
+            Image.new("L", (8, 8)).save(file, "png")
+    except OSError:
+        pytest.skip("the file system takes no such name")
+    given = ("predict", os.fsdecode(image), "--weights", result.output, "--top", 1)
+    call(*given, "-o", tmp_path / "found.csv")
+    _, (name, _, _) = csv.reader((tmp_path / "found.csv").read_text().splitlines())
+    assert name == f"{tmp_path}/caf\\xe9.png"
+    assert call(*given).splitlines()[1].startswith(name)
+    (found,) = json.loads(call(*given, "--format", "json"))
+    assert os.fsencode(found["file"]) == image
 
 
 def test_data_of_ones_own_is_prepared_by_it_alone(tmp_path: Path, pictures: Path) -> None:
