@@ -8,9 +8,7 @@ of an epoch costs nothing, and no process reads what another one needs.
 from __future__ import annotations
 
 import os
-import re
-import tarfile
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +19,14 @@ from torch import Tensor
 from rlawrap.errors import DataError, few
 from rlawrap.train.data.dataset import Split
 from rlawrap.train.data.decode import decode, unreadable
-from rlawrap.train.data.endings import ignored_words, readable_endings
+from rlawrap.train.data.endings import readable_endings
 from rlawrap.train.data.folder import IMAGENET_MEAN, IMAGENET_STD
 from rlawrap.train.data.index import SampleIndex, Watched, holdout, load_or_build, stamp_of
+from rlawrap.train.data.shard_headers import LeftOut, read_headers
 from rlawrap.train.data.splits import SPLIT_NAMES, exact_split, likely_split, read_layout, words_of
 
 OPEN_SHARDS = 64
 CLASS_NAMES = "classes.txt"
-SHARD_CLASS = re.compile(rb"\s*\d+\s*")
-#: Members that belong to a sample and hold no image.
-SIDE_FILES = frozenset({"cls", "json", "txt"})
 
 
 class ShardSource:
@@ -193,7 +189,7 @@ def _class_names(root: Path) -> tuple[str, ...] | None:
 def _index(root: Path, shards: list[Path], classes: tuple[str, ...] | None) -> SampleIndex:
     endings = ",".join(sorted(readable_endings()))
     paths = [str(path.resolve()) for path in shards]
-    key = "\0".join(["shards", endings, *paths, "", *(classes or ())])
+    key = "\0".join(["shards 2", endings, *paths, "", *(classes or ())])
     return load_or_build(key, lambda: build_shard_index(shards, classes))
 
 
@@ -208,11 +204,10 @@ def build_shard_index(shards: list[Path], classes: tuple[str, ...] | None) -> Sa
     sizes: list[int] = []
     places: list[tuple[int, int]] = []
     watched: list[Watched] = []
-    ignored: Counter[str] = Counter()
+    left_out = LeftOut()
     for number, shard in enumerate(shards):
         watched.append(stamp_of(str(shard)))
-        images, numbers, others = _read_headers(shard)
-        ignored += others
+        images, numbers = read_headers(shard, left_out)
         if unlabelled := sorted(set(images) - set(numbers)):
             raise DataError(
                 f"{shard}: {len(unlabelled)} images without a .cls beside them, "
@@ -228,11 +223,11 @@ def build_shard_index(shards: list[Path], classes: tuple[str, ...] | None) -> Sa
             labels.append(numbers[key])
             sizes.append(size)
             places.append((number, offset))
-    words = ignored_words(ignored)
+    sentences = left_out.sentences()
     if not names:
         raise DataError(
             f"{shards[0].parent}: no images in {len(shards)} tar files"
-            + (f" ({words})." if words else ".")
+            + (f" ({'; '.join(sentences)})." if sentences else ".")
         )
     return SampleIndex.of(
         classes=classes or (),
@@ -241,47 +236,5 @@ def build_shard_index(shards: list[Path], classes: tuple[str, ...] | None) -> Sa
         sizes=sizes,
         places=places,
         watched=watched,
-        remarks=[f"{shards[0].parent}: {words}"] if words else [],
+        remarks=[f"{shards[0].parent}: {words}" for words in sentences],
     )
-
-
-def _read_headers(
-    shard: Path,
-) -> tuple[dict[str, tuple[str, int, int]], dict[str, int], Counter[str]]:
-    """Images (name, offset, size) and class numbers of one shard, by key; endings left out."""
-    endings = readable_endings()
-    ignored: Counter[str] = Counter()
-    images: dict[str, tuple[str, int, int]] = {}
-    numbers: dict[str, int] = {}
-    end = 0
-    try:
-        with tarfile.open(shard, "r:") as tar:
-            for member in tar:
-                end = member.offset_data + -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-                folder, _, base = member.name.rpartition("/")
-                stem, _, ending = base.partition(".")
-                key = f"{folder}/{stem}"
-                if not member.isfile():
-                    continue
-                if f".{ending.lower()}" in endings:
-                    images[key] = (member.name, member.offset_data, member.size)
-                elif ending == "cls":
-                    numbers[key] = _class_number(shard, tar, member)
-                elif ending.lower() not in SIDE_FILES:
-                    ignored[f".{ending.lower()}"] += 1
-                tar.members = []  # type: ignore[attr-defined]  # it keeps every header otherwise
-        with shard.open("rb") as file:  # tarfile takes a file cut short for a whole one
-            file.seek(end)
-            if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-                raise tarfile.ReadError("no end-of-archive block")
-    except (tarfile.TarError, OSError) as error:
-        raise DataError(f"{shard}: not a whole, uncompressed tar file ({error}).") from error
-    return images, numbers, ignored
-
-
-def _class_number(shard: Path, tar: tarfile.TarFile, member: tarfile.TarInfo) -> int:
-    file = tar.extractfile(member)
-    content = b"" if file is None else file.read()
-    if not SHARD_CLASS.fullmatch(content):
-        raise DataError(f"{shard}:{member.name}: {content[:20]!r} is not a class number.")
-    return int(content)

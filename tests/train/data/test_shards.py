@@ -213,3 +213,21 @@ def test_all_of_shards_without_splits(tmp_path: Path) -> None:
     shard(tmp_path / "s" / "a.tar", 0, 30)
     assert len(open_data(tmp_path / "s", split="test", image_size=8)) == 3
     assert len(open_data(tmp_path / "s", split="test", image_size=8, whole=True)) == 30
+
+
+def test_links_and_second_images_of_a_sample_are_told(tmp_path: Path) -> None:
+    shard(tmp_path / "a.tar", 0, 4, classes=2)
+    with tarfile.open(tmp_path / "a.tar", "a") as tar:
+        for name, kind in (("d/0008.png", tarfile.LNKTYPE), ("d/0009.png", tarfile.SYMTYPE)):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, "d/0001.png"
+            tar.addfile(member)
+        member = tarfile.TarInfo("d/0002.png")
+        member.size = len(png(77))
+        tar.addfile(member, io.BytesIO(png(77)))
+    data = open_data(tmp_path, whole=True, split="test", image_size=16)
+    assert len(data) == 4
+    assert sorted(int(data.source.read(n)[0, 0, 0]) for n in range(4)) == [0, 1, 3, 77]
+    links, twice = data.remarks
+    assert "2 links ignored" in links and "(d/0008.png, d/0009.png)" in links
+    assert "1 images ignored: a later one has the same name" in twice and "d/0002.png" in twice
