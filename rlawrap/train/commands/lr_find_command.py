@@ -17,7 +17,7 @@ from rlawrap.train.commands.options import (
     with_config_options,
 )
 from rlawrap.train.loop.lr_range import Point, lr_range, suggest
-from rlawrap.train.records.plot import plotting, save_figure
+from rlawrap.train.records.plot import plotting, save_figure, stem_of
 from rlawrap.train.store.json_files import write_json
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def lr_find(
 
     --output names the files: STEM.png, STEM.svg and STEM.json; default: lr-find.
     """
-    stem = Path(options["output"] or "lr-find")
+    stem = stem_of(Path(options["output"] or "lr-find"), "lr-find")
     chosen = config_from_options({**options, "data": data}, recipe=recipe, base=config)
     shown = max(1, steps // 10)
     count = 0

@@ -33,6 +33,15 @@ def plotting() -> Iterator[None]:
         yield
 
 
+def stem_of(path: Path, name: str) -> Path:
+    """A path without ending for files, `name` in it where it has no name of its own.
+
+    >>> stem_of(Path("figures/loss"), "curves").as_posix(), stem_of(Path(".."), "curves").as_posix()
+    ('figures/loss', '../curves')
+    """
+    return path / name if path.name in ("", "..") else path
+
+
 def save_figure(figure: Figure, stem: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
     """Write a figure as stem.png, stem.svg and so on, each whole or not at all.
 
@@ -217,5 +226,6 @@ def plot_runs(
         whole = [path.resolve() for path in paths]
         above = whole[0] if len(whole) == 1 else Path(os.path.commonpath([p.parent for p in whole]))
         stem = above / "curves"
+    stem = stem_of(stem, "curves")
     with plotting():
         return save_figure(draw_runs(records, distinct_names(paths)), stem, formats)

@@ -106,6 +106,11 @@ def read_run(path: str | os.PathLike[str]) -> RunRecord:
     config = folder.config_values()
     if config is None:
         raise TrainError(f"{folder.config_file}: cannot be read, and the run has not begun.")
+    if missing := [name for name in ("arch", "model_kwargs", "epochs") if name not in config]:
+        raise TrainError(
+            f"{folder.config_file}: not the configuration of a run, it has no {missing[0]}. "
+            "`rlawrap runs DIR` lists the runs below a folder."
+        )
     lines = _read_lines(folder.metrics_file)
     status, state = _status(folder)
     return RunRecord(

@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from rlawrap.cli import app
 from rlawrap.errors import ConfigError
 from rlawrap.train.commands.lr_find_command import draw_range, verdict
 from rlawrap.train.loop.lr_range import Point, lr_range, suggest
@@ -48,3 +50,16 @@ def test_a_range_that_is_none(tmp_path: Path) -> None:
     for start, end, steps in ((1.0, 0.1, 10), (0.0, 1.0, 10), (0.1, 1.0, 1)):
         with pytest.raises(ConfigError, match="give a range"):
             lr_range(toy_config(tmp_path), start=start, end=end, steps=steps, data=DATA)
+
+
+def test_the_files_lie_in_a_folder_that_output_names_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = ("--arch", "cifar_resnet20", "--image-size", "8", "--workers", "0", "--subset", "20")
+    given = (*given, "--batch-size", "10", "--steps", "2", "--progress", "none")
+    done = CliRunner().invoke(app, ["lr-find", "--output", ".", *given], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert sorted(path.name for path in tmp_path.glob("lr-find.*")) == [
+        "lr-find.json", "lr-find.png", "lr-find.svg",
+    ]  # fmt: skip

@@ -80,10 +80,16 @@ def test_the_same_runs_give_the_same_svg(tmp_path: Path) -> None:
     assert plot_runs([run], tmp_path / "y", ["svg"])[0].read_bytes() == first
 
 
-def test_command_prints_the_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_prints_the_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = write_run(tmp_path / "run", [50, 60])
     plot_command([run], tmp_path / "out" / "figure.v1", ["png"])
     assert capsys.readouterr().out.strip() == str(tmp_path / "out" / "figure.v1.png")
+    monkeypatch.chdir(tmp_path / "run")
+    for output, place in ((".", "run/curves.png"), ("..", "curves.png")):
+        plot_command([run], Path(output), ["png"])
+        assert (tmp_path / place).is_file()
 
 
 def test_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,10 +110,15 @@ def test_a_damaged_run_is_left_out_of_the_table(
 ) -> None:
     write_run(tmp_path / "a", [50])
     (write_run(tmp_path / "b", [60]) / "metrics.jsonl").write_bytes(b"\xff\n")
+    (tmp_path / "c").mkdir()  # another program's
+    (tmp_path / "c" / "config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / "c" / "metrics.jsonl").write_text('{"kind": "eval", "accuracy": 0.5}\n')
     runs_command(tmp_path)
     out, err = capsys.readouterr()
     assert [line.split()[0] for line in out.splitlines()] == ["run", "a"]
-    assert err.startswith("left out: ") and "b/metrics.jsonl: line 1 is damaged" in err
+    first, second = err.splitlines()
+    assert first.startswith("left out: ") and "b/metrics.jsonl: line 1 is damaged" in first
+    assert "c/config.json: not the configuration of a run, it has no arch" in second
 
 
 def test_best_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
