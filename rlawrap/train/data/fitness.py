@@ -10,7 +10,8 @@ import numpy as np
 from rlawrap.errors import ConfigError, DataError, few
 from rlawrap.train.config.train_config import MIN_DIFFERENT
 from rlawrap.train.data.loader import Images
-from rlawrap.train.data.splits import folders_in, slashed
+from rlawrap.train.data.opening import place_of
+from rlawrap.train.data.splits import folders_in, read_layout, slashed
 
 
 def check_fitness(images: Images, batch_size: int) -> None:
@@ -27,6 +28,27 @@ def check_fitness(images: Images, batch_size: int) -> None:
             f"batch_size={batch_size}: a step needs {MIN_DIFFERENT} different images, or the norms "
             f"of the network have nothing to compare. Set --batch-size to {MIN_DIFFERENT} or more."
         )
+
+
+def check_output_apart(data: str, root: str | None, output: str) -> None:
+    """Raise `ConfigError` for a new run folder that would be taken for a class, or lie in one.
+
+    Beside folders of splits, tar shards, and as a hidden folder it is in nobody's way.
+    """
+    place, folder = Path(place_of(data, root)), Path(output).resolve()
+    if not place.is_dir() or not folder.is_relative_to(place):
+        return
+    below = folder.relative_to(place).parts
+    if any(part.startswith(".") for part in below) or (folder / "metrics.jsonl").exists():
+        return  # hidden, or a run that goes on
+    splits = [split.name for split in read_layout(place).folders]
+    if below and below[0] not in splits and (splits or any(place.glob("*.tar"))):
+        return
+    apart = place.parent / "runs" / (folder.name if below else "train")
+    raise ConfigError(
+        f"--output {output}: inside the data, {place}, where the run's folders would be taken for "
+        f"classes. Choose one outside of it: --output {apart}"
+    )
 
 
 def check_classes(images: Images) -> None:

@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 
 from rlawrap.errors import ConfigError, RLAError, TrainError
 from rlawrap.train.config.train_config import TrainConfig
+from rlawrap.train.data.fitness import check_output_apart
 from rlawrap.train.data.given import GIVEN_DATA, GivenImages, class_names, count_items, read_item
 from rlawrap.train.loop.log_file import LoggedDisplay
 from rlawrap.train.loop.progress import open_display
@@ -153,6 +154,8 @@ def _count_outputs(model: nn.Module, dataset: Dataset[Any]) -> int:
 
 
 def _train(config: TrainConfig, data: ImagePair | None, given: nn.Module | None) -> TrainResult:
+    if data is None and config.task == "classification":
+        check_output_apart(config.data, config.data_root, config.output)
     with ExitStack() as stack:
         processes = stack.enter_context(join_processes(config.device, config.timeout))
         devices = [processes.device] if processes.device.type == "cuda" else []

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from rlawrap.errors import DataError
+from rlawrap.errors import ConfigError, DataError
 from rlawrap.train import TrainConfig, train
 from rlawrap.train.data import open_data
-from rlawrap.train.data.fitness import check_fitness
+from rlawrap.train.data.fitness import check_fitness, check_output_apart
 from rlawrap.train.data.given import GivenImages
 from tests.train.data.test_shards import png, write_tar
 from tests.train.data.trees import MakeTree
@@ -65,3 +65,31 @@ def test_given_images_of_one_class_are_told_nothing_of_folders() -> None:
 
     with pytest.raises(DataError, match=r"one class, cat, with 4 images.*two classes or more\.$"):
         check_fitness(GivenImages(Alike(), ["cat"], "training"), batch_size=2)
+
+
+def test_an_output_that_would_be_a_class_is_refused_before_it_is_made(
+    make_tree: MakeTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_tree(cat=3, dog=3)
+    monkeypatch.chdir(root)
+    for output, better in (("runs/train", "train"), ("cat/mine", "mine"), (".", "train")):
+        with pytest.raises(ConfigError, match=r"inside the data.* taken for classes") as caught:
+            train(TrainConfig(data=".", output=output, progress="none"))
+        assert str(caught.value).endswith(f"--output {root.parent}/runs/{better}")
+    assert sorted(path.name for path in root.iterdir()) == ["cat", "dog"]
+    check_output_apart(".", None, "../runs/train")
+    check_output_apart(".", None, ".runs/train")
+    check_output_apart("builtin", None, "runs/train")
+    (root / "cat" / "old").mkdir()
+    (root / "cat" / "old" / "metrics.jsonl").touch()
+    check_output_apart(".", None, "cat/old")
+
+
+def test_an_output_beside_splits_or_shards_is_taken(make_tree: MakeTree, tmp_path: Path) -> None:
+    make_tree("train", cat=3, dog=3)
+    root = make_tree("val", cat=1, dog=1)
+    check_output_apart(str(root), None, str(root / "runs"))
+    with pytest.raises(ConfigError, match="inside the data"):
+        check_output_apart(str(root), None, str(root / "train" / "runs"))
+    write_tar(tmp_path / "shards" / "a.tar", {"0.png": png(1), "0.cls": b"0"})
+    check_output_apart("shards", str(tmp_path), str(tmp_path / "shards" / "runs"))
