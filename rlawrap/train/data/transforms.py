@@ -17,6 +17,26 @@ from rlawrap.train.data.seeding import local_randomness
 Transform = Callable[[Tensor], Tensor]
 
 
+#: Times the shorter side: what is farther from the middle of the longer one is never seen.
+LONGEST = 16
+
+
+class Middle(nn.Module):
+    """Cut a very long image [C, H, W] to its middle, before a resize that the centre crop follows.
+
+    A line of 4000x1 pixels would fill gigabytes with its shorter side resized to 256.
+    """
+
+    def forward(self, image: Tensor) -> Tensor:
+        height, width = image.shape[-2:]
+        most = LONGEST * min(height, width)
+        if max(height, width) <= most:
+            return image
+        # As many off either end, or the middle would move by half a pixel.
+        rows, columns = (max(0, (side - most) // 2) for side in (height, width))
+        return image[..., rows : height - rows, columns : width - columns]
+
+
 class Fit(nn.Module):
     """Bring an image [C, H, W] to a square of `size` without augmentation, for thumbnails.
 
@@ -29,7 +49,7 @@ class Fit(nn.Module):
 
         super().__init__()
         self.size = size
-        self.resize = v2.Resize(size, antialias=True)
+        self.resize = nn.Sequential(Middle(), v2.Resize(size, antialias=True))
         self.crop = v2.CenterCrop(size)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -93,7 +113,7 @@ def _evaluation_geometry(config: AugmentConfig, image_size: int) -> list[nn.Modu
     from torchvision.transforms import v2
 
     shorter = config.resize or round(image_size * 256 / 224)
-    return [v2.Resize(shorter, antialias=True), v2.CenterCrop(image_size)]
+    return [Middle(), v2.Resize(shorter, antialias=True), v2.CenterCrop(image_size)]
 
 
 def mix_batch(

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from torchvision.transforms import v2
 
 from rlawrap.train.config.augment import AugmentConfig
 from rlawrap.train.data.transforms import Fit, eval_transform, mix_batch, train_transform
@@ -48,6 +51,28 @@ def test_evaluation_at_224_is_resize_256_and_centre_crop() -> None:
     out = transform(image)
     assert out.shape == (3, 224, 224)
     assert torch.equal(out, torch.ones(3, 224, 224))
+
+
+@pytest.mark.parametrize("size", [(4, 401), (400, 4), (3, 48), (64, 90)])
+def test_a_very_long_image_is_cut_to_its_middle_before_it_is_resized(
+    size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = picture(*size)
+    resized: list[int] = []
+    resize = v2.Resize.transform
+
+    def counted(self: v2.Resize, inpt: torch.Tensor, params: dict[str, Any]) -> Any:
+        resized.append(inpt.numel())
+        return resize(self, inpt, params)
+
+    monkeypatch.setattr(v2.Resize, "transform", counted)
+    for config, side in ((AugmentConfig(), 96), (AugmentConfig(), 32)):
+        shorter = 32 if side == 32 else round(96 * 256 / 224)
+        whole = v2.Compose([v2.Resize(shorter, antialias=True), v2.CenterCrop(side)])(image)
+        resized.clear()
+        out = eval_transform(config, side, mean=(0.0,), std=(1.0,))(image)
+        assert max(resized) <= 16 * min(size) ** 2 + min(size)
+        assert torch.allclose(out * 255, whole.float(), atol=1.01)
 
 
 def test_normalisation_is_by_mean_and_std_of_pixels_in_0_to_1() -> None:
