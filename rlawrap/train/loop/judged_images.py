@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rlawrap.errors import CheckpointError, ConfigError, DataError, few
+from rlawrap.errors import CheckpointError, ConfigError, few
 from rlawrap.train.config.augment import AugmentConfig
 from rlawrap.train.config.train_config import TrainConfig
 from rlawrap.train.data.dataset import Preparation
@@ -38,8 +39,13 @@ def images_of_run(
     split: str | None,
     images: Images | None,
     channels: int,
+    *,
+    own: bool,
 ) -> Images:
-    """Images to judge a run's network by, of the classes that it knows; the task opens them."""
+    """Images to judge a run's network by, of the classes that it knows; the task opens them.
+
+    own: nobody named data, so that they are the run's, wherever it lies now.
+    """
     config = task.config
     if images is None and config.data == GIVEN_DATA:
         raise ConfigError(
@@ -47,7 +53,7 @@ def images_of_run(
         )
     if images is None:
         # Of the folder that it was trained on, only what was held out tells how good it is.
-        whole = split is None and not _trained_on(state, task, channels)
+        whole = split is None and not own and not _trained_on(state, config)
         whole_task = make_task(config.replace(subset=None))
         images = open_to_judge(whole_task, split or "test", channels, whole=whole)
     if list(images.classes) != state["classes"]:
@@ -67,15 +73,11 @@ def open_to_judge(
     return images if plain is None else plain()
 
 
-def _trained_on(state: Mapping[str, Any], task: Task, channels: int) -> bool:
-    """Whether a checkpoint's network was trained on the task's data, here or at another place."""
-    config, before = task.config, TrainConfig.from_dict(state["config"])
-    here, there = (place_of(each.data, each.data_root) for each in (config, before))
-    # Checkpoints of earlier versions do not say where the data was.
-    if here == state["data"].get("place", there):
-        return True
-    try:
-        images = task.open("train", channels)
-    except (DataError, ConfigError):
-        return False
-    return bool(images.fingerprint() == state["data"]["fingerprint"])
+def _trained_on(state: Mapping[str, Any], config: TrainConfig) -> bool:
+    """Whether a checkpoint's network was trained on the data that a configuration names."""
+    here, recorded = place_of(config.data, config.data_root), state["data"].get("place")
+    if recorded is not None and (here == recorded or os.path.exists(recorded)):
+        return bool(here == recorded)
+    # The data was moved, or a checkpoint of an earlier version does not say where it was.
+    before = TrainConfig.from_dict(state["config"])
+    return config.data == before.data or here == place_of(before.data, before.data_root)

@@ -166,7 +166,8 @@ def evaluate(
         state, trained = load_checkpoint(path)
         model = filled(state, trained, str(path), average=average, arch=arch, model=model)
         task = make_task(prepared_alike(state, trained.replace(**changes), image_size))
-        images = images_of_run(path, state, task, split, images, _channels(state, model))
+        own, channels = not (data or data_root), _channels(state, model)
+        images = images_of_run(path, state, task, split, images, channels, own=own)
     else:
         if images is None and data is None:
             raise ConfigError("--arch: name the data too, as `rlawrap evaluate FILE DATA --arch`.")

@@ -93,11 +93,15 @@ def test_images_trained_on_are_left_out_wherever_they_are_looked_for(
     (tmp_path / "else").mkdir()
     monkeypatch.chdir(tmp_path / "else")
     monkeypatch.setenv("HOME", str(tmp_path))
-    shutil.copytree(tree, "copy")
+    Path("link").symlink_to(tree)
     shutil.copytree(tree, "tree")  # another folder of the name that the run gave
     write_image(Path("tree/cat/new.png"), 200)
-    for data, count in (("../tree", 2), ("~/tree", 2), ("copy", 2), ("tree", 21)):
+    for data, count in (("../tree", 2), ("~/tree", 2), ("link", 2), ("tree", 21)):
         judged = evaluate(tmp_path / "run", data=data, workers=0, device="cpu")
         assert judged.images == count
     write_image(tree / "cat" / "new.png", 200)  # the same place, although its images are others
     assert evaluate(tmp_path / "run", data="../tree", workers=0, device="cpu").images == 2
+    (tmp_path / "tree").rename(tmp_path / "moved")
+    assert evaluate(tmp_path / "run", workers=0, device="cpu").images == 2  # ./tree is its own now
+    assert evaluate(tmp_path / "run", data="tree", workers=0, device="cpu").images == 2
+    assert evaluate(tmp_path / "run", data="../moved", workers=0, device="cpu").images == 21
