@@ -72,7 +72,8 @@ class RunRecord:
         one, or was chosen by what the run monitored before.
         """
         if self.published:
-            return self.published
+            epoch = self.published["epoch"]
+            return next((n for n in self.evaluations if n["epoch"] == epoch), self.published)
         key = self.judged + self.monitor
         sign = 1 if smaller_is_better(key) else -1
         judged = [line for line in self.evaluations if line.get(key) is not None]
