@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -50,6 +51,17 @@ def check_names(values: Any) -> None:
                 f"--config: {name!r} is no name of a field. YAML reads on, off, yes and no as true "
                 "and false, and digits as numbers; take that line out."
             )
+
+
+def as_json_holds(values: dict[str, Any], field: str) -> dict[str, Any]:
+    """Values as they come back from JSON. Raises `ConfigError` for one that it cannot hold."""
+    try:
+        text = json.dumps(values, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{field}={values!r}: a value in it is none that JSON can hold ({error})."
+        ) from None
+    return dict(json.loads(text))
 
 
 def option_group(title: str) -> Callable[..., Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -11,7 +10,7 @@ from pydantic import field_validator, model_validator
 
 from rlawrap.errors import ConfigError
 from rlawrap.train.config.augment import AugmentConfig
-from rlawrap.train.config.checked import Checked, check_names, option_group
+from rlawrap.train.config.checked import Checked, as_json_holds, check_names, option_group
 from rlawrap.train.config.going_on import CHANGEABLE, FREE_ON_RESUME
 
 VERSION = 1
@@ -207,15 +206,7 @@ class TrainConfig(Checked):
     @field_validator("model_kwargs", "rla", "head_args", "scene_augment", "opt_args")
     @classmethod
     def _as_json_holds_them(cls, values: dict[str, Any] | None, info: Any) -> dict[str, Any] | None:
-        if values is None:
-            return None
-        try:
-            text = json.dumps(values, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise ConfigError(
-                f"{info.field_name}={values!r}: a value in it is none that JSON can hold ({error})."
-            ) from None
-        return dict(json.loads(text))
+        return None if values is None else as_json_holds(values, info.field_name)
 
     @field_validator("change")
     @classmethod

@@ -242,15 +242,8 @@ class Keeper:
                 f"{advice(differences)} Or take only its weights with --finetune."
             )
         changes = before.changes(self.config)
-        arguments = sorted({"momentum", "nesterov", "opt_args"} & set(changes))
-        lacking = lacking_state(before, self.config) if arguments else None
-        if lacking is not None:
-            raise CheckpointError(
-                f"{source}: with {listing({n: changes[n] for n in arguments}, '; ')} the optimiser "
-                f"{self.config.optimizer} needs state that the run has not kept ({lacking}). Leave "
-                f"out --change {', --change '.join(arguments)}, or start a new run from its "
-                "weights with --finetune and another --output."
-            )
+        if lacking := lacking_state(before, self.config, changes):
+            raise CheckpointError(f"{source}: {lacking}")
         if changes:
             self.say(f"changed as asked for: {listing(changes, '; ')}")
         return changes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -48,15 +49,32 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
     return build_optimizer(groups, config)
 
 
-def lacking_state(before: TrainConfig, now: TrainConfig) -> str | None:
+def lacking_state(before: TrainConfig, now: TrainConfig, changes: Iterable[str]) -> str | None:
+    """What to do where an optimiser with other arguments needs state that the one before has not.
+
+    changes: fields that differ. Returns None where the state serves.
+    """
+    arguments = sorted({"momentum", "nesterov", "opt_args"} & set(changes))
+    lacking = _missing_state(before, now) if arguments else None
+    if lacking is None:
+        return None
+    values = "; ".join(f"{name}={getattr(now, name)!r}" for name in arguments)
+    return (
+        f"with {values} the optimiser {now.optimizer} needs state that the run has not kept "
+        f"({lacking}). Leave out --change {', --change '.join(arguments)}, or start a new run from "
+        "its weights with --finetune and another --output."
+    )
+
+
+def _missing_state(before: TrainConfig, now: TrainConfig) -> str | None:
     """What an optimiser with other arguments does not find in the state of the one before.
 
     Tried on a parameter of its own, as optimisers differ in what they start by themselves.
 
     >>> adam = TrainConfig(optimizer="adam")
-    >>> lacking_state(adam, adam.replace(opt_args={"amsgrad": True}))
+    >>> _missing_state(adam, adam.replace(opt_args={"amsgrad": True}))
     "'max_exp_avg_sq'"
-    >>> lacking_state(TrainConfig(momentum=0.0), TrainConfig(momentum=0.9)) is None
+    >>> _missing_state(TrainConfig(momentum=0.0), TrainConfig(momentum=0.9)) is None
     True
     """
     parameter = nn.Parameter(torch.ones(2, 2))

@@ -99,9 +99,9 @@ def outputs_on(model: nn.Module, image: Tensor, name: str) -> Any:
     except Exception as error:
         raise ConfigError(
             f"{name}: fails on an image of the data, of shape {tuple(image.shape)}: "
-            f"{type(error).__name__}: {_torch.first_line(error).rstrip('.')}. Give the images the "
-            "size that it takes, --image-size (from Python: image_size=), or choose a classifier "
-            "for images of this size."
+            f"{type(error).__name__}: {_torch.first_line(error).rstrip('.')}. Give it images as it "
+            "takes them, by --image-size (from Python: image_size=) or a transform of your data "
+            "set, or choose another classifier."
         ) from error
     found = heads(outputs)
     if not found or found[0].ndim != 2:
