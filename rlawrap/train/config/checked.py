@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -20,6 +21,8 @@ _WORDS = {"tuple_type": "should be a list", "missing": "needs more values"}
 class Checked(BaseModel):
     """Frozen fields that hold what their annotations and bounds say, and no others.
 
+    A path (`pathlib.Path`) is taken as its text.
+
     Raises `ConfigError` for what does not fit: with the field, its value, and what it takes.
     """
 
@@ -32,6 +35,8 @@ class Checked(BaseModel):
     )
 
     def __init__(self, **values: Any) -> None:
+        paths = {name: os.fspath(v) for name, v in values.items() if isinstance(v, os.PathLike)}
+        values.update(paths)
         try:
             super().__init__(**values)
         except ValidationError as error:

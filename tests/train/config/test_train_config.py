@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -110,3 +112,11 @@ def test_differences_leave_out_what_does_not_touch_the_numbers() -> None:
     first = TrainConfig(lr=0.1, workers=1, output="a", log_every=5)
     second = TrainConfig(lr=0.2, workers=8, output="b", log_every=50)
     assert first.differences(second) == {"lr": (0.1, 0.2)}
+
+
+def test_paths_are_taken_as_text() -> None:
+    config = TrainConfig(output=Path("runs") / "a", data_root=Path("/data"))
+    assert (config.output, config.data_root) == (os.path.join("runs", "a"), os.sep + "data")
+    assert config.replace(finetune=Path("w.pt")).to_dict()["finetune"] == "w.pt"
+    with pytest.raises(ConfigError, match="epochs='runs'"):
+        TrainConfig(epochs=Path("runs"))
