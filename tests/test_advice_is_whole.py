@@ -19,8 +19,11 @@ ROOMS = ("capture", "flow", "discover", "design", "splice", "cells")
 #: What a rewritten network refuses when it runs, is changed or is asked for something.
 LATER = tuple(
     f"splice/{name}.py"
-    for name in ("backbone", "classes", "classifier", "containers", "guards", "hidden", "methods")
-)
+    for name in (
+        "backbone", "classes", "classifier", "containers", "following", "guards", "hidden",
+        "methods", "resized",
+    )
+)  # fmt: skip
 #: Of other files, and tested there: the files of checkpoints.
 ELSEWHERE = ("checkpoints.py", "identity.py")
 FILES = [
