@@ -13,8 +13,8 @@ from rlawrap.capture.shadow import make_shadow
 from rlawrap.errors import PlanError
 from rlawrap.splice.record import Splice
 from rlawrap.splice.recorded_call import recorded_call
+from rlawrap.splice.resized import REPLACE
 
-_REPLACE = "replace the layer in the base (rlawrap.unwrap(model)) and apply again."
 _FAILURES = (RuntimeError, ValueError, IndexError, AssertionError, TypeError)
 
 
@@ -49,7 +49,7 @@ def check_following(model: nn.Module, layers: Mapping[str, Iterable[str]]) -> No
             reason = str(error).partition("\n")[0]
             raise PlanError(
                 f"{told} of outputs: with {count + 1} in place of {count} the network does not "
-                f"run ({reason}); {_REPLACE}"
+                f"run ({reason}); {REPLACE}"
             ) from None
         finally:
             for hook in hooks:
@@ -58,7 +58,7 @@ def check_following(model: nn.Module, layers: Mapping[str, Iterable[str]]) -> No
         if not any(_follows(small, large, count) for small, large in pairs):
             raise PlanError(
                 f"{told} of classes: no output of the network has an axis of its {count} outputs; "
-                f"{_REPLACE}"
+                f"{REPLACE}"
             )
 
 

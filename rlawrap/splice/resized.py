@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 from rlawrap.errors import ConfigError, PlanError
 
+#: What to do with a layer that cannot be given other outputs.
+REPLACE = "replace the layer in the base (rlawrap.unwrap(model)) and apply again."
+
 _KINDS: tuple[type[Any], ...] = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
@@ -42,8 +45,7 @@ def check_resized(path: str, layer: nn.Module, outputs: int) -> None:
         plain = kind.__name__ if kind is not None else "layer"
         raise PlanError(
             f"reset_classifier: {path} is a {type(layer).__name__}, and a plain {plain} of "
-            f"{outputs} outputs would not compute what it does; replace the layer in the base "
-            "(rlawrap.unwrap(model)) and apply again."
+            f"{outputs} outputs would not compute what it does; {REPLACE}"
         )
     groups: int = getattr(layer, "groups", 1)
     if outputs % groups:

@@ -24,7 +24,7 @@ from rlawrap.network_options import (
     parse_assignments,
     rla_options,
 )
-from rlawrap.train.config.augment import AugmentConfig
+from rlawrap.train.config.augment import AugmentConfig, resize_at
 from rlawrap.train.config.reading import read_config
 from rlawrap.train.config.recipes import get_recipe
 from rlawrap.train.config.train_config import TrainConfig
@@ -151,7 +151,7 @@ def _resize_at(size: int | None, config: TrainConfig) -> int | None:
     resize = None if config.augment is None else config.augment.resize
     if size is None or resize is None or config.image_size is None:
         return None
-    return round(resize * size / config.image_size)
+    return resize_at(resize, config.image_size, size)
 
 
 def _annotation(field: FieldInfo) -> Any:

@@ -13,6 +13,16 @@ from rlawrap.train.config.checked import Checked, option_group
 # shifted at their own scale, where a random resized crop would leave too little to see.
 THUMBNAIL = 64
 
+
+def resize_at(resize: int, before: int, size: int) -> int:
+    """The `resize` that belongs to images of another size: the same multiple of it.
+
+    >>> resize_at(256, before=224, size=288)
+    329
+    """
+    return round(resize * size / before)
+
+
 _option = option_group("Augmentation")
 _Share = Annotated[float, Field(gt=0, le=1)]
 _Positive = Annotated[float, Field(gt=0)]

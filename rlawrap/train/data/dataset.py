@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from rlawrap.errors import ConfigError, DataError, UnreadableError
-from rlawrap.train.config.augment import AugmentConfig
+from rlawrap.train.config.augment import AugmentConfig, resize_at
 from rlawrap.train.data.seeding import derive_seed, local_randomness
 from rlawrap.train.data.transforms import eval_transform, train_transform
 
@@ -51,7 +51,7 @@ class Preparation:
         """
         if size is None or size == self.size:
             return self
-        resize = None if self.resize is None else round(self.resize * size / self.size)
+        resize = None if self.resize is None else resize_at(self.resize, self.size, size)
         return replace(self, size=size, resize=resize)
 
 

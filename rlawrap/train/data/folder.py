@@ -109,7 +109,7 @@ def _index(folder: Path, classes: list[str] | None) -> SampleIndex:
 
 
 @dataclass(kw_only=True)
-class _Found:
+class Found:
     """What is in a class folder: images (path below the split's folder, size) at any depth, all
     folders, the names of those at its top, and the endings of what was left out.
     """
@@ -139,7 +139,7 @@ def build_folder_index(folder: Path, classes: list[str] | None = None) -> Sample
             f"{few([printable(name) for name in unknown], 5)}."
         )
     with ThreadPoolExecutor(WALKERS) as pool:
-        walks = list(pool.map(lambda name: _walk(str(folder / name), name, ()), present))
+        walks = list(pool.map(lambda name: walk(str(folder / name), name), present))
     found = dict(zip(present, walks, strict=True))
     _check_classes(folder, found)
     numbers = {name: number for number, name in enumerate(known)}
@@ -173,7 +173,7 @@ def _no_class_folders(folder: Path) -> str:
     )
 
 
-def _check_classes(folder: Path, found: dict[str, _Found]) -> None:
+def _check_classes(folder: Path, found: dict[str, Found]) -> None:
     """Raise `DataError` for class folders that are empty, or hold splits."""
     empty = [name for name, each in found.items() if not each.images]
     if empty:
@@ -195,11 +195,11 @@ def _check_classes(folder: Path, found: dict[str, _Found]) -> None:
         )
 
 
-def _splits_in(found: _Found) -> list[str]:
+def _splits_in(found: Found) -> list[str]:
     return [] if found.at_top else speak_of_splits(found.inside)
 
 
-def _remarks(found: dict[str, _Found], loose: Sequence[str]) -> list[str]:
+def _remarks(found: dict[str, Found], loose: Sequence[str]) -> list[str]:
     """What was left out, and whether the classes may be the folders one level further down."""
     remarks = []
     if words := ignored_words(sum((each.ignored for each in found.values()), Counter())):
@@ -223,21 +223,25 @@ def _files_in(folder: Path) -> list[str]:
         return [e.name for e in entries if not e.name.startswith(".") and not e.is_dir()]
 
 
-def _walk(folder: str, below: str, above: tuple[tuple[int, int], ...]) -> _Found:
-    """What is in a folder, at any depth."""
+def walk(folder: str, below: str, above: tuple[tuple[int, int], ...] = ()) -> Found:
+    """What is in a folder, at any depth; `below` is how its images' paths begin.
+
+    Links are followed and hidden files left out. Raises `DataError` for a link to a folder that it
+    is in, given by `above`, and `OSError` for a folder that cannot be read.
+    """
     status = os.stat(folder)
     own = (status.st_dev, status.st_ino)
     if own in above:
         raise DataError(f"{folder}: a link to a folder that it is in; remove it.")
     endings = readable_endings()
-    found = _Found(watched=[stamp_of(folder)])
+    found = Found(watched=[stamp_of(folder)])
     with os.scandir(folder) as entries:
         for entry in entries:
             name = entry.name
             if name.startswith("."):
                 continue
             if entry.is_dir():
-                further = _walk(entry.path, f"{below}/{name}", (*above, own))
+                further = walk(entry.path, f"{below}/{name}", (*above, own))
                 found.images += further.images
                 found.watched += further.watched
                 found.ignored += further.ignored

@@ -37,9 +37,9 @@ class GivenImages:
         self.classes = tuple(map(str, classes))
         self.name = name
         self.description = f"the {name} set, a {type(dataset).__name__}"
-        self.shape = read_item(dataset, 0, name)[0].shape
+        self.shape: torch.Size | None = None
+        self.shape = self.load(0, seed=0, epoch=0)[0].shape
         self.in_channels = int(self.shape[0])
-        self.load(0, seed=0, epoch=0)  # its label may be none
 
     def __len__(self) -> int:
         return self.length
@@ -52,7 +52,7 @@ class GivenImages:
                 f"train: item {index} of the {self.name} set has class {label}, but there are "
                 f"{len(self.classes)} classes, numbered from 0."
             )
-        if image.shape != self.shape:
+        if self.shape is not None and image.shape != self.shape:
             raise DataError(
                 f"train: item {index} of the {self.name} set has an image of shape "
                 f"{tuple(image.shape)}, but item 0 has one of {tuple(self.shape)}. Give the data "

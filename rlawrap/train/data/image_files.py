@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from rlawrap.errors import DataError
-from rlawrap.train.data.endings import ending_of, readable_endings
+from rlawrap.train.data.endings import readable_endings
+from rlawrap.train.data.folder import walk
 
 
 def find_images(paths: Iterable[Path]) -> list[Path]:
@@ -20,7 +20,7 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
     for path in paths:
         if path.is_dir():
             try:
-                inside = sorted(_images_below(path, ()))
+                inside = sorted(Path(name) for name, _ in walk(str(path), str(path)).images)
             except OSError as error:
                 where = error.filename or path
                 raise DataError(f"{where}: cannot be read ({error.strerror}).") from error
@@ -32,22 +32,4 @@ def find_images(paths: Iterable[Path]) -> list[Path]:
             found.append(path)
         else:
             raise DataError(f"{path}: no such file or folder.")
-    return found
-
-
-def _images_below(folder: Path, above: tuple[tuple[int, int], ...]) -> list[Path]:
-    status = os.stat(folder)
-    own = (status.st_dev, status.st_ino)
-    if own in above:
-        raise DataError(f"{folder}: a link to a folder that it is in; remove it.")
-    endings = readable_endings()
-    found: list[Path] = []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                found += _images_below(folder / entry.name, (*above, own))
-            elif ending_of(entry.name) in endings:
-                found.append(folder / entry.name)
     return found
