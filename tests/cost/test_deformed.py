@@ -12,6 +12,7 @@ from torchvision import ops
 
 import rlawrap
 from rlawrap.cost import Count, cost
+from rlawrap.cost.operations import counted, counter
 
 
 class Deformed(nn.Module):
@@ -105,3 +106,11 @@ def test_costs_do_without_torchvision() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == [str(3 * 4 * 64), "False"]
+
+
+def test_they_are_convolutions_and_no_products_of_matrices() -> None:
+    net = Deformed(ops.DeformConv2d(4, 6, 3, padding=1), functional=False, masked=False)
+    with counter() as made:
+        net(torch.randn(1, 4, 8, 8))
+    found = counted(made)
+    assert (found.conv_macs, found.matmul_macs) == (6 * 4 * 9 * 64, 0)
