@@ -30,13 +30,29 @@ def worker_init(worker_id: int) -> None:
     """
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _be_quiet_without_a_reader()
+
+
+def _be_quiet_without_a_reader() -> None:
+    """Let this loader process say nothing of a batch that nobody reads any more.
+
+    After a Ctrl-C the parent may be gone while one is on its way, and the thread that sends it
+    would print a traceback. `_on_queue_feeder_error` is there to be replaced.
+    """
+    usual = multiprocessing.queues.Queue._on_queue_feeder_error  # type: ignore[attr-defined]
+
+    def tell(error: BaseException, batch: object) -> None:
+        if not isinstance(error, BrokenPipeError):
+            usual(error, batch)
+
+    multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(tell)  # type: ignore[attr-defined]
 
 
 def _end_when_batches_are_stuck() -> None:
     """End this loader process when its threads fail to hand a batch over.
 
     Threads of `multiprocessing` do that, which print a traceback and go on without the batch, and
-    the trainer would wait for it in vain. `_on_queue_feeder_error` is there to be replaced.
+    the trainer would wait for it in vain.
     """
 
     def leave(*error: object) -> None:

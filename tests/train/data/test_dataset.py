@@ -257,6 +257,30 @@ def test_ctrl_c_ends_a_loader_at_once_and_workers_stay_quiet() -> None:
     assert "worker process" not in errors
 
 
+@pytest.mark.parametrize(
+    ("batch", "said"), [("1", ""), ("threading.Lock()", "cannot pickle")], ids=["gone", "other"]
+)
+def test_a_worker_is_quiet_of_a_batch_that_nobody_reads(batch: str, said: str) -> None:
+    code = (
+        "import multiprocessing, threading\n"
+        "from rlawrap.train.data import worker_init\n"
+        "worker_init(0)\n"
+        "queue = multiprocessing.Queue()\n"
+        "queue._reader.close()\n"
+        f"queue.put({batch})\n"
+        "queue.close()\n"
+        "queue.join_thread()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+    )
+    assert done.returncode == 0
+    assert (said in done.stderr) if said else (done.stderr == "")
+
+
 def test_a_resize_that_leaves_black_borders_is_refused_in_training() -> None:
     small = AugmentConfig(resize=40)
     with pytest.raises(ConfigError, match=r"resize=40: smaller than image_size=64.* 73, as usual"):
