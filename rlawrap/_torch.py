@@ -47,6 +47,8 @@ ConvNd: type[Any] = nn.modules.conv._ConvNd
 ConvTransposeNd: type[Any] = nn.modules.conv._ConvTransposeNd
 NormBase: type[Any] = nn.modules.batchnorm._NormBase
 DropoutNd: type[Any] = nn.modules.dropout._DropoutNd
+#: `torch.nn.utils.parametrizations.spectral_norm`, which is a function. Since 1.9.
+SpectralNorm: type[Any] = nn.utils.parametrizations._SpectralNorm
 
 #: `torch._assert`: an assertion that a graph keeps; a plain `assert` is gone after tracing. Since
 #: 1.8, and what `torch.fx` documents for it.

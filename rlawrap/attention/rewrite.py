@@ -29,6 +29,7 @@ from rlawrap.capture.unify import unify
 from rlawrap.errors import PlanError, TraceError
 from rlawrap.flow.alike import name_alike
 from rlawrap.flow.references import References
+from rlawrap.splice.inplace import later_writers
 
 #: A value of the module's own forward (a reference, as in `rlawrap.plan`) and a child's name.
 Insertion = tuple[str, str]
@@ -194,6 +195,7 @@ def _recorded(
 
 def _insert(trace: Trace, insertions: tuple[Insertion, ...]) -> Callable[..., Any]:
     refs = References(trace)
+    modules = dict(trace.root.named_modules())
     latest: dict[str, fx.Node] = {}
     for reference, child in insertions:
         node = latest.get(reference) or refs.node(reference)
@@ -201,5 +203,23 @@ def _insert(trace: Trace, insertions: tuple[Insertion, ...]) -> Callable[..., An
             call = trace.graph.call_module(child, (node,))
         node.replace_all_uses_with(call, lambda user, call=call: user is not call)  # type: ignore[misc]
         latest[child] = call
+        writers = later_writers(modules, node)
+        if writers:
+            _keep_apart(trace, reference, call, min(writers))
     trace.graph.lint()
     return compile_graph(trace.graph, f"forward of {type(trace.root).__name__}")
+
+
+def _keep_apart(trace: Trace, reference: str, call: fx.Node, writer: fx.Node) -> None:
+    """Let a gate read a copy of a view whose tensor is written to by another name.
+
+    Raises `PlanError` where the view is read behind that: the gate's result would not show it.
+    """
+    if any(writer < user for user in call.users):
+        raise PlanError(
+            f"attend(model): {reference!r}, in the forward of a {type(trace.root).__name__}, is a "
+            f"view of what {writer.name} overwrites before the view is read again. Compute "
+            "that out of place."
+        )
+    with trace.graph.inserting_before(call):
+        call.args = (trace.graph.call_method("clone", call.args),)

@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from rlawrap.capture.effects import copy_of, refill
+from rlawrap.capture.sizes import stored
 
 #: The cell of a variable that a function encloses and that has no value yet.
 EMPTY = types.CellType()
@@ -29,8 +30,15 @@ def caches_in(owner: Any) -> list[Any]:
 
 @contextmanager
 def kept(caches: Iterable[Any]) -> Iterator[None]:
-    """Put back what lists and dicts hold, at the end."""
+    """Put back what lists and dicts hold, at the end; until then no size is one of their keys.
+
+    What the network's earlier calls left there is of their sizes, and a recording asks for a grid
+    of its own.
+    """
     before = [(cache, copy_of(cache)) for cache in {id(c): c for c in caches}.values()]
+    for cache, contents in before:
+        if isinstance(cache, dict) and contents:
+            refill(cache, stored(contents))
     try:
         yield
     finally:
@@ -48,8 +56,7 @@ def _of(value: Any, owner: Any) -> Iterator[Any]:
     """The lists and dicts in a variable of `owner`."""
     if isinstance(value, (dict, list)):
         yield value
-        inner = value.values() if isinstance(value, dict) else value
-        yield from (v for v in list(inner) if isinstance(v, (dict, list)))
+        yield from (v for v in _values(value) if isinstance(v, (dict, list)))
     elif isinstance(value, (staticmethod, classmethod)):
         yield from _of(value.__func__, owner)
     elif isinstance(value, types.FunctionType):
@@ -62,14 +69,22 @@ def _of(value: Any, owner: Any) -> Iterator[Any]:
 
 def _may_cache(value: Any) -> bool:
     """Whether a list or dict is empty or holds tensors, or tuples of them."""
-    first = next(iter(value.values() if isinstance(value, dict) else value), None)
+    held = _values(value)
+    first = held[0] if held else None
     if isinstance(first, (tuple, list)):
         first = next(iter(first), None)
-    return not value or isinstance(first, Tensor)
+    return not held or isinstance(first, Tensor)
+
+
+def _values(cache: Any) -> list[Any]:
+    """What a list or dict holds."""
+    held = copy_of(cache)
+    return list(held.values()) if isinstance(held, dict) else held
 
 
 def _parts(cache: Any) -> list[int]:
     """What a list or dict holds, by id: keys made of sizes would tell of a comparison."""
-    if isinstance(cache, dict):
-        return [id(part) for item in cache.items() for part in item]
-    return list(map(id, cache))
+    held = copy_of(cache)
+    if isinstance(held, dict):
+        return [id(part) for item in held.items() for part in item]
+    return list(map(id, held))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import sys
 import threading
+from collections import OrderedDict
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -196,8 +197,15 @@ def _keep(module: nn.Module) -> _Kept:
 
 
 def copy_of(value: Any) -> Any:
-    """A shallow copy of a list, a dict or a set, as a plain one."""
-    return dict(value) if isinstance(value, dict) else list(value)
+    """A shallow copy of a list, a dict or a set, as a plain one.
+
+    A class's own methods are not asked: a dict that loads what it is asked for would load it all.
+    """
+    if isinstance(value, OrderedDict):
+        return dict(OrderedDict.items(value))
+    if isinstance(value, dict):
+        return dict(dict.items(value))
+    return list(list.__iter__(value) if isinstance(value, list) else set.__iter__(value))
 
 
 def _same_contents(value: Any, before: Any) -> bool:

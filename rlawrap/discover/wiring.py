@@ -34,7 +34,7 @@ def wire(flow: Flow, found: Found) -> Wired:
     """Entries, branch y, shortcut s and output x of one block."""
     inner = {n for n in found.nodes if n in flow.data}
     bits = flow.bits(inner)
-    shortcuts: dict[fx.Node, fx.Node] = {}  # add -> its shortcut operand
+    shortcuts: dict[fx.Node, fx.Node] = {}  # the node that reads a shortcut for an add -> it
     branch: fx.Node | None = None
     shortcut: fx.Node | None = None
     for join in found.joins:
@@ -44,7 +44,9 @@ def wire(flow: Flow, found: Found) -> Wired:
             shortcut = shortcut_of(flow, a, b, bits)
             if shortcut is not None:
                 branch = a if shortcut is b else b
-                shortcuts[join.node] = shortcut
+                stacked = shortcut not in flow.sources[join.node]
+                reader = flow.sources[join.node][0] if stacked else join.node
+                shortcuts[reader] = shortcut
     # Nodes that the output derives from by another way than the shortcuts of additions.
     main = set(
         search(

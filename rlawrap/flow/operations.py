@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import fx, nn
 
 from rlawrap.capture.shapes import Shapes
@@ -11,6 +12,7 @@ from rlawrap.capture.trace import Trace, name_of
 from rlawrap.flow import vocabulary as words
 from rlawrap.flow.convolutions import Convolutions, argument, setting, window_of_call
 from rlawrap.flow.windows import Conv, Window, per_axis
+from rlawrap.walks import search
 
 
 class Ops:
@@ -180,19 +182,39 @@ class Ops:
 
     def adds(self, node: fx.Node) -> bool:
         """An addition, of two tensors or of a tensor and a number (`sum` starts from 0)."""
-        return (node.op == "call_function" and node.target in words.ADDS) or (
+        plain = (node.op == "call_function" and node.target in words.ADDS) or (
             node.op == "call_method" and node.target in words.ADD_METHODS
         )
+        return plain or _weighted_sum(node) is not None or self._stacked_sum(node) is not None
 
     def add_operands(self, node: fx.Node) -> tuple[fx.Node, fx.Node] | None:
-        """The two tensors that a node adds, or None."""
+        """The two tensors that a node adds, each perhaps times a number, or None."""
         if not self.adds(node):
             return None
-        a = argument(node, 0, "input")
-        b = argument(node, 1, "other")
+        pair = _weighted_sum(node) or self._stacked_sum(node)
+        a, b = pair or (argument(node, 0, "input"), argument(node, 1, "other"))
         if isinstance(a, fx.Node) and isinstance(b, fx.Node) and a is not b:
             return a, b
         return None
+
+    def _stacked_sum(self, node: fx.Node) -> tuple[fx.Node, fx.Node] | None:
+        """The two tensors that a node adds or averages, stacked for this alone; None for others."""
+        if not _calls(node) or name_of(node) not in ("sum", "mean"):
+            return None
+        stack = argument(node, 0, "input")
+        if not isinstance(stack, fx.Node) or list(stack.users) != [node]:
+            return None
+        if stack.op != "call_function" or stack.target is not torch.stack:
+            return None
+        axis, over = argument(stack, 1, "dim", 0), argument(node, 1, "dim")
+        if isinstance(over, (tuple, list)) and len(over) == 1:
+            over = over[0]
+        shape, items = self.shapes.of(stack), argument(stack, 0, "tensors")
+        if shape is None or not isinstance(axis, int) or not isinstance(over, int):
+            return None
+        if axis % len(shape) != over % len(shape) or argument(node, 2, "keepdim", False):
+            return None
+        return (items[0], items[1]) if len(items) == 2 else None
 
     def gate(self, node: fx.Node) -> bool:
         """A product of two tensors, of which one may be a learned scale."""
@@ -202,8 +224,10 @@ class Ops:
         return is_mul and len([a for a in node.args if isinstance(a, fx.Node)]) == 2
 
     def cat_operands(self, node: fx.Node) -> list[fx.Node] | None:
-        """The tensors that a node concatenates or stacks, or None."""
+        """The tensors that a node concatenates, or stacks for more than a sum, or None."""
         if node.op != "call_function" or node.target not in words.CATS:
+            return None
+        if any(self._stacked_sum(user) is not None for user in node.users):
             return None
         items = argument(node, 0, "tensors")
         if not isinstance(items, (tuple, list)):
@@ -213,6 +237,33 @@ class Ops:
     def splits(self, node: fx.Node) -> bool:
         """Takes only part of the channels: chunk, split, narrow or a slice."""
         return _calls(node) and name_of(node) in words.SPLITS
+
+
+def _weighted_sum(node: fx.Node) -> tuple[fx.Node, fx.Node] | None:
+    """The two tensors that `lerp` or `addcmul` adds, by weights that are no data; None for others.
+
+    lerp(x, y, w) is x + w (y - x), and addcmul(x, y, w) is x + w y.
+    """
+    if not _calls(node) or name_of(node) not in words.WEIGHTED_SUMS:
+        return None
+    lerp = name_of(node).startswith("lerp")
+    names = ("end", "weight") if lerp else ("tensor1", "tensor2")
+    first, (second, weight) = (
+        argument(node, 0, "input"),
+        (argument(node, 1 + i, n) for i, n in enumerate(names)),
+    )
+    if not lerp and _fixed(second):
+        second, weight = weight, second
+    if not isinstance(first, fx.Node) or not isinstance(second, fx.Node) or not _fixed(weight):
+        return None
+    return first, second
+
+
+def _fixed(value: Any) -> bool:
+    """Whether a value is a number, or is computed of parameters and buffers alone."""
+    if not isinstance(value, fx.Node):
+        return True
+    return all(n.op != "placeholder" for n in search([value], lambda n: n.all_input_nodes))
 
 
 def _calls(node: fx.Node) -> bool:

@@ -12,6 +12,8 @@ from rlawrap._torch import ConvNd, DropoutNd, NormBase
 
 ADDS = frozenset({operator.add, operator.iadd, torch.add})
 ADD_METHODS = frozenset("add add_ __add__ __iadd__".split())
+#: Sums of two tensors by weights.
+WEIGHTED_SUMS = frozenset("lerp lerp_ addcmul addcmul_".split())
 MULS = frozenset({operator.mul, operator.imul, torch.mul})
 MUL_METHODS = frozenset("mul mul_ __mul__".split())
 CATS = frozenset({torch.cat, torch.concat, torch.concatenate, torch.stack})

@@ -33,9 +33,9 @@ def freeze_base(model: Model, *, head: bool | str | Sequence[str] = False) -> Mo
     """Let only what `apply` added learn; returns `model`, which is changed in place.
 
     The base's parameters no longer require gradients, and its norms compute with their running
-    statistics and leave them alone, in train mode too, through every later `train()`. The norms of
-    h learn as before. The base's dropout and stochastic depth follow the mode as ever: they are no
-    knowledge to be kept.
+    statistics and leave them alone, in train mode too, through every later `train()`; the estimates
+    of its spectral norms stay, too. The norms of h learn as before. The base's dropout and
+    stochastic depth follow the mode as ever: they are no knowledge to be kept.
 
     head: what of the base learns on. False: nothing; True: the layers that make the outputs (those
     that `reset_classifier` replaces); or paths of modules, as "fc". A classifier that

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.utils.spectral_norm import SpectralNorm
 
 from rlawrap._torch import NormBase
+from rlawrap._torch import SpectralNorm as ParametrizedSpectralNorm
 from rlawrap.design.heads import lies_in
 from rlawrap.design.names import is_added
 
@@ -21,8 +23,16 @@ class Frozen:
 
 
 def is_norm(module: nn.Module) -> bool:
-    """Whether a module is one of torch's norms by statistics, or has running ones of its own."""
-    return isinstance(module, NormBase) or isinstance(module._buffers.get("running_mean"), Tensor)
+    """Whether a module is one of torch's norms by statistics, or has running ones of its own.
+
+    Spectral norm's are estimates of a weight's largest singular value: a parametrization or a layer
+    whose hook it is moves them in train mode.
+    """
+    if isinstance(module, (NormBase, ParametrizedSpectralNorm)):
+        return True
+    hooks = module._forward_pre_hooks.values()
+    estimates = any(isinstance(hook, SpectralNorm) for hook in hooks)
+    return estimates or isinstance(module._buffers.get("running_mean"), Tensor)
 
 
 def still_norms(network: nn.Module, learning: tuple[str, ...]) -> dict[str, nn.Module]:

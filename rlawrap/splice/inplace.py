@@ -41,12 +41,7 @@ def protect(modules: Mapping[str, nn.Module], node: fx.Node) -> tuple[fx.Node, l
     read behind a writer, turning it would change what they see; then a copy is read instead.
     """
     family = _family(modules, node)
-    writers = [
-        user
-        for member in family
-        for user in member.users
-        if node < user and writes_in_place(modules.get(str(user.target)), user) is member
-    ]
+    writers = later_writers(modules, node)
     if not writers:
         return node, []
     first = min(writers)
@@ -60,6 +55,16 @@ def protect(modules: Mapping[str, nn.Module], node: fx.Node) -> tuple[fx.Node, l
         with node.graph.inserting_before(node.next):
             return node.graph.call_method("clone", (node,)), []
     return node, [path for writer in writers for path in _turn(writer, modules)]
+
+
+def later_writers(modules: Mapping[str, nn.Module], node: fx.Node) -> list[fx.Node]:
+    """The nodes behind `node` that write into what may be its storage."""
+    return [
+        user
+        for member in _family(modules, node)
+        for user in member.users
+        if node < user and writes_in_place(modules.get(str(user.target)), user) is member
+    ]
 
 
 def _family(modules: Mapping[str, nn.Module], node: fx.Node) -> set[fx.Node]:

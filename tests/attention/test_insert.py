@@ -179,6 +179,50 @@ def test_gates_act_before_stochastic_depth() -> None:
     assert all(reached)
 
 
+class View(nn.Module):
+    """A block whose branch is a view of what it overwrites behind the sum."""
+
+    read_again = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(8, 8, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        view = y.view(y.shape)
+        out = x + view
+        y.zero_()
+        return torch.relu(out + view) if self.read_again else torch.relu(out)
+
+
+class ReadAgain(View):
+    read_again = True
+
+
+def _of(block: type[nn.Module]) -> nn.Module:
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), block(), block(), nn.Flatten(), nn.LazyLinear(2))
+    net(torch.zeros(2, 3, 18, 18))
+    return net
+
+
+def test_a_gate_of_a_view_learns_though_its_tensor_is_overwritten() -> None:
+    model = rlawrap.attend(_of(View), "se")
+    model(torch.randn(2, 3, 18, 18)).sum().backward()
+    block, x = model.get_submodule("1"), torch.randn(2, 8, 16, 16)
+    torch.testing.assert_close(block(x), torch.relu(x + block.se(block.conv(x))))  # type: ignore[operator]
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_a_gate_of_a_view_that_is_read_when_overwritten_is_refused() -> None:
+    net = _of(ReadAgain)
+    names = [name for name, _ in net.named_modules()]
+    with pytest.raises(rlawrap.PlanError, match=r"forward of a ReadAgain, .* zero_ overwrites"):
+        rlawrap.attend(net, "se")
+    assert [name for name, _ in net.named_modules()] == names
+    assert type(net[1]) is ReadAgain  # type: ignore[index]
+
+
 class Scale(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x * 0.5

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import sys
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import rlawrap
+from rlawrap.capture.caches import caches_in
 from tests.capture.checking import BODY, Net, check, images
 
 
@@ -60,12 +63,34 @@ class Kept:
 
 
 _in_a_closure = _enclosed()
+
+
+class _Latest(OrderedDict[Any, Tensor]):
+    """Keeps the one grid that was asked for last, as a cache of limited size does."""
+
+    def __setitem__(self, key: Any, grid: Tensor) -> None:
+        super().__setitem__(key, grid)
+        if len(self) > 1:
+            self.popitem(last=False)
+
+
+_LATEST = _Latest()
+
+
+def _in_the_latest(h: int, w: int) -> Tensor:
+    if (h, w) not in _LATEST:
+        _LATEST[h, w] = _row(h, w)
+    return _LATEST[h, w]
+
+
+_TABLE_OF_SCALES = {1: torch.tensor(1.0), 2: torch.tensor(0.5)}
 WAYS = {
     "dict": _in_a_dict,
     "nested": _in_two,
     "default": _by_default,
     "closure": _in_a_closure,
     "class": Kept.grid,
+    "latest": _in_the_latest,
     "lru": functools.lru_cache(_row),
 }
 
@@ -80,12 +105,46 @@ class Grid(Net):
 
 
 @pytest.mark.parametrize("way", WAYS)
+def test_grids_that_earlier_calls_left_do_not_matter(way: str) -> None:
+    base = Grid(WAYS[way])
+    for size in (16, 17, 224):
+        base.eval()(torch.randn(1, 3, size, size))
+    check(base, rlawrap.apply(base, k=4), images())
+
+
+def test_a_table_of_tensors_by_number_is_read() -> None:
+    base = Grid(lambda h, w: _TABLE_OF_SCALES[2])
+    model = rlawrap.apply(base, k=4)
+    check(base, model, images())
+    assert list(_TABLE_OF_SCALES) == [1, 2] and type(next(iter(_TABLE_OF_SCALES))) is int
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_nothing_is_left_in_caches_outside(way: str) -> None:
     base = Grid(WAYS[way])
     model = rlawrap.apply(base, k=4)
     assert [b.path for b in model.plan.blocks] == BODY
     assert base.eval()(torch.randn(1, 3, 224, 224)).isfinite().all()
     check(base, model, images())
+
+
+class _Loading(OrderedDict[str, Any]):
+    """Loads what it is asked for, as the tables of large packages do."""
+
+    def _load(self, *_: Any) -> Any:
+        raise AssertionError("asked to load")
+
+    values = items = keys = __iter__ = __len__ = __getitem__ = _load
+
+
+_TABLE = _Loading()
+_TABLES = [_TABLE]
+
+
+def test_containers_with_methods_of_their_own_are_not_asked() -> None:
+    assert any(cache is _TABLE for cache in caches_in(sys.modules[__name__]))
+    base = Grid(_in_a_dict)
+    check(base, rlawrap.apply(base, k=4), images())
 
 
 class ByShape(nn.Module):

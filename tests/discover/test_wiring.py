@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -38,6 +41,52 @@ def test_a_convolution_of_the_shortcut_is_no_entry() -> None:
     assert block.shortcut == "body.1.short.1"
     assert block.output == "body.1"
     assert (block.in_channels, block.channels, block.stride, block.size) == (8, 8, 1.0, (16, 16))
+
+
+SUMS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "stack, sum": lambda s, y, w: torch.stack([s, y]).sum(0),
+    "stack, mean": lambda s, y, w: torch.mean(torch.stack((s, y), dim=-1), dim=[-1]),
+    "lerp": lambda s, y, w: torch.lerp(s, y, w),
+    "lerp method": lambda s, y, w: s.lerp(y, 0.25),
+    "addcmul": lambda s, y, w: torch.addcmul(s, y, w),
+    "addcmul, weight first": lambda s, y, w: torch.addcmul(s, w.sigmoid(), y, value=0.5),
+}
+
+
+@pytest.mark.parametrize("how", SUMS)
+def test_the_shortcut_of_a_sum_that_is_no_addition_is_no_entry(how: str) -> None:
+    class Summed(Projected):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.full((8, 1, 1), 0.3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.norm(self.conv2(F.relu(self.conv1(x))))
+            return F.relu(SUMS[how](self.short(x), y, self.weight))
+
+    block = second_block(Summed)
+    assert block.entries == ("body.1.conv1",)
+    assert (block.branch, block.shortcut) == ("body.1.norm", "body.1.short.1")
+
+
+NO_SUMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "weight is data": lambda s, y: torch.lerp(s, y, y.sigmoid()),
+    "product of data": lambda s, y: torch.addcmul(s, y, s),
+    "sum over another axis": lambda s, y: torch.stack([s, y], 1).mean(2).repeat(1, 4, 1, 1),
+    "the stack is read again": lambda s, y: (t := torch.stack([s, y])).sum(0) * t.amax(0),
+}
+
+
+@pytest.mark.parametrize("how", NO_SUMS)
+def test_other_weighted_sums_have_no_shortcut(how: str) -> None:
+    class Other(Projected):
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.norm(self.conv2(F.relu(self.conv1(x))))
+            return F.relu(NO_SUMS[how](self.short(x), y))
+
+    block = second_block(Other)
+    assert set(block.entries) == {"body.1.short.0", "body.1.conv1"}
+    assert block.shortcut is None
 
 
 class Squeezed(nn.Module):

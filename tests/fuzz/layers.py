@@ -105,6 +105,12 @@ def join(how: str, x: Tensor, y: Tensor) -> Tensor:
         return torch.add(y, x)
     if how == "add_":
         return y.add_(x)
+    if how == "stacked":
+        return torch.stack([x, y]).sum(0)
+    if how == "lerp":
+        return torch.lerp(x, y, 0.5)
+    if how == "addcmul":
+        return torch.addcmul(x, y, y.new_tensor(0.5))
     if how == "dropped":
         y.add_(x)
         return y

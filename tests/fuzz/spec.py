@@ -15,8 +15,8 @@ class LayerSpec:
     act: str = "relu"
     inplace: bool = False
     functional_act: bool = False
-    #: How a residual join is written: x + y, y += x, torch.add, y.add_(x), result dropped, written
-    #: into a new tensor part by part.
+    #: How a residual join is written: x + y, y += x, torch.add, y.add_(x), the sum of a stack, a
+    #: weighted sum (`lerp`, `addcmul`), result dropped, written into a new tensor part by part.
     join: str = "plus"
     bias: bool = False
     weight_norm: str = "none"  # none, parametrized, hook, spectral

@@ -43,6 +43,11 @@ def rarely() -> st.SearchStrategy[bool]:
     return st.sampled_from((False, False, False, True))
 
 
+JOINS = (
+    "plus", "iadd", "torch_add", "add_", "stacked", "lerp", "addcmul", "dropped", "assigned",
+)  # fmt: skip
+
+
 @st.composite
 def layer_specs(draw: st.DrawFn) -> LayerSpec:
     return LayerSpec(
@@ -51,7 +56,7 @@ def layer_specs(draw: st.DrawFn) -> LayerSpec:
         act=draw(first_often(("relu", "silu", "gelu", "leaky_relu", "hardswish", "prelu", "elu"))),
         inplace=draw(st.booleans()),
         functional_act=draw(st.booleans()),
-        join=draw(st.sampled_from(("plus", "iadd", "torch_add", "add_", "dropped", "assigned"))),
+        join=draw(st.sampled_from(JOINS)),
         bias=draw(st.booleans()),
         weight_norm=draw(first_often(("none", "none", "none", "parametrized", "hook", "spectral"))),
         padding_mode=draw(

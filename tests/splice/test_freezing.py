@@ -236,6 +236,18 @@ def test_a_norm_that_was_traced_in_train_mode_is_refused_and_kept_whole_frozen()
     assert moved(rlawrap.freeze_base(whole)) == of_h(whole)
 
 
+@pytest.mark.parametrize(
+    "norm", [nn.utils.spectral_norm, nn.utils.parametrizations.spectral_norm], ids=["hook", "own"]
+)
+def test_the_estimates_of_spectral_norms_stay(norm: Callable[[nn.Module], nn.Module]) -> None:
+    base = BlockNet()
+    for block in base.body:
+        norm(block.conv1)
+    model = rlawrap.freeze_base(rewritten(uneven(base)))
+    assert moved(model) == of_h(model)
+    assert moved(rlawrap.unfreeze_base(model)) >= {n for n, _ in model.named_buffers()}
+
+
 class PartlyFrozen(BlockNet):
     def train(self, mode: bool = True) -> PartlyFrozen:
         super().train(mode)
