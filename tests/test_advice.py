@@ -20,6 +20,7 @@ from tests.refused import (
     IMAGE,
     NO_GRAPH,
     PART,
+    Cut,
     OfKernels,
     OfNone,
     OfOne,
@@ -46,10 +47,13 @@ EXAMPLE = ("example_input=x",)
 ONE_INPUT = ("example_input=(x,)",)
 IMAGES = list(IMAGE.repeat(2, 1, 1, 1)[:3])
 TOKENS = torch.zeros(2, 7, dtype=torch.long)
+CUT_INPUT = (torch.rand(2, 3, 8, 9), torch.tensor(8))
+CUT = {"example_input": CUT_INPUT}
 ONE = rlawrap.Block(path="1", entries=("1.conv1",), output="1")
 ELSEWHERE = rlawrap.Plan.of("X", [[rlawrap.Block(path="9", entries=("9.c",), output="9")]])
 ONE_PLAN = rlawrap.Plan.of("X", [[ONE]], head=("5",))
 VERSIONED = rlawrap.RLAConfig(k=3).to_dict()
+AT_BOTH = "rlawrap.apply(model, at='both', example_input=y)"
 
 
 class Record(NamedTuple):
@@ -250,7 +254,14 @@ OPTIONS = [
         "config=model.rla.config, leaf_modules=[type(model[3])])",), "the norm '3' (NormByHand)",
         x=IMAGE, call=rlawrap.freeze_base),
 ]  # fmt: skip
-ALL = (NO_GRAPH, INPUTS, BLOCKS, WRAPPED, MAPS, CLASSES, INSIDE, OPTIONS)
+#: What only the example of the whole tells that a part takes.
+GOT = [
+    Row("by place", lambda: Cut(by_name=False), (AT_BOTH,), "a tensor's value", CUT, CUT_INPUT,
+        names={"y": (IMAGE[..., :8, :8], torch.tensor(2.0))}),
+    Row("by its name", lambda: Cut(by_name=True), (AT_BOTH,), "a tensor's value", CUT, CUT_INPUT,
+        names={"y": {"image": IMAGE[..., :8, :8], "scale": torch.tensor(2.0)}}),
+]  # fmt: skip
+ALL = (GOT, NO_GRAPH, INPUTS, BLOCKS, WRAPPED, MAPS, CLASSES, INSIDE, OPTIONS)
 ROWS = {row.name: row for rows in ALL for row in rows}
 
 

@@ -46,6 +46,8 @@ class Capture:
     #: Of the notes those on modules that were kept whole by themselves.
     whole: tuple[str, ...]
     example: Any
+    #: The axes of the image that the recording is of one size along.
+    fixed: tuple[int, ...] = ()
 
 
 def capture(
@@ -214,6 +216,7 @@ class _Recording:
             whole=tuple(whole),
             unset=tuple(dict.fromkeys((*evaluated.unset, *trained.unset))),
             example=self.example,
+            fixed=tuple(fixed),
         )
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from torch import nn
 
 from rlawrap.discover.chain import Chain
 from rlawrap.discover.found import Found, found_blocks
+from rlawrap.discover.part_inputs import described_input, part_inputs
 from rlawrap.discover.rules import decide
 from rlawrap.discover.survey import Survey
 from rlawrap.errors import RLAError
@@ -23,17 +26,37 @@ FEWEST = 3
 SHARE = 0.5
 
 
-def part_advice(root: nn.Module) -> str:
-    """The call that rewrites the largest parts with blocks that read h, if there are any."""
-    parts = rewritable_parts(root)
+@dataclass(frozen=True)
+class Part:
+    """A part that can be rewritten: by itself, or with an `example_input` like the one it gets."""
+
+    path: str
+    needs: Any = None
+
+
+def part_advice(root: nn.Module, inputs: Mapping[str, Any] = MappingProxyType({})) -> str:
+    """The call that rewrites the largest parts with blocks that read h, if there are any.
+
+    inputs: what parts get, by path, where it is known.
+    """
+    parts = rewritable_parts(root, inputs)
+    alone = [part.path for part in parts if part.needs is None]
+    if alone:
+        what, at = ("part that has", alone[0]) if len(alone) == 1 else ("parts that have", alone)
+        return f" Rewrite the {what} blocks: `rlawrap.apply(model, at={at!r})`."
     if not parts:
         return ""
-    what, at = ("part that has", parts[0]) if len(parts) == 1 else ("parts that have", parts)
-    return f" Rewrite the {what} blocks: `rlawrap.apply(model, at={at!r})`."
+    which, part = "the" if len(parts) == 1 else "a", parts[0]
+    return (
+        f" Rewrite {which} part that has blocks: `rlawrap.apply(model, at={part.path!r}, "
+        f"example_input=y)`, where y is what that part gets, here {described_input(part.needs)}."
+    )
 
 
-def rewritable_parts(root: nn.Module) -> list[str]:
-    """Paths of the largest modules below the root that can be rewritten by themselves.
+def rewritable_parts(
+    root: nn.Module, inputs: Mapping[str, Any] = MappingProxyType({})
+) -> list[Part]:
+    """The largest modules below the root that can be rewritten by themselves.
 
     The largest, by their convolutions, are tried first, and none inside of one that was found.
     """
@@ -42,7 +65,7 @@ def rewritable_parts(root: nn.Module) -> list[str]:
         for path, module in root.named_modules()
         if path and type(module).forward is not nn.Module.forward  # nothing calls those
     }
-    found: dict[str, str] = {}
+    found: dict[str, Part] = {}
     tries = 0
     for path in sorted(sizes, key=lambda path: (-sizes[path], path.count("."))):
         largest = sizes[next(iter(found))] if found else 0
@@ -51,35 +74,45 @@ def rewritable_parts(root: nn.Module) -> list[str]:
         if any(path.startswith(f"{other}.") for other in found):
             continue
         tries += 1
-        part = _part_at(root, path)
+        part = _part_at(root, path, inputs)
         if part is not None:
             found[path] = part
     return list(found.values())
 
 
-def _part_at(root: nn.Module, path: str) -> str | None:
+def _part_at(root: nn.Module, path: str, inputs: Mapping[str, Any]) -> Part | None:
     """The path, or one further in, if the module there has blocks that read h.
 
     Of a module that returns several maps the one inside is told that has all of its blocks: h
     would join what reads one of the maps (a pyramid's lateral convolution) and none of the others.
     """
-    known = _blocks_of(root.get_submodule(path))
-    if known is None:
-        return None
-    survey, found = known
-    inner = _common(found)
-    if len(survey.flow.outputs) > 1 and (inner, 0) in survey.flow.trace.calls and inner:
-        within = _blocks_of(root.get_submodule(f"{path}.{inner}"))
-        if within is not None and len(within[1]) == len(found):
-            return f"{path}.{inner}"
-    return path
+    for needs in (None, inputs.get(path))[: 1 + (path in inputs)]:
+        known = _blocks_of(root.get_submodule(path), needs)
+        if known is None:
+            continue
+        survey, found = known
+        inner = _common(found)
+        if len(survey.flow.outputs) > 1 and (inner, 0) in survey.flow.trace.calls and inner:
+            within = f"{path}.{inner}"
+            own = None if needs is None else inputs.get(within)
+            blocks = _blocks_of(root.get_submodule(within), own)
+            if blocks is not None and len(blocks[1]) == len(found):
+                return Part(within, own)
+        return Part(path, needs)
+    return None
 
 
-def _blocks_of(module: nn.Module) -> tuple[Survey, list[Found]] | None:
-    """What a module by itself is and the blocks in it, if there are some that read h."""
+def _blocks_of(module: nn.Module, needs: Any) -> tuple[Survey, list[Found]] | None:
+    """What a module by itself is and the blocks in it, if there are some that read h.
+
+    A recording of one size is one of the size that it gets, and no guess.
+    """
     try:
-        survey = Survey(trace_model(module).flow)
+        traced = trace_model(module, example_input=needs)
+        survey = Survey(traced.flow)
     except RLAError:
+        return None
+    if needs is None and traced.fixed:
         return None
     found = found_blocks(survey, decide(survey))
     return (survey, found) if found and Chain.of(survey.flow, found).read else None
@@ -106,7 +139,7 @@ def trace_whole(
     except RLAError as error:
         if error.whole is None:
             raise
-        advice = part_advice(model)
+        advice = part_advice(model, part_inputs(model, example_input))
         if not advice:
             raise
         raise type(error)(f"{error.whole}{advice}") from error.__cause__

@@ -28,6 +28,8 @@ class Traced:
     whole: tuple[str, ...] = ()
     #: Notes that `apply` warns of.
     warnings: tuple[str, ...] = ()
+    #: The axes of the image that the recording is of one size along.
+    fixed: tuple[int, ...] = ()
 
     @property
     def trace(self) -> Trace:
@@ -60,4 +62,4 @@ def trace_model(
         )
         training = Flow(found.training, found.training_shapes)
         notes.append("training mode runs another graph than eval mode; both are rewritten")
-    return Traced(flow, training, tuple(notes), found.example, found.whole, warned)
+    return Traced(flow, training, tuple(notes), found.example, found.whole, warned, found.fixed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -10,9 +11,10 @@ from torch import Tensor, nn
 
 import rlawrap
 from rlawrap.discover import parts
+from rlawrap.discover.part_inputs import part_inputs
 from rlawrap.discover.parts import rewritable_parts
 from tests.nets import Residual
-from tests.refused import classifier, inside, plain
+from tests.refused import Cut, classifier, inside, plain
 
 
 class Maps(nn.Module):
@@ -36,10 +38,17 @@ class Maps(nn.Module):
         return [layer(y) for layer, y in zip(self.lateral, self.body(x), strict=True)]
 
 
+def paths(root: nn.Module) -> list[str]:
+    """The parts that can be rewritten by themselves."""
+    found = rewritable_parts(root)
+    assert all(part.needs is None for part in found)
+    return [part.path for part in found]
+
+
 def test_alike_parts_are_all_told_and_small_ones_are_not() -> None:
     towers = nn.ModuleDict({"a": classifier(), "b": nn.Sequential(classifier(), nn.ReLU())})
     small = nn.Sequential(*plain(3, 4), nn.ReLU())
-    assert rewritable_parts(inside(towers=towers, small=small)) == ["body", "towers.a", "towers.b"]
+    assert paths(inside(towers=towers, small=small)) == ["body", "towers.a", "towers.b"]
 
 
 def test_what_was_found_is_not_looked_into_and_what_fails_is(
@@ -55,16 +64,16 @@ def test_what_was_found_is_not_looked_into_and_what_fails_is(
 
     tried: list[Any] = []
     trace = parts.trace_model
-    monkeypatch.setattr(parts, "trace_model", lambda m: tried.append(m) or trace(m))
+    monkeypatch.setattr(parts, "trace_model", lambda m, **o: tried.append(m) or trace(m, **o))
     root = nn.ModuleDict({"asking": Asking()})
-    assert rewritable_parts(root) == ["asking.net"]
+    assert paths(root) == ["asking.net"]
     assert tried == [root["asking"], root["asking"].net]
 
 
 def test_no_more_are_tried_than_told(monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[Any] = []
 
-    def refuse(module: nn.Module) -> None:
+    def refuse(module: nn.Module, **options: Any) -> None:
         tried.append(module)
         raise rlawrap.PlanError("no")
 
@@ -75,7 +84,25 @@ def test_no_more_are_tried_than_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_of_a_pyramid_the_body_is_told() -> None:
     root = nn.ModuleDict({"maps": Maps()})
-    assert rewritable_parts(root) == ["maps.body"]
+    assert paths(root) == ["maps.body"]
     x = torch.rand(1, 3, 8, 8)
     model: Any = rlawrap.apply(root, k=2, at="maps.body")
     assert all(map(torch.equal, model["maps"].eval()(x), root["maps"].eval()(x)))
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+def test_of_a_part_that_no_guess_suits_it_is_told_what_it_gets(by_name: bool) -> None:
+    model, x = Cut(by_name), torch.rand(2, 3, 8, 9)
+    state, generator = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    kind = "dict of image: {}, scale: {}" if by_name else "tuple of {}, {}"
+    gets = kind.format(r"a tensor of \(2, 3, 8, 8\)", r"a tensor of \(\)")
+    with pytest.raises(rlawrap.TraceError, match=f"at='both', example_input=y.* here a {gets}"):
+        rlawrap.apply(model, k=2, example_input=(x, torch.tensor(8)))
+    assert model.calls == 0 and torch.equal(generator, torch.get_rng_state())
+    assert all(map(torch.equal, model.state_dict().values(), state.values()))
+    assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+def test_without_an_example_nothing_is_run() -> None:
+    assert part_inputs(Cut(by_name=False), None) == {}
+    assert list(part_inputs(Cut(by_name=False), torch.rand(2, 3, 8, 8))) == [""]  # no length
