@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 
 from rlawrap.discover.claims import claimed
@@ -17,15 +18,25 @@ def decoders_are_stages(survey: Survey, table: Table) -> Votes:
 
         skips ──────┬─────────────┬───
         x ─── up ─(cat)─ Double ─(cat)─ Double ──
+
+    So is what concatenates between modules of several convolutions each, one behind the other, as a
+    dense stage does (SparseNet).
     """
     votes: dict[str, Verdict] = {}
     for path, joins in claimed(survey, table).items():
-        if len(joins) > 1 and not adds(joins) and _sizes_differ(survey, path):
+        if len(joins) > 1 and not adds(joins):
             held = _held(survey, path)
-            if len(held) > 1:
+            if len(held) > 1 and (_sizes_differ(survey, path) or _are_a_row(survey, held)):
                 votes[path] = Verdict(Reason.HOLDS_SEVERAL)
                 votes.update({part: Verdict(Reason.ONLY_PART) for part in held})
     return votes
+
+
+def _are_a_row(survey: Survey, parts: list[str]) -> bool:
+    """Whether modules have several convolutions each, and each reads what the one before made."""
+    convs = [[n for n in survey.nodes_of(p) if survey.flow.ops.conv(n)] for p in parts]
+    deep = all(len(own) > 1 for own in convs)
+    return deep and all(survey.flow.derives(b[0], a[-1]) for a, b in itertools.pairwise(convs))
 
 
 def _held(survey: Survey, path: str) -> list[str]:

@@ -44,6 +44,10 @@ SMALL = {
     "container": lambda: Small(test_rules.Mixed(True), test_rules.Mixed(False)),
     "only part": test_holders.UNet,
     "decoder": test_ways_up.UNet,
+    "dense row": test_ways_up.sparse,
+    "folding, most": lambda: Small(
+        *(test_rules.Folding() for _ in range(3)), test_rules.Inverted(8, 8)
+    ),
     "attention": test_ways_up.Attending,
     "routes": test_ways_up.Routes,
     "hourglass": lambda: Small(test_holders.Hourglass(2)),

@@ -263,6 +263,15 @@ def test_folding_branches_are_no_block_beside_residual_ones() -> None:
     assert "fold into one convolution" in dict(plan.left_out)["body.0"]
 
 
+def test_folding_branches_are_blocks_where_there_is_less_of_all_else() -> None:
+    few = [Inverted(8, 8), Inverted(8, 8)]
+    assert blocks(Small(Folding(), Folding(), *few)) == ["body.2", "body.3"]
+    found = blocks(Small(Folding(), Folding(), Folding(), *few))
+    assert found == [f"body.{i}" for i in range(5)]
+    within = nn.Sequential(Folding(), *(Residual(Folding()) for _ in range(3)))
+    assert blocks(Small(*within)) == ["body.1", "body.2", "body.3"]
+
+
 def test_folding_branches_are_blocks_where_there_is_nothing_else() -> None:
     assert blocks(Small(Folding(), Folding(), Folding())) == ["body.0", "body.1", "body.2"]
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 import rlawrap
-from tests.nets import Double
+from tests.nets import Double, Small
 
 
 class Residual(Double):
@@ -73,6 +73,57 @@ def test_a_decoder_that_loops_is_a_stage_and_its_modules_are_blocks(residual: bo
     assert [b.path for b in plan.blocks] == inner + [f"decoder.blocks.{i}" for i in range(3)]
     assert dict(plan.left_out)["decoder"] == "concatenates for the blocks that it holds"
     assert agrees(net)
+
+
+class Sparse(nn.Module):
+    """A stage as SparseNet's: each module reads what some of those before it made."""
+
+    def __init__(self, make: Callable[[int, int], nn.Module], channels: int, count: int) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential()
+        for i in range(count):
+            self.blocks.add_module(f"b{i}", make(channels + 4 * min(i, 2), 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        made = [x]
+        for block in self.blocks:
+            made.append(block(torch.cat(made[:1] + made[1:][-2:], 1)))
+        return torch.cat(made[:1] + made[-2:], 1)
+
+
+def sparse(make: Callable[[int, int], nn.Module] = Double) -> nn.Module:
+    return Small(Sparse(make, 8, 4), Sparse(make, 16, 3), last=24)
+
+
+def test_modules_of_a_dense_row_are_blocks() -> None:
+    net = sparse()
+    plan = rlawrap.inspect(net)
+    inner = [f"body.{i}.blocks.b{j}" for i in range(2) for j in range(4 - i)]
+    assert [b.path for b in plan.blocks] == inner
+    assert dict(plan.left_out)["body.0"] == "concatenates for the blocks that it holds"
+    assert agrees(net)
+
+
+def test_a_dense_row_of_single_layers_and_parallel_modules_are_one_block() -> None:
+    def layer(i: int, o: int) -> nn.Module:
+        return nn.Sequential(nn.BatchNorm2d(i), nn.ReLU(), nn.Conv2d(i, o, 3, 1, 1))
+
+    plan = rlawrap.inspect(sparse(layer))
+    assert [b.path for b in plan.blocks] == ["body.0", "body.1"]
+    net = Small(Parallel(), Parallel(), Parallel())
+    assert [b.path for b in rlawrap.inspect(net).blocks] == ["body.0", "body.1", "body.2"]
+
+
+class Parallel(nn.Module):
+    """Four branches, which are concatenated two by two."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(Double(8, 2) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b, c, d = (branch(x) for branch in self.branches)
+        return torch.cat((torch.cat((a, b), 1), torch.cat((c, d), 1)), 1)
 
 
 class UpBlock(nn.Module):
