@@ -158,6 +158,7 @@ NO_GRAPH = [
     doing("a value", lambda net, x: x * 2 if x.sum() > 0 else x, "asks for a tensor's value"),
     doing("equal", lambda net, x: x if torch.equal(x, x + 1) else x * 2, "tensor's value"),
     doing("many values", lambda n, x: x * (torch.arange(70000).sum() > 0).item(), "asks for"),
+    doing("vmap", lambda n, x: torch.vmap(lambda y: y * 2)(x), "in a transform of torch.func"),
     doing("a mask", lambda n, x: x + x[x > 0.5].sum(), "asks for a tensor's value"),
     doing("a masked write", writing_where, "asks for a tensor's value"),
     doing("Python draws", lambda net, x: x * random.random(), "draws random numbers of Python"),

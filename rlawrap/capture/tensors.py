@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, fx
 
-from rlawrap._torch import base_of, memory_of, pytree, writes
+from rlawrap._torch import base_of, is_transformed, memory_of, pytree, writes
 from rlawrap.capture.shadow import Shadow
 from rlawrap.capture.trace import name_of
 
@@ -104,6 +104,8 @@ class Tensors:
         name = self._names.get(id(tensor))
         if name is not None:
             return self.made(self.graph.get_attr(name))
+        if is_transformed(tensor):
+            raise self.lost("computes in a transform of torch.func (vmap, grad, jvp)")
         value = self.shadow.originals.get(id(tensor))
         source = self._same_memory(tensor) if value is None else None
         if source is not None:
