@@ -86,7 +86,7 @@ def _part_at(root: nn.Module, path: str, inputs: Mapping[str, Any]) -> Part | No
     Of a module that returns several maps the one inside is told that has all of its blocks: h
     would join what reads one of the maps (a pyramid's lateral convolution) and none of the others.
     """
-    for needs in (None, inputs.get(path))[: 1 + (path in inputs)]:
+    for needs in [None, inputs[path]] if path in inputs else [None]:
         known = _blocks_of(root.get_submodule(path), needs)
         if known is None:
             continue

@@ -214,7 +214,8 @@ class Ops:
             return None
         if axis % len(shape) != over % len(shape) or argument(node, 2, "keepdim", False):
             return None
-        return (items[0], items[1]) if len(items) == 2 else None
+        two = isinstance(items, (tuple, list)) and len(items) == 2
+        return (items[0], items[1]) if two else None
 
     def gate(self, node: fx.Node) -> bool:
         """A product of two tensors, of which one may be a learned scale."""
@@ -247,16 +248,13 @@ def _weighted_sum(node: fx.Node) -> tuple[fx.Node, fx.Node] | None:
     if not _calls(node) or name_of(node) not in words.WEIGHTED_SUMS:
         return None
     lerp = name_of(node).startswith("lerp")
-    names = ("end", "weight") if lerp else ("tensor1", "tensor2")
-    first, (second, weight) = (
-        argument(node, 0, "input"),
-        (argument(node, 1 + i, n) for i, n in enumerate(names)),
-    )
-    if not lerp and _fixed(second):
-        second, weight = weight, second
-    if not isinstance(first, fx.Node) or not isinstance(second, fx.Node) or not _fixed(weight):
-        return None
-    return first, second
+    x = argument(node, 0, "input")
+    y = argument(node, 1, "end" if lerp else "tensor1")
+    weight = argument(node, 2, "weight" if lerp else "tensor2")
+    if not lerp and _fixed(y):
+        y, weight = weight, y
+    tensors = isinstance(x, fx.Node) and isinstance(y, fx.Node)
+    return (x, y) if tensors and _fixed(weight) else None
 
 
 def _fixed(value: Any) -> bool:
