@@ -229,8 +229,10 @@ def _linear_end(flow: Flow, entry: fx.Node, inner: set[fx.Node]) -> fx.Node:
 
     def next_one(node: fx.Node) -> fx.Node | None:
         user = only(node.users)
-        norm = user is not None and flow.ops.norm(user) and not flow.ops.activation(user)
-        return user if user in inner and (norm or flow.ops.adds(user)) else None
+        if user is None or user not in inner:
+            return None
+        norm = flow.ops.norm(user) and not flow.ops.activation(user)
+        return user if norm or flow.ops.adds(user) or flow.ops.summed(user) else None
 
     adds = [node for node in chain(entry, next_one) if flow.ops.adds(node)]
     return adds[-1] if adds else entry

@@ -115,6 +115,8 @@ class Ops:
             return isinstance(self.leaf(node), words.LINEAR_MODULES)
         if self.adds(node) or self.cat_operands(node) is not None or self.splits(node):
             return True
+        if self.summed(node):
+            return True
         return _calls(node) and name_of(node) in words.LINEAR
 
     def product(self, node: fx.Node) -> bool:
@@ -197,6 +199,10 @@ class Ops:
             return a, b
         return None
 
+    def summed(self, node: fx.Node) -> bool:
+        """Stacks two tensors, of which nothing but the sum or the mean is read."""
+        return any(self._stacked_sum(user) is not None for user in node.users)
+
     def _stacked_sum(self, node: fx.Node) -> tuple[fx.Node, fx.Node] | None:
         """The two tensors that a node adds or averages, stacked for this alone; None for others."""
         if not _calls(node) or name_of(node) not in ("sum", "mean"):
@@ -228,7 +234,7 @@ class Ops:
         """The tensors that a node concatenates, or stacks for more than a sum, or None."""
         if node.op != "call_function" or node.target not in words.CATS:
             return None
-        if any(self._stacked_sum(user) is not None for user in node.users):
+        if self.summed(node):
             return None
         items = argument(node, 0, "tensors")
         if not isinstance(items, (tuple, list)):

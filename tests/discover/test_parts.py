@@ -106,3 +106,24 @@ def test_of_a_part_that_no_guess_suits_it_is_told_what_it_gets(by_name: bool) ->
 def test_without_an_example_nothing_is_run() -> None:
     assert part_inputs(Cut(by_name=False), None) == {}
     assert list(part_inputs(Cut(by_name=False), torch.rand(2, 3, 8, 8))) == [""]  # no length
+
+
+class OfOneSize(nn.Module):
+    """Loses its size on the way, so that it is recorded for one alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = classifier()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.net(x / float(str(x.size(-1))))
+        return y
+
+
+def test_a_part_that_a_guess_would_hold_to_its_size_is_not_told() -> None:
+    root = nn.ModuleDict({"a": nn.Sequential(OfOneSize(), nn.Identity())})
+    assert "takes no other size" in str(rlawrap.inspect(root["a"]).notes)
+    assert paths(root) == ["a.0.net"]
+    got = {"a": (torch.rand(1, 3, 8, 8),)}
+    (part,) = rewritable_parts(root, got)
+    assert part.path == "a" and part.needs is got["a"]

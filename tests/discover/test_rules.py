@@ -118,6 +118,20 @@ class Folding(nn.Module):
         return torch.relu(self.norm(self.large(x) + self.small(x)))
 
 
+class Stacking(Folding):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.norm(torch.stack([self.large(x), self.small(x)]).sum(0)))
+
+
+class AroundFolding(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.conv = Folding(), nn.Conv2d(8, 8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv(self.inner(x))
+
+
 class Root(nn.Module):
     """Gathers what blocks made, as in DLA."""
 
@@ -255,9 +269,10 @@ def test_a_wrapper_and_a_convolution_in_a_sequential_are_one_block() -> None:
     assert blocks(Small(step(), step(), step())) == ["body.0", "body.1", "body.2"]
 
 
-def test_folding_branches_are_no_block_beside_residual_ones() -> None:
+@pytest.mark.parametrize("cls", [Folding, Stacking])
+def test_folding_branches_are_no_block_beside_residual_ones(cls: type[nn.Module]) -> None:
     plan = rlawrap.inspect(
-        Small(Folding(), Inverted(8, 8), Inverted(8, 8)), example_input=torch.zeros(2, 3, 16, 16)
+        Small(cls(), Inverted(8, 8), Inverted(8, 8)), example_input=torch.zeros(2, 3, 16, 16)
     )
     assert [b.path for b in plan.blocks] == ["body.1", "body.2"]
     assert "fold into one convolution" in dict(plan.left_out)["body.0"]
@@ -268,8 +283,8 @@ def test_folding_branches_are_blocks_where_there_is_less_of_all_else() -> None:
     assert blocks(Small(Folding(), Folding(), *few)) == ["body.2", "body.3"]
     found = blocks(Small(Folding(), Folding(), Folding(), *few))
     assert found == [f"body.{i}" for i in range(5)]
-    within = nn.Sequential(Folding(), *(Residual(Folding()) for _ in range(3)))
-    assert blocks(Small(*within)) == ["body.1", "body.2", "body.3"]
+    within = [AroundFolding() for _ in range(3)]
+    assert blocks(Small(Folding(), Folding(), *within)) == ["body.2", "body.3", "body.4"]
 
 
 def test_folding_branches_are_blocks_where_there_is_nothing_else() -> None:

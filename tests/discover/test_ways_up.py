@@ -91,6 +91,15 @@ class Sparse(nn.Module):
         return torch.cat(made[:1] + made[-2:], 1)
 
 
+class Layer(nn.Module):
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, 3, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.conv(x))
+
+
 def sparse(make: Callable[[int, int], nn.Module] = Double) -> nn.Module:
     return Small(Sparse(make, 8, 4), Sparse(make, 16, 3), last=24)
 
@@ -105,10 +114,7 @@ def test_modules_of_a_dense_row_are_blocks() -> None:
 
 
 def test_a_dense_row_of_single_layers_and_parallel_modules_are_one_block() -> None:
-    def layer(i: int, o: int) -> nn.Module:
-        return nn.Sequential(nn.BatchNorm2d(i), nn.ReLU(), nn.Conv2d(i, o, 3, 1, 1))
-
-    plan = rlawrap.inspect(sparse(layer))
+    plan = rlawrap.inspect(sparse(Layer))
     assert [b.path for b in plan.blocks] == ["body.0", "body.1"]
     net = Small(Parallel(), Parallel(), Parallel())
     assert [b.path for b in rlawrap.inspect(net).blocks] == ["body.0", "body.1", "body.2"]

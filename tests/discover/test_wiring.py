@@ -136,8 +136,15 @@ class Folding(nn.Module):
         return x + self.last(F.relu(sum(conv(x) for conv in self.convs)))
 
 
-def test_of_parallel_linear_branches_h_enters_the_largest() -> None:
-    assert second_block(Folding).entries == ("body.1.convs.1",)
+class Stacked(Folding):
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.stack([conv(x) for conv in self.convs]).mean(0)
+        return x + self.last(F.relu(y))
+
+
+@pytest.mark.parametrize("cls", [Folding, Stacked])
+def test_of_parallel_linear_branches_h_enters_the_largest(cls: type[nn.Module]) -> None:
+    assert second_block(cls).entries == ("body.1.convs.1",)
 
 
 class Branches(nn.Module):
