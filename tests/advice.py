@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 import rlawrap
 from rlawrap.copying import deep_copy
+from rlawrap.discover.part_inputs import part_inputs
 
 #: A refusal may lead to another, so often.
 DEEPEST = 3
@@ -40,7 +41,8 @@ def ends(
 ) -> list[Any]:
     """What all the advice comes to: results of the refused call, or refusals without advice.
 
-    `names` are what a user puts in (`x`, an input).
+    `names` are what a user puts in: `x`, an input, and `y`, that of a part, which else is taken of
+    the network as it runs.
     """
     try:
         with quiet():
@@ -67,6 +69,9 @@ def _after(
     scope = {**arguments, **names, "rlawrap": rlawrap, "torch": torch, "safetensors": safetensors}
     model = deep_copy(model) if isinstance(model, nn.Module) else model
     scope["model"] = model
+    part = re.search(r"at='([^']+)', example_input=y", code)
+    if part is not None and "y" not in names:
+        scope["y"] = part_inputs(model, arguments.get("example_input"))[part[1]]
     if _adds_arguments(code):
         return model, {**arguments, **eval(f"dict({code})", scope)}, None
     with quiet():
