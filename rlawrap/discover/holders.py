@@ -20,14 +20,14 @@ def folding_is_no_block(survey: Survey, table: Table) -> Votes:
             ├─ conv 1x1 ─ norm ─(+)── relu
             └───────────────────┘
 
-    Unless the network has nothing else (RepVGG), or more of these than of all else (the encoder of
-    a UNet).
+    Unless the network has nothing else (RepVGG), or more of these, of classes of their own, than of
+    all else (the encoder of a UNet).
     """
     claims = claimed(survey, table)
     folds = [path for path, joins in claims.items() if all(join.folds for join in joins)]
     others = [path for path in claims if path not in folds]
-    around = Paths(others).around
-    alone = [path for path in outermost(folds) if not around(path)]
+    around, classes = Paths(others).around, set(map(survey.class_of, others))
+    alone = [p for p in outermost(folds) if not around(p) and survey.class_of(p) not in classes]
     if len(alone) > len(outermost(others)):
         folds = [path for path in folds if path not in alone]
     return {path: Verdict(Reason.FOLDS) for path in folds}

@@ -123,6 +123,18 @@ class Stacking(Folding):
         return torch.relu(self.norm(torch.stack([self.large(x), self.small(x)]).sum(0)))
 
 
+class OftenFolding(Folding):
+    """Residual or not; its linear branches are no join that tells where h enters."""
+
+    def __init__(self, residual: bool) -> None:
+        super().__init__()
+        self.residual, self.last = residual, nn.Conv2d(8, 8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.last(super().forward(x))
+        return x + y if self.residual else y.relu()
+
+
 class AroundFolding(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -283,6 +295,8 @@ def test_folding_branches_are_blocks_where_there_is_less_of_all_else() -> None:
     assert blocks(Small(Folding(), Folding(), *few)) == ["body.2", "body.3"]
     found = blocks(Small(Folding(), Folding(), Folding(), *few))
     assert found == [f"body.{i}" for i in range(5)]
+    plan = rlawrap.inspect(Small(*(OftenFolding(i == 1) for i in range(4))))
+    assert [block.branch for block in plan.blocks] == [None, "body.1.last", None, None]
     within = [AroundFolding() for _ in range(3)]
     assert blocks(Small(Folding(), Folding(), *within)) == ["body.2", "body.3", "body.4"]
 
