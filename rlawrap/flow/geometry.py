@@ -220,7 +220,9 @@ def padding_of(flow: Flow, node: fx.Node) -> Pad | None:
     sides = pairs[::-1]  # the last axis comes first
     if sides[0] != (0, 0):
         return None
-    return Pad(tuple(sides[i] for i in range(1, flow.rank) if i != axis), call[1])
+    pad = Pad(tuple(sides[i] for i in range(1, flow.rank) if i != axis), call[1])
+    computed = any(isinstance(n, fx.Node) for n in call[0])
+    return None if computed and not _holds(flow, node, pad) else pad
 
 
 def index_of(node: fx.Node, rank: int) -> list[slice] | None:
@@ -253,8 +255,20 @@ def crop_of(flow: Flow, node: fx.Node) -> Crop | None:
         for i, part in enumerate(index)
         if i not in (0, axis)
     ]
-    known = all(bound is None or isinstance(bound, int) for part in parts for bound in part)
-    return Crop(tuple(parts)) if known else None  # type: ignore[arg-type]
+    if not all(bound is None or isinstance(bound, int) for part in parts for bound in part):
+        return None
+    crop = Crop(tuple(parts))  # type: ignore[arg-type]
+    computed = any(isinstance(b, fx.Node) for part in index for b in (part.start, part.stop))
+    return None if computed and not _holds(flow, node, crop) else crop
+
+
+def _holds(flow: Flow, node: fx.Node, step: Step) -> bool:
+    """Whether numbers that a network computes, the same at all probes, still are at two more.
+
+    Deep down the sizes at the probes may all be even, and the padding of an odd one is another.
+    """
+    (source, *_) = flow.sources[node]
+    return _fits([step], flow.deep_sizes(source), flow.deep_sizes(node))
 
 
 def _by_stride(here: Sequence[Size | None], there: Sequence[Size | None]) -> list[list[Step]]:

@@ -283,6 +283,44 @@ def test_deep_maps_round_as_the_network_does(up: bool) -> None:
         assert model(x).shape == base(x).shape == (1, 8, *deepest)
 
 
+def pad_to_half(x: Tensor) -> Tensor:
+    """As much as a kernel of 5 and stride 2 need for half of the pixels, rounded up."""
+    need = 3 + x.shape[2] % 2
+    return F.pad(x, [need // 2, need - need // 2])
+
+
+def cut_to_half(x: Tensor) -> Tensor:
+    """One pixel less of odd sizes, which rounds half of them down."""
+    return F.pad(x[..., x.shape[2] % 2 :], [2, 2])
+
+
+class Halves(nn.Module):
+    def __init__(self, change: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.change = change
+        self.a = nn.Conv1d(8, 8, 5, 2)
+        self.b = nn.Conv1d(8, 8, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.tanh(self.a(self.change(x)))
+        return y + self.b(y)
+
+
+@pytest.mark.parametrize("change", [pad_to_half, cut_to_half])
+def test_amounts_that_are_the_same_at_all_probes_by_chance(
+    change: Callable[[Tensor], Tensor],
+) -> None:
+    # Signals of 1024, 1056, 1061 and 1043 have even thirds, all of them.
+    body = [Before(torch.tanh, 1, padding=1), Halves(change), Before(torch.tanh, 1, padding=1)]
+    base = nn.Sequential(nn.Conv1d(3, 8, 3, 3, 1), *body).eval()
+    model = rlawrap.apply(base, k=4, blocks=(Before, Halves))
+    assert "1" in model.rla.inject and "2" in model.rla.inject  # type: ignore[operator]
+    random_rla(model)
+    for size in range(30, 42):
+        x = torch.randn(1, 3, size)
+        assert model(x).shape == base(x).shape
+
+
 def test_a_map_of_one_size_is_reached_from_images_of_any() -> None:
     body = [Before(torch.tanh, padding=1), nn.AdaptiveAvgPool2d(2), Before(torch.tanh, padding=1)]
     base = nn.Sequential(nn.Conv2d(3, 8, 1), *body).eval()
