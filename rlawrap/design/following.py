@@ -22,6 +22,7 @@ from rlawrap.flow.dataflow import Flow
 from rlawrap.flow.geometry import (
     Step,
     index_of,
+    keeps_size,
     pad_amounts,
     pad_call,
     resize_to,
@@ -106,7 +107,7 @@ class Follower:
         steps = steps_of(self.flow, node)
         if steps is not None and step_fits(self.flow, steps, before, node):
             return self.steps(steps)
-        if self.flow.same_size(before, node):
+        if keeps_size(self.flow, node, before):
             return []  # dropout, scaling, a change of layout: nothing that h needs
         return self._same_call(node) or self.bring(before, node)
 

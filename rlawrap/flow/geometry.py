@@ -152,13 +152,28 @@ def _along(flow: Flow, source: fx.Node, path: list[fx.Node]) -> list[Step] | Non
     for before, node in zip([source, *path], path, strict=False):
         if flow.channel_axis(node) is None or flow.channel_axis(before) is None:
             return None
-        if flow.same_size(node, before):
+        if keeps_size(flow, node, before):
             continue
         made = steps_of(flow, node)
         if made is None:
             return None
         steps += made
     return steps
+
+
+def keeps_size(flow: Flow, node: fx.Node, before: fx.Node) -> bool:
+    """Whether a node returns images of the size that it gets, also where it computes amounts."""
+    if not flow.same_size(before, node):
+        return False
+    return not _computes(flow, node) or flow.deep_sizes(before) == flow.deep_sizes(node)
+
+
+def _computes(flow: Flow, node: fx.Node) -> bool:
+    """Whether a node pads or slices by amounts that the network computes."""
+    call, index = pad_call(flow, node), index_of(node, flow.rank)
+    amounts = list(call[0]) if call is not None else []
+    amounts += [bound for part in index or () for bound in (part.start, part.stop)]
+    return any(isinstance(amount, fx.Node) for amount in amounts)
 
 
 def steps_of(flow: Flow, node: fx.Node) -> list[Step] | None:
@@ -221,8 +236,7 @@ def padding_of(flow: Flow, node: fx.Node) -> Pad | None:
     if sides[0] != (0, 0):
         return None
     pad = Pad(tuple(sides[i] for i in range(1, flow.rank) if i != axis), call[1])
-    computed = any(isinstance(n, fx.Node) for n in call[0])
-    return None if computed and not _holds(flow, node, pad) else pad
+    return pad if _holds(flow, node, pad) else None
 
 
 def index_of(node: fx.Node, rank: int) -> list[slice] | None:
@@ -258,8 +272,7 @@ def crop_of(flow: Flow, node: fx.Node) -> Crop | None:
     if not all(bound is None or isinstance(bound, int) for part in parts for bound in part):
         return None
     crop = Crop(tuple(parts))  # type: ignore[arg-type]
-    computed = any(isinstance(b, fx.Node) for part in index for b in (part.start, part.stop))
-    return None if computed and not _holds(flow, node, crop) else crop
+    return crop if _holds(flow, node, crop) else None
 
 
 def _holds(flow: Flow, node: fx.Node, step: Step) -> bool:
@@ -267,6 +280,8 @@ def _holds(flow: Flow, node: fx.Node, step: Step) -> bool:
 
     Deep down the sizes at the probes may all be even, and the padding of an odd one is another.
     """
+    if not _computes(flow, node):
+        return True
     (source, *_) = flow.sources[node]
     return _fits([step], flow.deep_sizes(source), flow.deep_sizes(node))
 
