@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 
-from torch import nn
+from torch import fx, nn
 
 from rlawrap.capture.trace import Frame
 from rlawrap.discover.found import Found
@@ -45,6 +45,16 @@ def of_both_modes(traced: Traced, found: list[Found]) -> tuple[list[Found], list
             f"training mode computes none of them.{part_advice(root)}"
         )
     return [block for block in found if block not in gone], [block.path for block in gone]
+
+
+def of_eval_mode(traced: Traced) -> frozenset[fx.Node]:
+    """The convolutions and linear layers of eval mode that train mode never calls."""
+    if traced.training is None:
+        return frozenset()
+    trained = {path for path, _ in _calls(traced.training)}
+    frames = traced.flow.trace.leaf_frames
+    layers = (n for n in traced.flow.nodes if traced.flow.ops.conv(n) is not None and n in frames)
+    return frozenset(n for n in layers if frames[n][0] not in trained)
 
 
 def _calls(flow: Flow) -> set[Frame]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from torch import fx
@@ -22,10 +23,10 @@ class Chain:
     head: list[fx.Node]
 
     @classmethod
-    def of(cls, flow: Flow, found: list[Found]) -> Chain:
-        """The chain of some blocks, one at least."""
+    def of(cls, flow: Flow, found: list[Found], passed: Collection[fx.Node] = frozenset()) -> Chain:
+        """The chain of some blocks, one at least; `passed` are layers that are no heads."""
         wired = [wire(flow, f) for f in found]
-        return cls(wired, link(flow, wired), find_heads(flow, wired))
+        return cls(wired, link(flow, wired), find_heads(flow, wired, passed))
 
     @property
     def read(self) -> bool:

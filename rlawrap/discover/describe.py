@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from torch import fx
 
@@ -47,24 +47,34 @@ def _stride(before: tuple[int, ...] | None, after: tuple[int, ...] | None) -> fl
     return round(round(math.prod(before) / math.prod(after), 3) ** (1 / len(after)), 2)
 
 
-def find_heads(flow: Flow, wired: list[Wired]) -> list[fx.Node]:
-    """The first convolutions or linear layers behind the last block on the way to each output."""
+def find_heads(
+    flow: Flow, wired: list[Wired], passed: Collection[fx.Node] = frozenset()
+) -> list[fx.Node]:
+    """The first convolutions or linear layers behind the last block on the way to each output.
+
+    passed: layers that are none, what eval mode alone computes.
+    """
     inner = {n for w in wired for n in w.found.nodes}
     heads: dict[fx.Node, None] = {}
     for output in flow.outputs:
         before = [w.output for w in wired if flow.derives(output, w.output)]
         if before:
-            heads |= dict.fromkeys(_heads_of(flow, before[-1], output, inner))
+            heads |= dict.fromkeys(_heads_of(flow, before[-1], output, inner, passed))
     return sorted(heads, key=flow.position.__getitem__)
 
 
-def _heads_of(flow: Flow, last: fx.Node, output: fx.Node, inner: set[fx.Node]) -> Iterator[fx.Node]:
+def _heads_of(
+    flow: Flow, last: fx.Node, output: fx.Node, inner: set[fx.Node], passed: Collection[fx.Node]
+) -> Iterator[fx.Node]:
     """The layers of an output, which derives from the block that returns `last`, and no later."""
 
     def onward(node: fx.Node) -> list[fx.Node]:
         return [user for user in node.users if user in flow.data and flow.derives(output, user)]
 
-    found = first_hits(onward(last), onward, lambda n: flow.ops.conv(n) is not None)
+    def hit(node: fx.Node) -> bool:
+        return flow.ops.conv(node) is not None and node not in passed
+
+    found = first_hits(onward(last), onward, hit)
     kinds = [(n, flow.ops.conv(n)) for n in found if n not in inner]
     joined = [n for n, conv in kinds if conv is not None and not conv.transposed]
     for n in joined:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 
 from rlawrap.discover.blocks import BlockChoice, chosen_blocks, chosen_paths
-from rlawrap.discover.both_modes import ALONE, of_both_modes
+from rlawrap.discover.both_modes import ALONE, of_both_modes, of_eval_mode
 from rlawrap.discover.chain import Chain
 from rlawrap.discover.describe import describe
 from rlawrap.discover.explain import explanation
@@ -54,7 +54,7 @@ def make_plan(
     if not found:
         raise PlanError(" ".join((nothing_found(survey, table), *(f"{w}." for w in traced.whole))))
     found, alone = of_both_modes(traced, found) if with_h else (found, [])
-    chain = Chain.of(flow, found)
+    chain = Chain.of(flow, found, of_eval_mode(traced))
     if with_h and not chain.read:
         raise PlanError(nothing_reads(survey, chain, blocks))
     wired, parents = chain.wired, chain.parents

@@ -107,3 +107,14 @@ def test_blocks_of_eval_mode_alone_are_refused() -> None:
 
     with pytest.raises(rlawrap.PlanError, match=r"blocks in eval mode alone.*at='body'"):
         rlawrap.apply(Away())
+
+
+def test_a_layer_of_eval_mode_alone_is_no_head() -> None:
+    base = Refined()
+    base.refine = nn.Sequential(nn.Conv2d(12, 12, 3, padding=1), nn.Tanh())
+    model = rlawrap.apply(base, k=4)
+    assert model.plan.head == ("fc",)
+    assert relative(model.eval()(IMAGE), base.eval()(IMAGE)) < 1e-6
+    random_rla(model).train()(IMAGE).sum().backward()
+    head = [p for name, p in model.named_parameters() if name.startswith("rla.head.")]
+    assert head and all(p.grad is not None and p.grad.any() for p in head)
