@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.utils.spectral_norm import SpectralNorm
 
-from rlawrap._torch import NormBase
+from rlawrap._torch import NormBase, own_pre_hooks
 from rlawrap._torch import SpectralNorm as ParametrizedSpectralNorm
 from rlawrap.design.heads import lies_in
 from rlawrap.design.names import is_added
@@ -30,7 +30,7 @@ def is_norm(module: nn.Module) -> bool:
     """
     if isinstance(module, (NormBase, ParametrizedSpectralNorm)):
         return True
-    hooks = module._forward_pre_hooks.values()
+    hooks = own_pre_hooks(module).values()
     estimates = any(isinstance(hook, SpectralNorm) for hook in hooks)
     return estimates or isinstance(module._buffers.get("running_mean"), Tensor)
 
