@@ -24,7 +24,7 @@ class Chain:
 
     @classmethod
     def of(cls, flow: Flow, found: list[Found], passed: Collection[fx.Node] = frozenset()) -> Chain:
-        """The chain of some blocks, one at least; `passed` are layers that are no heads."""
+        """The chain of some blocks, one at least; `passed` are layers that `find_heads` passes."""
         wired = [wire(flow, f) for f in found]
         return cls(wired, link(flow, wired), find_heads(flow, wired, passed))
 

@@ -52,7 +52,7 @@ def find_heads(
 ) -> list[fx.Node]:
     """The first convolutions or linear layers behind the last block on the way to each output.
 
-    passed: layers that are none, what eval mode alone computes.
+    passed: layers that are none where another lies behind them: what eval mode alone computes.
     """
     inner = {n for w in wired for n in w.found.nodes}
     heads: dict[fx.Node, None] = {}
@@ -71,10 +71,13 @@ def _heads_of(
     def onward(node: fx.Node) -> list[fx.Node]:
         return [user for user in node.users if user in flow.data and flow.derives(output, user)]
 
-    def hit(node: fx.Node) -> bool:
-        return flow.ops.conv(node) is not None and node not in passed
+    def first(passed: Collection[fx.Node]) -> list[fx.Node]:
+        def hit(node: fx.Node) -> bool:
+            return flow.ops.conv(node) is not None and node not in passed
 
-    found = first_hits(onward(last), onward, hit)
+        return first_hits(onward(last), onward, hit)
+
+    found = first(passed) or first(())
     kinds = [(n, flow.ops.conv(n)) for n in found if n not in inner]
     joined = [n for n, conv in kinds if conv is not None and not conv.transposed]
     for n in joined:
