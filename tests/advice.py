@@ -71,7 +71,7 @@ def _after(
     scope["model"] = model
     part = re.search(r"at='([^']+)', example_input=y", code)
     if part is not None and "y" not in names:
-        scope["y"] = part_inputs(model, arguments.get("example_input"))[part[1]]
+        scope["y"] = part_inputs(model, arguments.get("example_input"), [part[1]])[part[1]]
     if _adds_arguments(code):
         return model, {**arguments, **eval(f"dict({code})", scope)}, None
     with quiet():

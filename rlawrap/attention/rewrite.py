@@ -29,7 +29,7 @@ from rlawrap.capture.unify import unify
 from rlawrap.errors import PlanError, TraceError
 from rlawrap.flow.alike import name_alike
 from rlawrap.flow.references import References
-from rlawrap.splice.inplace import later_writers
+from rlawrap.splice.inplace import sharing
 
 #: A value of the module's own forward (a reference, as in `rlawrap.plan`) and a child's name.
 Insertion = tuple[str, str]
@@ -203,7 +203,7 @@ def _insert(trace: Trace, insertions: tuple[Insertion, ...]) -> Callable[..., An
             call = trace.graph.call_module(child, (node,))
         node.replace_all_uses_with(call, lambda user, call=call: user is not call)  # type: ignore[misc]
         latest[child] = call
-        writers = later_writers(modules, node)
+        _, writers = sharing(modules, node)
         if writers:
             _keep_apart(trace, reference, call, min(writers))
     trace.graph.lint()

@@ -25,13 +25,14 @@ class Shapes:
     table: Mapping[fx.Node, tuple[Shape | None, ...]]
     inputs: tuple[Shape, ...]
     dtypes: Mapping[fx.Node, torch.dtype]
-    #: Numbers, and tuples of them, that forward computes and that no probe size changes.
+    #: Numbers, and tuples of them, that forward computes and that no probe size changes; `number`
+    #: asks the deep ones, too.
     numbers: Mapping[fx.Node, Any]
     #: Modules kept whole that return tensors in a list, a tuple or a dict.
     holders: frozenset[fx.Node] = frozenset()
-    #: Measures at `odd_at_every_depth` and `one_above_even`, once they are asked; without what the
-    #: network refuses.
-    deep: Callable[[], tuple[Mapping[fx.Node, Shape], ...]] = tuple
+    #: Shapes and numbers at `odd_at_every_depth` and `one_above_even`, once they are asked; without
+    #: what the network refuses.
+    deep: Callable[[], tuple[Mapping[fx.Node, Any], ...]] = tuple
 
     def of(self, node: fx.Node, probe: int = 0) -> Shape | None:
         row = self.table.get(node)
@@ -39,6 +40,16 @@ class Shapes:
 
     def rows(self, node: fx.Node) -> tuple[Shape | None, ...]:
         return self.table.get(node, (None,) * len(self.inputs))
+
+    def number(self, node: fx.Node) -> Any:
+        """The number that forward computes at any size; the node where sizes change it.
+
+        Deep down the sizes at the probes may all be even, and an odd one is padded by another.
+        """
+        if node not in self.numbers:
+            return node
+        value = self.numbers[node]
+        return value if all(run.get(node, value) == value for run in self.deep()) else node
 
 
 def same_shapes(a: Sequence[Shape | None], b: Sequence[Shape | None]) -> bool:
@@ -171,12 +182,13 @@ def measure(
     return Shapes(table, tuple(inputs), dtypes, numbers, holders - set(table), deep), notes
 
 
-def _at(trace: Trace, example: Any, other: Shape, apart: bool) -> dict[fx.Node, Shape]:
-    """The shapes at another size, as far as the network comes."""
+def _at(trace: Trace, example: Any, other: Shape, apart: bool) -> dict[fx.Node, Any]:
+    """The shapes and the numbers at another size, as far as the network comes."""
     run, _ = propagate(trace, values_at(trace, example, other))
     if apart and not keeps_images_apart(trace, run, other[0]):
         return {}
-    return {n: tuple(map(int, v.shape)) for n, v in run.items() if isinstance(v, torch.Tensor)}
+    shapes = {n: tuple(map(int, v.shape)) for n, v in run.items() if isinstance(v, torch.Tensor)}
+    return shapes | {n: v for n, v in run.items() if _plain(v)}
 
 
 def _holds_tensor(value: Any) -> bool:

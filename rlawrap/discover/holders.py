@@ -24,13 +24,15 @@ def folding_is_no_block(survey: Survey, table: Table) -> Votes:
     all else (the encoder of a UNet).
     """
     claims = claimed(survey, table)
-    folds = [path for path, joins in claims.items() if all(join.folds for join in joins)]
+    folds = {path for path, joins in claims.items() if all(join.folds for join in joins)}
     others = [path for path in claims if path not in folds]
+    if not others:
+        return {}
     around, classes = Paths(others).around, set(map(survey.class_of, others))
-    alone = [p for p in outermost(folds) if not around(p) and survey.class_of(p) not in classes]
+    alone = {p for p in outermost(folds) if not around(p) and survey.class_of(p) not in classes}
     if len(alone) > len(outermost(others)):
-        folds = [path for path in folds if path not in alone]
-    return {path: Verdict(Reason.FOLDS) for path in folds}
+        folds -= alone
+    return {path: Verdict(Reason.FOLDS) for path in claims if path in folds}
 
 
 def containers_are_parts(survey: Survey, table: Table) -> Votes:

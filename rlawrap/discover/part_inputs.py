@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -15,10 +15,10 @@ from rlawrap.capture.effects import random_generators_kept
 from rlawrap.copying import deep_copy
 
 
-def part_inputs(model: nn.Module, example: Any) -> dict[str, Any]:
-    """Of each module that runs, by path, an `example_input` like the first one that it gets.
+def part_inputs(model: nn.Module, example: Any, paths: Iterable[str]) -> dict[str, Any]:
+    """Of the modules at some paths that run, an `example_input` like the first one that each gets.
 
-    A copy of the model runs, in evaluation mode. Empty where there is no example or it fails.
+    A copy of the model runs, in evaluation mode, as far as it comes. Empty without an example.
     """
     if example is None:
         return {}
@@ -33,8 +33,9 @@ def part_inputs(model: nn.Module, example: Any) -> dict[str, Any]:
 
     try:
         twin = deep_copy(model).eval()
-        for path, module in twin.named_modules():
-            module.register_forward_pre_hook(partial(keep, path), with_kwargs=True)
+        for path in paths:
+            part = twin.get_submodule(path)
+            part.register_forward_pre_hook(partial(keep, path), with_kwargs=True)
         with torch.no_grad(), random_generators_kept():
             if isinstance(example, Mapping):
                 twin(**example)

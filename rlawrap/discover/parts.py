@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
+from functools import cache, partial
 from typing import Any
 
 from torch import nn
@@ -34,10 +34,14 @@ class Part:
     needs: Any = None
 
 
-def part_advice(root: nn.Module, inputs: Mapping[str, Any] = MappingProxyType({})) -> str:
+#: Tells what parts get, by path, where it is known.
+Inputs = Callable[[], Mapping[str, Any]]
+
+
+def part_advice(root: nn.Module, inputs: Inputs = dict) -> str:
     """The call that rewrites the largest parts with blocks that read h, if there are any.
 
-    inputs: what parts get, by path, where it is known.
+    inputs: is asked for what parts get where one cannot be guessed.
     """
     parts = rewritable_parts(root, inputs)
     alone = [part.path for part in parts if part.needs is None]
@@ -53,23 +57,27 @@ def part_advice(root: nn.Module, inputs: Mapping[str, Any] = MappingProxyType({}
     )
 
 
-def rewritable_parts(
-    root: nn.Module, inputs: Mapping[str, Any] = MappingProxyType({})
-) -> list[Part]:
-    """The largest modules below the root that can be rewritten by themselves.
-
-    The largest, by their convolutions, are tried first, and none inside of one that was found.
-    """
+def _sizes(root: nn.Module) -> dict[str, int]:
+    """The convolutions in each module below the root that is large enough to be a part."""
     sizes = {
         path: sum(map(is_convolution, module.modules()))
         for path, module in root.named_modules()
         if path and type(module).forward is not nn.Module.forward  # nothing calls those
     }
+    return {path: size for path, size in sizes.items() if size >= FEWEST}
+
+
+def rewritable_parts(root: nn.Module, inputs: Inputs = dict) -> list[Part]:
+    """The largest modules below the root that can be rewritten by themselves.
+
+    The largest, by their convolutions, are tried first, and none inside of one that was found.
+    """
+    sizes = _sizes(root)
     found: dict[str, Part] = {}
     tries = 0
     for path in sorted(sizes, key=lambda path: (-sizes[path], path.count("."))):
         largest = sizes[next(iter(found))] if found else 0
-        if sizes[path] < max(FEWEST, SHARE * largest) or tries == TRIES:
+        if sizes[path] < SHARE * largest or tries == TRIES:
             break
         if any(path.startswith(f"{other}.") for other in found):
             continue
@@ -80,26 +88,31 @@ def rewritable_parts(
     return list(found.values())
 
 
-def _part_at(root: nn.Module, path: str, inputs: Mapping[str, Any]) -> Part | None:
-    """The path, or one further in, if the module there has blocks that read h.
+def _part_at(root: nn.Module, path: str, inputs: Inputs) -> Part | None:
+    """The part at a path, or one further in, if the module there has blocks that read h."""
+    part = _part_with(root, path, {})
+    if part is None and path in inputs():
+        part = _part_with(root, path, inputs())
+    return part
+
+
+def _part_with(root: nn.Module, path: str, inputs: Mapping[str, Any]) -> Part | None:
+    """The part at a path with what it gets; without an input with what is guessed.
 
     Of a module that returns several maps the one inside is told that has all of its blocks: h
     would join what reads one of the maps (a pyramid's lateral convolution) and none of the others.
     """
-    for needs in [None, inputs[path]] if path in inputs else [None]:
-        known = _blocks_of(root.get_submodule(path), needs)
-        if known is None:
-            continue
-        survey, found = known
-        inner = _common(found)
-        if len(survey.flow.outputs) > 1 and (inner, 0) in survey.flow.trace.calls and inner:
-            within = f"{path}.{inner}"
-            own = None if needs is None else inputs.get(within)
-            blocks = _blocks_of(root.get_submodule(within), own)
-            if blocks is not None and len(blocks[1]) == len(found):
-                return Part(within, own)
-        return Part(path, needs)
-    return None
+    known = _blocks_of(root.get_submodule(path), inputs.get(path))
+    if known is None:
+        return None
+    survey, found = known
+    inner = _common(found)
+    if len(survey.flow.outputs) > 1 and (inner, 0) in survey.flow.trace.calls and inner:
+        within = f"{path}.{inner}"
+        blocks = _blocks_of(root.get_submodule(within), inputs.get(within))
+        if blocks is not None and len(blocks[1]) == len(found):
+            return Part(within, inputs.get(within))
+    return Part(path, inputs.get(path))
 
 
 def _blocks_of(module: nn.Module, needs: Any) -> tuple[Survey, list[Found]] | None:
@@ -139,7 +152,8 @@ def trace_whole(
     except RLAError as error:
         if error.whole is None:
             raise
-        advice = part_advice(model, part_inputs(model, example_input))
+        inputs = cache(partial(part_inputs, model, example_input, _sizes(model)))
+        advice = part_advice(model, inputs)
         if not advice:
             raise
         raise type(error)(f"{error.whole}{advice}") from error.__cause__

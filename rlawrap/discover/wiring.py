@@ -44,9 +44,8 @@ def wire(flow: Flow, found: Found) -> Wired:
             shortcut = shortcut_of(flow, a, b, bits)
             if shortcut is not None:
                 branch = a if shortcut is b else b
-                stacked = shortcut not in flow.sources[join.node]
-                reader = flow.sources[join.node][0] if stacked else join.node
-                shortcuts[reader] = shortcut
+                direct = shortcut in flow.sources[join.node]  # not by a stack that is summed
+                shortcuts[join.node if direct else flow.sources[join.node][0]] = shortcut
     # Nodes that the output derives from by another way than the shortcuts of additions.
     main = set(
         search(

@@ -42,9 +42,7 @@ def setting(shapes: Shapes, node: fx.Node, index: int, name: str, default: Any =
     For an unknown one `default` is returned: the window then does not explain the size of the
     output, and h is brought to it another way.
     """
-    value = fx.node.map_arg(
-        argument(node, index, name, default), lambda n: shapes.numbers.get(n, n)
-    )
+    value = fx.node.map_arg(argument(node, index, name, default), shapes.number)
     return value if _known(value) else default
 
 

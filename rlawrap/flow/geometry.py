@@ -224,7 +224,7 @@ def padding_of(flow: Flow, node: fx.Node) -> Pad | None:
     call = pad_call(flow, node)
     if call is None:
         return None
-    flat = [flow.shapes.numbers.get(n, n) if isinstance(n, fx.Node) else n for n in call[0]]
+    flat = [flow.shapes.number(n) if isinstance(n, fx.Node) else n for n in call[0]]
     axis = flow.channel_axis(node)
     if axis is None or not all(isinstance(n, int) for n in flat):
         return None
@@ -235,8 +235,7 @@ def padding_of(flow: Flow, node: fx.Node) -> Pad | None:
     sides = pairs[::-1]  # the last axis comes first
     if sides[0] != (0, 0):
         return None
-    pad = Pad(tuple(sides[i] for i in range(1, flow.rank) if i != axis), call[1])
-    return pad if _holds(flow, node, pad) else None
+    return Pad(tuple(sides[i] for i in range(1, flow.rank) if i != axis), call[1])
 
 
 def index_of(node: fx.Node, rank: int) -> list[slice] | None:
@@ -260,30 +259,16 @@ def crop_of(flow: Flow, node: fx.Node) -> Crop | None:
     index, axis = index_of(node, flow.rank), flow.channel_axis(node)
     if index is None or axis is None or len(index) != flow.rank or index[0] != slice(None):
         return None
-    numbers = flow.shapes.numbers
     parts = [
         tuple(
-            numbers.get(bound, bound) if isinstance(bound, fx.Node) else bound
+            flow.shapes.number(bound) if isinstance(bound, fx.Node) else bound
             for bound in (part.start, part.stop)
         )
         for i, part in enumerate(index)
         if i not in (0, axis)
     ]
-    if not all(bound is None or isinstance(bound, int) for part in parts for bound in part):
-        return None
-    crop = Crop(tuple(parts))  # type: ignore[arg-type]
-    return crop if _holds(flow, node, crop) else None
-
-
-def _holds(flow: Flow, node: fx.Node, step: Step) -> bool:
-    """Whether numbers that a network computes, the same at all probes, still are at two more.
-
-    Deep down the sizes at the probes may all be even, and the padding of an odd one is another.
-    """
-    if not _computes(flow, node):
-        return True
-    (source, *_) = flow.sources[node]
-    return _fits([step], flow.deep_sizes(source), flow.deep_sizes(node))
+    known = all(bound is None or isinstance(bound, int) for part in parts for bound in part)
+    return Crop(tuple(parts)) if known else None  # type: ignore[arg-type]
 
 
 def _by_stride(here: Sequence[Size | None], there: Sequence[Size | None]) -> list[list[Step]]:

@@ -113,9 +113,9 @@ class Ops:
             return not self.activation(node)
         if self.leaf(node) is not None:
             return isinstance(self.leaf(node), words.LINEAR_MODULES)
-        if self.adds(node) or self.cat_operands(node) is not None or self.splits(node):
+        if self.adds(node) or self.cat_operands(node) is not None or self.summed(node):
             return True
-        if self.summed(node):
+        if self.splits(node):
             return True
         return _calls(node) and name_of(node) in words.LINEAR
 
@@ -184,20 +184,21 @@ class Ops:
 
     def adds(self, node: fx.Node) -> bool:
         """An addition, of two tensors or of a tensor and a number (`sum` starts from 0)."""
-        plain = (node.op == "call_function" and node.target in words.ADDS) or (
-            node.op == "call_method" and node.target in words.ADD_METHODS
-        )
-        return plain or _weighted_sum(node) is not None or self._stacked_sum(node) is not None
+        return _adds_plainly(node) or self._weighed(node) is not None
 
     def add_operands(self, node: fx.Node) -> tuple[fx.Node, fx.Node] | None:
         """The two tensors that a node adds, each perhaps times a number, or None."""
-        if not self.adds(node):
-            return None
-        pair = _weighted_sum(node) or self._stacked_sum(node)
-        a, b = pair or (argument(node, 0, "input"), argument(node, 1, "other"))
+        if _adds_plainly(node):
+            a, b = argument(node, 0, "input"), argument(node, 1, "other")
+        else:
+            a, b = self._weighed(node) or (None, None)
         if isinstance(a, fx.Node) and isinstance(b, fx.Node) and a is not b:
             return a, b
         return None
+
+    def _weighed(self, node: fx.Node) -> tuple[fx.Node, fx.Node] | None:
+        """The two tensors that a node adds by weights, in one of the ways that are no addition."""
+        return _weighted_sum(node) or self._stacked_sum(node)
 
     def summed(self, node: fx.Node) -> bool:
         """Stacks two tensors, of which nothing but the sum or the mean is read."""
@@ -244,6 +245,12 @@ class Ops:
     def splits(self, node: fx.Node) -> bool:
         """Takes only part of the channels: chunk, split, narrow or a slice."""
         return _calls(node) and name_of(node) in words.SPLITS
+
+
+def _adds_plainly(node: fx.Node) -> bool:
+    if node.op == "call_method":
+        return node.target in words.ADD_METHODS
+    return node.op == "call_function" and node.target in words.ADDS
 
 
 def _weighted_sum(node: fx.Node) -> tuple[fx.Node, fx.Node] | None:

@@ -40,8 +40,7 @@ def protect(modules: Mapping[str, nn.Module], node: fx.Node) -> tuple[fx.Node, l
     A writer that alone overwrites the value is made out-of-place. Where views of the value are
     read behind a writer, turning it would change what they see; then a copy is read instead.
     """
-    family = _family(modules, node)
-    writers = later_writers(modules, node)
+    family, writers = sharing(modules, node)
     if not writers:
         return node, []
     first = min(writers)
@@ -57,14 +56,16 @@ def protect(modules: Mapping[str, nn.Module], node: fx.Node) -> tuple[fx.Node, l
     return node, [path for writer in writers for path in _turn(writer, modules)]
 
 
-def later_writers(modules: Mapping[str, nn.Module], node: fx.Node) -> list[fx.Node]:
-    """The nodes behind `node` that write into what may be its storage."""
-    return [
+def sharing(modules: Mapping[str, nn.Module], node: fx.Node) -> tuple[set[fx.Node], list[fx.Node]]:
+    """The nodes that may share a node's storage, itself included, and who writes into it later."""
+    family = _family(modules, node)
+    writers = [
         user
-        for member in _family(modules, node)
+        for member in family
         for user in member.users
         if node < user and writes_in_place(modules.get(str(user.target)), user) is member
     ]
+    return family, writers
 
 
 def _family(modules: Mapping[str, nn.Module], node: fx.Node) -> set[fx.Node]:

@@ -104,8 +104,9 @@ def test_of_a_part_that_no_guess_suits_it_is_told_what_it_gets(by_name: bool) ->
 
 
 def test_without_an_example_nothing_is_run() -> None:
-    assert part_inputs(Cut(by_name=False), None) == {}
-    assert list(part_inputs(Cut(by_name=False), torch.rand(2, 3, 8, 8))) == [""]  # no length
+    model = Cut(by_name=False)
+    assert part_inputs(model, None, ["", "both"]) == {}
+    assert list(part_inputs(model, torch.rand(2, 3, 8, 8), ["", "both"])) == [""]  # no length
 
 
 class OfOneSize(nn.Module):
@@ -125,5 +126,5 @@ def test_a_part_that_a_guess_would_hold_to_its_size_is_not_told() -> None:
     assert "takes no other size" in str(rlawrap.inspect(root["a"]).notes)
     assert paths(root) == ["a.0.net"]
     got = {"a": (torch.rand(1, 3, 8, 8),)}
-    (part,) = rewritable_parts(root, got)
+    (part,) = rewritable_parts(root, lambda: got)
     assert part.path == "a" and part.needs is got["a"]
