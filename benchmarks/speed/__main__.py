@@ -83,9 +83,10 @@ def main() -> None:
     if not given.report:
         limits = Limits(seconds=given.seconds, target_seconds=given.target_seconds)
         if given.quick:
-            limits = Limits(seconds=0, target_seconds=0, least=3, most=3)
+            limits = Limits(seconds=0, target_seconds=0, processes=1, least=3, most=3)
         if given.rounds:
-            limits = Limits(seconds=0, target_seconds=0, least=given.rounds, most=given.rounds)
+            exactly = {"least": given.rounds, "most": given.rounds}
+            limits = Limits(seconds=0, target_seconds=0, processes=1, **exactly)
         where = {"size": given.size, "threads": given.threads, "device": given.device}
         rest = {"jobs": given.jobs, "minutes": given.minutes, "again": given.again}
         run(cells, limits, given.results, Conditions(**where, **rest))

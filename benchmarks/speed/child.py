@@ -1,4 +1,4 @@
-"""One measuring process: cells that differ in k alone; prints a JSON row for each.
+"""One measuring process: cells that differ in k alone; prints a JSON row for each, with its times.
 
 Started by `python -m benchmarks.speed` with its heap and threads in the environment.
 """
@@ -17,7 +17,7 @@ import torch
 from benchmarks.speed.cells import Cell
 from benchmarks.speed.memory import peak_above, resident
 from benchmarks.speed.nets import NETS, macs_ratio, stirred
-from benchmarks.speed.timing import cpu_clock, cuda_clock, interleaved, quartiles, ratios
+from benchmarks.speed.timing import cpu_clock, cuda_clock, interleaved, of_k
 from benchmarks.speed.transfer import concatenation
 from benchmarks.speed.variants import inference_calls, placed, sample, training_calls, training_step
 
@@ -62,33 +62,13 @@ def measure(request: Request) -> list[dict[str, Any]]:
             "size": request.size,
             "threads": request.threads,
             "device": request.device,
-            "rounds": len(times["base"]),
             "load": round(load, 2),
             "macs_ratio": round(macs_ratio(NETS[cell.net], cell.k, request.size), 4),
-            "variants": summary(times, cell.k),
+            "times": of_k(times, cell.k),
             "failed": {name: why for name, why in failed.items() if name.endswith(f" k{cell.k}")},
         }
         for cell in request.cells
     ]
-
-
-def summary(times: dict[str, list[float]], k: int) -> dict[str, Any]:
-    """Milliseconds and ratios to "base" of the variants of one k, their quartiles included.
-
-    >>> summary({"base": [0.5, 0.5], "ours k8": [1.0, 1.0], "ours k16": [2.0, 2.0]}, 8)["ours"]
-    {'ms': [1000.0, 1000.0, 1000.0], 'ratio': [2.0, 2.0, 2.0]}
-    """
-    found: dict[str, Any] = {}
-    for label in times:
-        name, _, of = label.partition(" k")
-        if of not in ("", str(k)):
-            continue
-        ms, ratio = quartiles(times[label]), ratios(times, label)
-        found[name] = {
-            "ms": [round(1e3 * v, 3) for v in (ms.low, ms.median, ms.high)],
-            "ratio": [round(v, 4) for v in (ratio.low, ratio.median, ratio.high)],
-        }
-    return found
 
 
 def peak_memory(request: Request) -> float:

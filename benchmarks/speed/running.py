@@ -15,25 +15,28 @@ from typing import Any
 from benchmarks.speed import machine, store
 from benchmarks.speed.cells import Cell, grouped
 from benchmarks.speed.child import Request
+from benchmarks.speed.timing import pooled, summary
 
 ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """seconds: for the rounds of a group of cells; target_seconds: of one row with a target."""
+    """seconds: for the rounds of a group of cells; target_seconds: of one row with a target, in
+    `processes` of them. Where a process lays its tensors decides ratios by a few hundredths."""
 
     seconds: float = 12
-    target_seconds: float = 60
+    target_seconds: float = 90
+    processes: int = 3
     least: int = 3
     most: int = 40
     timeout: float = 1800
 
-    def of(self, cell: Cell) -> tuple[float, int]:
-        """Seconds for the rounds and the least number of rounds."""
+    def of(self, cell: Cell) -> tuple[int, float, int]:
+        """Processes, seconds for the rounds of each, and the least number of rounds of each."""
         if cell.target:
-            return self.target_seconds, max(self.least, min(11, self.most))
-        return self.seconds, self.least
+            return self.processes, self.target_seconds / self.processes, self.least
+        return 1, self.seconds, self.least
 
 
 class Failed(Exception):
@@ -56,14 +59,30 @@ def ask(request: Request, heap: str, timeout: float, module: str = "child") -> A
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def rows_of(cells: list[Cell], request: Request, timeout: float) -> list[dict[str, Any]]:
+def rows_of(
+    cells: list[Cell], request: Request, timeout: float, processes: int = 1
+) -> list[dict[str, Any]]:
     """Figures of a group of cells, or rows that say why there are none."""
     try:
         if cells[0].treatment == "memory":
             return [_memory_row(cells[0], request, timeout)]
-        return ask(request, cells[0].heap, timeout)
+        runs = [ask(request, cells[0].heap, timeout) for _ in range(processes)]
     except Failed as error:
         return [{**asdict(cell), "error": str(error)} for cell in cells]
+    return [together(list(rows)) for rows in zip(*runs, strict=True)]
+
+
+def together(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """One row of what several processes measured of one cell."""
+    times = pooled([row.pop("times") for row in rows])
+    return {
+        **rows[0],
+        "processes": len(rows),
+        "rounds": len(times["base"]),
+        "load": max(row["load"] for row in rows),
+        "failed": {name: why for row in rows for name, why in row["failed"].items()},
+        "variants": summary(times),
+    }
 
 
 def _memory_row(cell: Cell, request: Request, timeout: float) -> dict[str, Any]:
@@ -112,7 +131,8 @@ def run(cells: list[Cell], limits: Limits, path: Path, conditions: Conditions) -
     def measure(group: list[Cell]) -> None:
         if time.perf_counter() - start > 60 * conditions.minutes:
             return
-        rows = rows_of(group, _request(group, limits, conditions), limits.timeout)
+        request = _request(group, limits, conditions)
+        rows = rows_of(group, request, limits.timeout, limits.of(group[0])[0])
         with writing:
             results["rows"] |= {cell.key: row for cell, row in zip(group, rows, strict=True)}
             store.write(path, results)
@@ -128,7 +148,7 @@ def run(cells: list[Cell], limits: Limits, path: Path, conditions: Conditions) -
 
 
 def _request(group: list[Cell], limits: Limits, conditions: Conditions) -> Request:
-    budget, least = limits.of(group[0])
+    _, budget, least = limits.of(group[0])
     return Request(
         cells=group,
         size=conditions.size,

@@ -205,11 +205,13 @@ def failures(results: Results) -> str:
 def machine(results: Results) -> str:
     """The machine and the versions."""
     rows = results["rows"].values()
-    loads = [row["load"] for row in rows if "load" in row]
     lines = [f"- {name}: {value}" for name, value in results["machine"].items()]
     threads = sorted({str(row["threads"]) for row in rows if "threads" in row})
     lines.append(f"- threads: {', '.join(threads) or NONE}")
-    if loads:
-        middle = sorted(loads)[len(loads) // 2]
-        lines.append(f"- load average when a cell began: {middle:.1f}, at most {max(loads):.1f}")
+    for title, target in (("targets", True), ("other cells", False)):
+        loads = [row["load"] for row in rows if "load" in row and row["target"] is target]
+        if loads:
+            middle = sorted(loads)[len(loads) // 2]
+            words = f"{middle:.1f}, at most {max(loads):.1f}"
+            lines.append(f"- load average when a cell began, {title}: {words}")
     return "\n".join(lines)

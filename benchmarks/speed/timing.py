@@ -44,6 +44,42 @@ def ratios(times: Mapping[str, Sequence[float]], name: str, to: str = "base") ->
     return quartiles([own / other for own, other in zip(times[name], times[to], strict=True)])
 
 
+def of_k(times: Mapping[str, Sequence[float]], k: int) -> Times:
+    """The seconds of the plain network and of the variants of one k, by their names.
+
+    >>> of_k({"base": [0.5], "ours k8": [1.0], "ours k16": [2.0]}, 8)
+    {'base': [0.5], 'ours': [1.0]}
+    """
+    split = [(label.partition(" k"), seconds) for label, seconds in times.items()]
+    return {name: list(seconds) for (name, _, of), seconds in split if of in ("", str(k))}
+
+
+def pooled(runs: Sequence[Mapping[str, Sequence[float]]]) -> Times:
+    """The rounds of several processes, of the variants that all of them have.
+
+    >>> pooled([{"base": [1.0], "ours": [2.0]}, {"base": [3.0], "ours": [4.0]}])
+    {'base': [1.0, 3.0], 'ours': [2.0, 4.0]}
+    """
+    shared = [name for name in runs[0] if all(name in run for run in runs)]
+    return {name: [seconds for run in runs for seconds in run[name]] for name in shared}
+
+
+def summary(times: Mapping[str, Sequence[float]]) -> dict[str, dict[str, list[float]]]:
+    """Milliseconds and ratios to "base" of each variant: lower quartile, median, upper quartile.
+
+    >>> summary({"base": [0.5, 0.5], "ours": [1.0, 1.0]})["ours"]
+    {'ms': [1000.0, 1000.0, 1000.0], 'ratio': [2.0, 2.0, 2.0]}
+    """
+    found = {}
+    for name in times:
+        ms, ratio = quartiles(times[name]), ratios(times, name)
+        found[name] = {
+            "ms": [round(1e3 * v, 3) for v in (ms.low, ms.median, ms.high)],
+            "ratio": [round(v, 4) for v in (ratio.low, ratio.median, ratio.high)],
+        }
+    return found
+
+
 def cpu_clock(call: Call) -> float:
     """Seconds of one call."""
     start = time.perf_counter()

@@ -12,6 +12,7 @@ from rlawrap.copying import deep_copy
 from rlawrap.errors import ConfigError, PlanError
 from rlawrap.fuse.activations import halve_tanh, overwrite
 from rlawrap.fuse.norms import fold_norms, spell_out_norms
+from rlawrap.fuse.points import hasten_points
 from rlawrap.fuse.report import FuseReport
 from rlawrap.fuse.work import Work, drop_unread, open_containers
 from rlawrap.fuse.zeros import drop_zeros
@@ -116,6 +117,7 @@ def _fused(model: RLAModel, target: Target) -> nn.Module:
         halve_tanh(work)
     drop_unread(work)
     if target == "eager":
+        hasten_points(work)
         overwrite(work)
     work.graph.lint()
     fused: Any = fx.GraphModule(work.root, work.graph, f"Fused{type(model).__name__}")

@@ -19,30 +19,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor, fx, nn
 
 from rlawrap._torch import is_recorded, is_transformed
 from rlawrap.cells import fast_tanh
-from rlawrap.cells.base import GroupNorm
 from rlawrap.cells.tanh import fast_tanh_
 from rlawrap.copying import copy_graph
-from rlawrap.design.layers import (
-    ACTIVATIONS,
-    CONVS,
-    CeilPool3d,
-    ChannelsLast,
-    PadSides,
-    Resize,
-    SameConv,
-    Slice,
-)
+from rlawrap.design.layers import CONVS, SameConv
 from rlawrap.design.names import is_added
 from rlawrap.splice.joint import Geometry, joint_convs
-
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.GroupNorm, GroupNorm)
-#: They keep zeros zeros, whatever their sizes are.
-_SIZES = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, CeilPool3d, PadSides, Slice, Resize)
+from rlawrap.splice.pixels import NORMS, SIZES, is_plain_conv, stays_zero
+from rlawrap.splice.pointwise import is_point_conv, point_conv
 
 
 @dataclass(frozen=True)
@@ -124,6 +111,8 @@ class _Sparing:
         for node in list(self.graph.nodes):
             self._join_convs(node)
         self._drop_unread()
+        for node in list(self.graph.nodes):
+            self._point_convs(node)
         self.graph.lint()
 
     def _concerns(self, *paths: str) -> None:
@@ -147,7 +136,7 @@ class _Sparing:
         if node.op != "call_module":
             return None
         layers = self._layers(str(node.target))
-        keeps_size = all(type(layer) in _SIZES for _, layer in layers)
+        keeps_size = all(type(layer) in SIZES for _, layer in layers)
         # A layer with weights must run once: its call is replaced, or left as it is.
         alone = len(node.users) == 1 and all(_is_sum(user) for user in node.users)
         if not keeps_size and (not alone or len(node.args) > 1):
@@ -165,14 +154,14 @@ class _Sparing:
         """A pixel behind some layers; None, and nothing written, where one of them is not known."""
         zeros = [pixel.zero]
         for _, layer in layers:
-            after = _stays_zero(layer, zeros[-1])
+            after = stays_zero(layer, zeros[-1])
             if after is None:
                 return None
             zeros.append(after)
         value = pixel.node
         for path, layer in layers:
             self._concerns(path, *([f"{path}.conv"] if type(layer) is SameConv else []))
-            if type(layer) not in _SIZES:
+            if type(layer) not in SIZES:
                 value = self.graph.call_module(path, (value,))
         return Pixel(value, zeros[-1], pixel.free and value is pixel.node)
 
@@ -207,7 +196,7 @@ class _Sparing:
     def _is_normed(self, z: fx.Node) -> bool:
         """Whether a value is the output of one of h's norms that one other alone reads."""
         path = str(z.target)
-        norm = z.op == "call_module" and is_added(path) and type(self.modules[path]) in _NORMS
+        norm = z.op == "call_module" and is_added(path) and type(self.modules[path]) in NORMS
         return norm and len(z.users) == 1
 
     def _is_ours(self, share: fx.Node) -> bool:
@@ -222,8 +211,8 @@ class _Sparing:
         alike: dict[Any, list[fx.Node]] = {}
         for user in x.users:
             layer: Any = self.modules.get(str(user.target)) if user.op == "call_module" else None
-            if _is_plain_conv(layer) and layer.groups == 1 and layer.bias is None:
-                geometry = (layer.stride, layer.padding, layer.dilation)
+            if is_plain_conv(layer) and layer.groups == 1 and layer.bias is None:
+                geometry = Geometry(layer.stride, layer.padding, layer.dilation)
                 alike.setdefault((layer.kernel_size, geometry), []).append(user)
         for (_, geometry), users in alike.items():
             ours = [is_added(str(user.target)) for user in users]
@@ -239,11 +228,33 @@ class _Sparing:
         self._concerns(*paths)
         with self.graph.inserting_before(users[0]):
             weights = [self.graph.get_attr(f"{path}.weight") for path in paths]
-            made = self.graph.call_function(joint_convs, (x, weights, geometry))
+            ours = tuple(is_added(path) for path in paths)
+            made = self.graph.call_function(joint_convs, (x, weights, geometry, ours))
             for i, user in enumerate(users):
                 user.replace_all_uses_with(self.graph.call_function(operator.getitem, (made, i)))
         for user in users:
             self.graph.erase_node(user)
+
+    def _point_convs(self, node: fx.Node) -> None:
+        """h's 1x1 convolutions, alone or among the layers of a way of h, by `point_conv`."""
+        if node.op != "call_module" or not is_added(str(node.target)) or len(node.args) != 1:
+            return
+        layers = self._layers(str(node.target))
+        if not any(is_point_conv(layer) for _, layer in layers):
+            return
+        value: Any = node.args[0]
+        with self.graph.inserting_before(node):
+            for path, layer in layers:
+                if is_point_conv(layer):
+                    self._concerns(path)
+                    own = [self.graph.get_attr(f"{path}.{name}") for name in ("weight", "bias")]
+                    value = self.graph.call_function(point_conv, (value, *own))
+                else:
+                    value = self.graph.call_module(path, (value,))
+        if len(layers) > 1:
+            self._concerns(str(node.target))
+        node.replace_all_uses_with(value)
+        self.graph.erase_node(node)
 
     def _drop_unread(self) -> None:
         """Take out what now is done at one pixel, and pixels that nobody asks for."""
@@ -265,40 +276,3 @@ def _made_of(h: fx.Node) -> tuple[fx.Node, fx.Node, fx.Node]:
 
 def _is_sum(node: fx.Node) -> bool:
     return node.op == "call_function" and node.target is operator.add and len(node.args) == 2
-
-
-def _stays_zero(layer: nn.Module, zero: bool) -> bool | None:
-    """Whether a layer makes zeros of a pixel; None where it would make it unlike at other pixels,
-    or where that is not known."""
-    kind = type(layer)
-    if isinstance(layer, _SIZES):
-        return True if zero and getattr(layer, "mode", "constant") == "constant" else None
-    if kind is SameConv:
-        return True if zero and _is_plain_conv(layer.conv) and layer.conv.bias is None else None  # type: ignore[union-attr]
-    if kind in CONVS:
-        return _after_conv(layer, zero)
-    if kind in _NORMS:
-        return False
-    if kind in (nn.Identity, *ACTIVATIONS) and not getattr(layer, "inplace", False):
-        return zero and not bool(layer(torch.zeros(1)).any())
-    return zero if kind is ChannelsLast else None
-
-
-def _is_plain_conv(layer: Any) -> bool:
-    zeros = type(layer) in CONVS and layer.padding_mode == "zeros"
-    return zeros and not isinstance(layer.padding, str)
-
-
-def _after_conv(conv: Any, zero: bool) -> bool | None:
-    if not _is_plain_conv(conv):
-        return None
-    single = all(n == 1 for n in conv.kernel_size) and not any(conv.padding)
-    one_pixel = all(
-        2 * p < d * (n - 1) + s and 2 * p >= d * (n - 1)
-        for n, s, p, d in zip(
-            conv.kernel_size, conv.stride, conv.padding, conv.dilation, strict=True
-        )
-    )
-    if not single and not (zero and one_pixel):
-        return None
-    return zero and conv.bias is None

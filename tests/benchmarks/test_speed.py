@@ -25,9 +25,7 @@ from benchmarks.speed.transfer import concatenation
 from tests.nets import relative
 
 
-@pytest.mark.parametrize(
-    "name", ["cells", "child", "profiled", "report", "tables", "targets", "timing"]
-)
+@pytest.mark.parametrize("name", ["cells", "profiled", "report", "tables", "targets", "timing"])
 def test_docstrings(name: str) -> None:
     result = doctest.testmod(importlib.import_module(f"benchmarks.speed.{name}"))
     assert result.attempted and not result.failed
@@ -85,6 +83,12 @@ def row(cell: Cell, ratio: float) -> dict[str, Any]:
     return {**asdict(cell), "macs_ratio": 1.1, "threads": 1, "load": 0.5, "variants": variants}
 
 
+def measured(cell: Cell, ratio: float) -> dict[str, Any]:
+    """What a child says: the times in place of their summary."""
+    told = {name: value for name, value in row(cell, ratio).items() if name != "variants"}
+    return told | {"failed": {}, "times": {"base": [1.0, 2.0], "ours": [ratio, 2 * ratio]}}
+
+
 def results(ratio: float) -> dict[str, Any]:
     chosen = cells.distinct(cells.target_cells() + cells.matrix_cells())
     rows = {c.key: row(c, ratio) for c in chosen if c.treatment != "memory"}
@@ -140,7 +144,7 @@ def test_a_rerun_measures_what_is_missing_and_errors_when_told(
         asked.extend(cell.key for cell in request.cells)
         if request.cells[0].batch == 8:
             raise running.Failed("no room")
-        return [row(cell, 1.1) | {"failed": {}} for cell in request.cells]
+        return [measured(cell, 1.1) for cell in request.cells]
 
     monkeypatch.setattr(running, "ask", ask)
     monkeypatch.setattr(running.machine, "describe", lambda device: {"torch": "2"})
@@ -157,3 +161,25 @@ def test_a_rerun_measures_what_is_missing_and_errors_when_told(
     assert asked == []
     running.run(chosen, running.Limits(), path, running.Conditions(again=True))
     assert asked == ["resnet50 k8 b8 inference eager kept", "resnet50 k16 b8 inference eager kept"]
+
+
+def test_a_target_is_measured_in_several_processes_whose_rounds_are_pooled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = iter([(1.1, 0.5), (1.2, 2.5), (1.6, 1.5)])
+
+    def ask(request: Request, heap: str, timeout: float, module: str = "child") -> Any:
+        assert (request.budget, request.least) == (30, 3)
+        ratio, load = next(said)
+        return [measured(cell, ratio) | {"load": load} for cell in request.cells]
+
+    monkeypatch.setattr(running, "ask", ask)
+    monkeypatch.setattr(running.machine, "describe", lambda device: {"torch": "2"})
+    path = tmp_path / "results.json"
+    running.run(cells.target_cells()[:1], running.Limits(), path, running.Conditions())
+    (found,) = json.loads(path.read_text())["rows"].values()
+    assert (found["processes"], found["rounds"], found["load"]) == (3, 6, 2.5)
+    assert found["variants"]["ours"]["ratio"] == [1.125, 1.2, 1.5]
+    assert "times" not in found
+    lines = tables.machine(store.read(path))
+    assert "- load average when a cell began, targets: 2.5, at most 2.5" in lines

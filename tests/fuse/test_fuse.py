@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 import rlawrap
 from rlawrap.errors import ConfigError, PlanError
-from rlawrap.fuse.layers import HalfTanh
+from rlawrap.fuse.layers import HalfTanh, PointConv2d
+from rlawrap.splice import pointwise
 from tests.fuse.shaken import difference, norms, shake
 from tests.nets import Residual, Small
 
@@ -85,6 +86,26 @@ def test_float32_is_equal_to_rounding() -> None:
     x = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         assert difference(model(x), rlawrap.fuse(model)(x)) < 1e-5
+
+
+def test_convolutions_of_single_pixels_ask_for_the_faster_library(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch.manual_seed(0)
+    model = resnet().float().to(memory_format=torch.channels_last)
+    x = torch.randn(2, 3, 64, 64).contiguous(memory_format=torch.channels_last)
+    fused: Any = rlawrap.fuse(model)
+    points = {name: m for name, m in fused.named_modules() if isinstance(m, PointConv2d)}
+    # Conv1x1 of each block; its ways into blocks are 3x3, as their convolutions are.
+    assert len(points) == 8 and all(name.startswith("rla.input.") for name in points)
+    assert all(type(m) is not PointConv2d for m in rlawrap.fuse(model, target="onnx").modules())
+    found = []
+    with torch.no_grad():
+        for least in (1, 10**12):
+            monkeypatch.setattr(pointwise, "LARGE", least)
+            found.append(fused(x))
+        assert not torch.equal(*found), "both went to the same library"
+        assert all(difference(model(x), out) < 1e-5 for out in found)
 
 
 def test_an_update_that_nobody_reads_goes() -> None:
@@ -177,6 +198,7 @@ def test_the_report_counts_what_was_done() -> None:
     counts = Counter(step.what for step in report.done)
     assert counts["norm folded"] == 20 + 8 + 1  # the base's, the blocks', the head's
     assert counts["tanh computed by sigmoid"] == 8
+    assert counts["1x1 convolution by oneDNN where it is large"] == 8
     assert not report.kept
     assert json.loads(report.to_json()) == json.loads(json.dumps(report.to_dict()))
     assert "29  norm folded" in str(report)

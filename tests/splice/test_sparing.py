@@ -15,7 +15,9 @@ from torchvision.models.resnet import Bottleneck, ResNet
 
 import rlawrap
 from rlawrap.cells.tanh import fast_tanh_
+from rlawrap.splice import pointwise
 from rlawrap.splice.joint import joint_convs
+from rlawrap.splice.pointwise import point_conv
 from rlawrap.splice.sparing import Spared, add_share_, plus_zeros, spread_share_, zeros_of
 from tests.fuse.shaken import shake
 
@@ -144,6 +146,29 @@ def test_wide_values_have_one_backward_pass_for_their_convolutions() -> None:
     assert "JointConvs" in names_of_backward(out)
 
 
+def test_convolutions_of_single_pixels_ask_for_the_faster_library(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model: Any = small("preset").float().to(memory_format=torch.channels_last)
+    # Conv1x1 of each block, the last layer of its way into each, and the way to the head.
+    assert calls(model, point_conv) == 2 * len(model.plan.blocks) + 1
+    x = torch.randn(2, 3, 64, 64).contiguous(memory_format=torch.channels_last)
+    found = []
+    for least in (1, 10**12):
+        monkeypatch.setattr(pointwise, "LARGE", least)
+        monkeypatch.setattr(pointwise, "LARGE_LEARNING", least)
+        net = copy.deepcopy(model).train()
+        out = net(x)
+        out.square().sum().backward()
+        grads = [p.grad for p in net.parameters() if p.grad is not None]
+        with torch.no_grad():
+            found.append([out.detach(), net.eval()(x), *grads])
+    for one, other in zip(*found, strict=True):
+        scale = float(other.abs().max()) + 1e-2  # some gradients are rounding alone
+        assert float((one - other).abs().max()) < 2e-3 * scale
+    assert not all(map(torch.equal, *found)), "both went to the same library"
+
+
 def names_of_backward(out: Tensor) -> set[str]:
     """Of all nodes of the autograd graph, without the ending Backward."""
     found, stack = set(), [out.grad_fn]
@@ -193,7 +218,9 @@ def test_cells_with_gates_read_an_h0_of_all_pixels() -> None:
     assert calls(model, torch.zeros_like) == 1
 
 
-@pytest.mark.parametrize("path", ["layer2.0.conv1", "rla.input.1_128", "rla.inject.2.conv"])
+@pytest.mark.parametrize(
+    "path", ["layer2.0.conv1", "rla.input.1_128", "rla.inject.2", "rla.inject.2.conv"]
+)
 def test_a_hook_sees_what_was_written(path: str) -> None:
     """What a hook keeps is the layer's own output, without h's share."""
     model = small("resnet18").eval()
