@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
 import json
 import sys
@@ -24,7 +25,7 @@ from rlawrap.network_options import (
     RlaOption,
     open_network,
     parse_inputs,
-    parse_shape,
+    parse_sides,
     rla_options,
     spelled_out,
 )
@@ -98,6 +99,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         app(args=None if arguments is None else list(arguments), prog_name="rlawrap")
     except RLAError as error:
         complain(f"rlawrap: {error}")
+        sys.exit(2)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        complain(f"rlawrap: {error.strerror}: {error.filename}")
         sys.exit(2)
 
 
@@ -228,7 +234,7 @@ def cost(
             example_input=example,
         )
     try:
-        result = measure(network, _sides(size), in_channels=in_channels, example_input=example)
+        result = measure(network, parse_sides(size), in_channels=in_channels, example_input=example)
     except InputError as error:
         if not error.options:
             raise
@@ -250,6 +256,9 @@ def wrap(
     """Give a network a hidden state and write it, weights and plan, to a safetensors file."""
     import rlawrap
 
+    if output.suffix != ".safetensors":
+        named = output.with_suffix(".safetensors")
+        raise ConfigError(f"wrap -o {output}: what it writes is safetensors. Write `-o {named}`.")
     model = open_network(
         name,
         model_arg=model_arg,
@@ -290,14 +299,6 @@ def convert(
     print(target)
     for sentence in told:
         print(f"  {sentence}")
-
-
-def _sides(text: str | None) -> int | tuple[int, ...] | None:
-    """ "224" is one side for every axis, "256x320" one number for each."""
-    if text is None:
-        return None
-    sides = parse_shape(text, "--size")
-    return sides[0] if len(sides) == 1 else sides
 
 
 if __name__ == "__main__":

@@ -176,3 +176,11 @@ def parse_shape(text: str, option: str) -> tuple[int, ...]:
         raise ConfigError(
             f"{option} {text!r}: expected a number, or numbers as {example}."
         ) from None
+
+
+def parse_sides(text: str | None) -> int | tuple[int, ...] | None:
+    """ "224" is one side for every axis, "256x320" one number for each."""
+    if text is None:
+        return None
+    sides = parse_shape(text, "--size")
+    return sides[0] if len(sides) == 1 else sides

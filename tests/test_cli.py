@@ -84,6 +84,8 @@ def test_cost_names_a_command_that_works(
         (["inspect", "resnet18", "--rla", "--explain"], "leave out --rla"),
         (["wrap", "resnet18", "-o", "none/here.safetensors"], "cannot be written"),
         (["wrap", "nets.py:small", "-o", "x.safetensors"], "there is no file"),
+        (["wrap", "resnet18", "-o", "w.pt"], "Write `-o w.safetensors`"),
+        (["evaluate", "a" * 300], "rlawrap: File name too long: aaa"),
         (["xyzzy"], "No such command"),
         (["recip"], "'recip': no such command. Did you mean recipe?"),
         (["train", "--k", "8"], "--model-arg k=8"),

@@ -20,7 +20,7 @@ from rlawrap.network_options import (
     RlaOption,
     open_network,
     parse_inputs,
-    parse_shape,
+    parse_sides,
     spelled_out,
 )
 
@@ -85,7 +85,7 @@ def export_command(
         to=to,
         example_input=example,
         batch=batch,
-        size=None if size is None else _sides(size),
+        size=parse_sides(size),
         normalize=None if normalize is None else parse_normalization(normalize),
     )
     print(json.dumps(done.to_dict(), indent=2) if as_json else done)
@@ -118,11 +118,6 @@ def saved_network(name: str, options: str, arch: str | None = None) -> nn.Module
     from rlawrap.train.loop.loading import load_model
 
     return load_model(path, arch=arch)
-
-
-def _sides(text: str) -> int | tuple[int, ...]:
-    sides = parse_shape(text, "--size")
-    return sides[0] if len(sides) == 1 else sides
 
 
 def parse_normalization(text: str) -> Normalization:

@@ -83,6 +83,9 @@ def show_command(
     as_json: Annotated[
         bool, typer.Option("--json", help="print the figures as JSON, no table")
     ] = False,
+    arch: Annotated[
+        str | None, typer.Option(help="of a run: what makes its network now, as FILE.py:NAME")
+    ] = None,
     model_arg: ModelArgOption = None,
     pretrained: PretrainedOption = False,
     rla: RlaOption = False,
@@ -98,7 +101,7 @@ def show_command(
     path = checked_ending(output or Path(f"{what}.svg"))
     network = spelled_out(model_arg, pretrained, rla, k, rla_arg)
     example = parse_inputs(shape)
-    opened = _of_file(model, network)
+    opened = _of_file(model, network, arch)
     if opened is None:
         made = open_network(
             model, model_arg=model_arg, pretrained=pretrained, example_input=example
@@ -147,10 +150,16 @@ def _with_h(model: nn.Module, k: int | None, rla_arg: list[str] | None, example:
     return rlawrap.apply(model, **(rla_options(True, k, rla_arg) or {}), example_input=example)
 
 
-def _of_file(name: str, network_options: str) -> Opened | None:
+def _of_file(name: str, network_options: str, arch: str | None) -> Opened | None:
     """The model of a run or of a saved file; None for what is the name of a network."""
     path = Path(name)
-    if not path.exists() or ":" in name:
+    saved = path.exists() and ":" not in name
+    if arch is not None and (not saved or path.suffix == ".safetensors"):
+        raise ConfigError(
+            f"show {name} --arch {arch}: --arch says what makes the network of a run now. Leave it "
+            "out."
+        )
+    if not saved:
         return None
     if network_options:
         raise ConfigError(
@@ -163,7 +172,7 @@ def _of_file(name: str, network_options: str) -> Opened | None:
     from rlawrap.train.loop.loading import filled, load_checkpoint
 
     state, config = load_checkpoint(path)
-    model = filled(state, config, name, average=True, arch=None, model=None)
+    model = filled(state, config, name, average=True, arch=arch, model=None)
     known: Mapping[str, Any] | None = state.get("preparation")
     preparation = None
     if known is not None:

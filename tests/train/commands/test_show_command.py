@@ -12,6 +12,7 @@ import rlawrap
 from rlawrap.cli import main
 from rlawrap.models import get_model
 from rlawrap.train import TrainConfig, train
+from tests.train.toys import ToyImages, toy_config
 
 
 def run(*arguments: object) -> int:
@@ -77,9 +78,26 @@ def test_a_run_knows_its_classes_and_how_its_images_are_made_ready(
     assert "32×32 pixels" in path.read_text(encoding="utf-8")
 
 
+def test_a_run_whose_network_file_was_moved(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, moved, folder = tmp_path / "first.py", tmp_path / "moved.py", tmp_path / "run"
+    first.write_text(
+        "import rlawrap\n\n\n"
+        "def net(num_classes):\n    return rlawrap.models.rla_cifar_resnet20(num_classes=4)\n"
+    )
+    train(toy_config(folder, epochs=1, arch=f"{first}:net"), data=(ToyImages(), ToyImages(10)))
+    first.rename(moved)
+    assert run("show", folder, "-o", tmp_path / "plan.svg") == 2
+    assert "--arch FILE.py:NAME" in capsys.readouterr().err
+    assert run("show", folder, "--arch", f"{moved}:net", "-o", tmp_path / "plan.svg") == 0
+    assert (tmp_path / "plan.svg").is_file()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["cifar_resnet20", "--arch", "moved.py:net"], "network of a run now. Leave it out"),
         (["resnet18", "-o", "a.gif"], "a.gif: a picture is written as .svg or .png"),
         (["resnet18", "--gates", "--cam", "a.png"], "--cam and --gates are a picture each"),
         (["resnet18", "--cam", "a.png", "b.png", "c.png"], "images go behind --gates"),
