@@ -24,9 +24,9 @@ from rlawrap.network_options import (
     parse_assignments,
     rla_options,
 )
-from rlawrap.train.config.augment import AugmentConfig, resize_at
+from rlawrap.train.config.augment import AugmentConfig
 from rlawrap.train.config.reading import read_config
-from rlawrap.train.config.recipes import get_recipe
+from rlawrap.train.config.recipes import get_recipe, scaled_resize
 from rlawrap.train.config.train_config import TrainConfig
 from rlawrap.train.data.opening import NAMED, default_size
 from rlawrap.train.tasks.find import find_task
@@ -134,7 +134,7 @@ def config_from_options(
     ):
         if isinstance(given.get(name), list):
             given[name] = {**getattr(config, name), **parse_assignments(given[name], flag)}
-    if "resize" not in augment and (resize := _resize_at(given.get("image_size"), config)):
+    if "resize" not in augment and (resize := scaled_resize(config, given.get("image_size"))):
         augment["resize"] = resize
     rla = [given.pop(name, None) for name in RLA_OPTIONS]
     given["rla"] = rla_options(*rla, before=config.rla)
@@ -144,14 +144,6 @@ def config_from_options(
         start = config.augment or AugmentConfig.for_size(size)
         given["augment"] = start.replace(**augment)
     return config.replace(**given)
-
-
-def _resize_at(size: int | None, config: TrainConfig) -> int | None:
-    """The resize of a recipe or config at another image size: the same multiple of that."""
-    resize = None if config.augment is None else config.augment.resize
-    if size is None or resize is None or config.image_size is None:
-        return None
-    return resize_at(resize, config.image_size, size)
 
 
 def _annotation(field: FieldInfo) -> Any:

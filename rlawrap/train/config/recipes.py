@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from rlawrap.errors import ConfigError
-from rlawrap.train.config.augment import AugmentConfig
+from rlawrap.train.config.augment import AugmentConfig, resize_at
 from rlawrap.train.config.train_config import TrainConfig
 
 
@@ -22,8 +22,27 @@ class Recipe:
     values: Mapping[str, Any]
 
     def config(self, **changes: Any) -> TrainConfig:
-        """The configuration, with changes of your own."""
-        return TrainConfig().replace(**{**self.values, **changes})
+        """The configuration, with changes of your own.
+
+        At another `image_size` without an `augment` the images of evaluation are resized to the
+        same multiple of it.
+
+        >>> get_recipe("rla-imagenet-resnet").config(image_size=112).augment.resize
+        128
+        """
+        known = TrainConfig().replace(**self.values)
+        resize = scaled_resize(known, changes.get("image_size"))
+        if resize is not None and known.augment is not None:
+            changes = {"augment": known.augment.replace(resize=resize), **changes}
+        return known.replace(**changes)
+
+
+def scaled_resize(config: TrainConfig, size: int | None) -> int | None:
+    """The resize of a configuration at another image size, the same multiple; None: nothing said."""
+    resize = None if config.augment is None else config.augment.resize
+    if size is None or resize is None or config.image_size is None:
+        return None
+    return resize_at(resize, config.image_size, size)
 
 
 #: What the 1x schedule is for any detector; its learning rate is for Faster and Mask R-CNN.

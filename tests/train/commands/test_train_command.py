@@ -100,6 +100,9 @@ def test_a_recipe_s_resize_goes_with_the_image_size() -> None:
     recipe = ("--recipe", "rla-imagenet-resnet")
     config = config_of(*recipe, "--image-size", "288")
     assert config.augment is not None and config.augment.resize == 329  # 256/224 of it
+    assert get_recipe(recipe[1]).config(image_size=288).augment == config.augment
+    whole = config.augment.replace(resize=288)
+    assert get_recipe(recipe[1]).config(image_size=288, augment=whole).augment == whole
     again = config_of("--config", json.dumps(config.to_dict()), "--image-size", "224")
     assert again.augment == get_recipe("rla-imagenet-resnet").config().augment
     config = config_of(*recipe, "--image-size", "288", "--resize", "300", "--flip", "0.1")
