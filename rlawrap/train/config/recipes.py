@@ -38,7 +38,7 @@ class Recipe:
 
 
 def scaled_resize(config: TrainConfig, size: int | None) -> int | None:
-    """The resize of a configuration at another image size, the same multiple; None: nothing said."""
+    """The resize of a configuration at another image size, the same multiple; None: no change."""
     resize = None if config.augment is None else config.augment.resize
     if size is None or resize is None or config.image_size is None:
         return None
