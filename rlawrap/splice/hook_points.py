@@ -250,18 +250,21 @@ def hook_check(paths: Iterable[str], guarded: set[str]) -> Callable[[nn.Module],
 
 
 def layer_check(
-    layers: Mapping[str, type[nn.Module]], guarded: set[str]
+    layers: Mapping[str, tuple[type[nn.Module], int]], guarded: set[str]
 ) -> Callable[[nn.Module], bool]:
-    """A function of the network: whether one of these layers has hooks or is of another class.
+    """A function of the network: whether one of these layers has hooks or is another than it was.
 
-    Norms that were synchronised between processes since are what they were.
+    layers: by their paths, their classes and how many modules they hold. Norms that were
+    synchronised between processes since are what they were.
     """
-    kinds = {f"c{i}": (cls, nn.SyncBatchNorm) for i, cls in enumerate(set(layers.values()))}
+    classes = {cls for cls, _ in layers.values()}
+    kinds = {f"c{i}": (cls, nn.SyncBatchNorm) for i, cls in enumerate(classes)}
     names = {kind[0]: name for name, kind in kinds.items()}
     tests = {}
-    for path, cls in layers.items():
+    for path, (cls, held) in layers.items():
         hooks = hooks_source("{}", int(path in guarded))
-        tests[path] = (f"type({{}}) not in {names[cls]} or {hooks}", True)
+        changed = f"type({{}}) not in {names[cls]} or len({{}}._modules) != {held}"
+        tests[path] = (f"{changed} or {hooks}", True)
     return _check(tests, kinds)
 
 

@@ -117,9 +117,11 @@ def make_program(editor: GraphEditor, trace: Trace, base: type[nn.Module]) -> Pr
     )
 
 
-def spared_layers(programs: Mapping[bool, Program]) -> dict[str, type[nn.Module]]:
+def spared_layers(
+    programs: Mapping[bool, Program],
+) -> dict[str, tuple[type[nn.Module], int]]:
     """The layers that spared graphs call otherwise than they are written."""
-    return {path: cls for p in programs.values() for path, cls in p.spared.layers.items()}
+    return {path: kind for p in programs.values() for path, kind in p.spared.layers.items()}
 
 
 def cut_program(

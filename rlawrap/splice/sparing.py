@@ -34,10 +34,13 @@ from rlawrap.splice.pointwise import is_point_conv, point_conv
 
 @dataclass(frozen=True)
 class Spared:
-    """A graph to run in place of another, and the layers it calls otherwise, with their classes."""
+    """A graph to run in place of another, and the layers that it calls otherwise.
+
+    layers: by their paths, their classes and how many modules they hold.
+    """
 
     graph: fx.Graph
-    layers: Mapping[str, type[nn.Module]]
+    layers: Mapping[str, tuple[type[nn.Module], int]]
 
     @classmethod
     def of(
@@ -93,7 +96,7 @@ class _Sparing:
     graph: fx.Graph
     modules: Mapping[str, nn.Module]
     initial: frozenset[fx.Node]
-    layers: dict[str, type[nn.Module]] = field(default_factory=dict)
+    layers: dict[str, tuple[type[nn.Module], int]] = field(default_factory=dict)
     pixels: dict[fx.Node, Pixel] = field(default_factory=dict)
 
     def run(self) -> None:
@@ -117,7 +120,9 @@ class _Sparing:
 
     def _concerns(self, *paths: str) -> None:
         """These layers are called otherwise than they are written."""
-        self.layers.update({path: type(self.modules[path]) for path in paths})
+        for path in paths:
+            layer = self.modules[path]
+            self.layers[path] = (type(layer), len(layer._modules))
 
     def _pixel(self, node: fx.Node) -> Pixel | None:
         """What a node makes, at one pixel; None where that is not known."""
@@ -141,14 +146,25 @@ class _Sparing:
         alone = len(node.users) == 1 and all(_is_sum(user) for user in node.users)
         if not keeps_size and (not alone or len(node.args) > 1):
             return None
-        return self._through(layers, before)
+        pixel = self._through(layers, before)
+        if pixel is not None:
+            self._opens(str(node.target))
+        return pixel
 
     def _layers(self, path: str) -> list[tuple[str, nn.Module]]:
+        """A layer, or those that a sequence of them has inside."""
         layer = self.modules[path]
         if type(layer) is not nn.Sequential:
             return [(path, layer)]
-        inner = [f"{path}.{name}" for name in layer._modules]
-        return [pair for place in inner for pair in self._layers(place)]
+        return [pair for place in _inside(path, layer) for pair in self._layers(place)]
+
+    def _opens(self, path: str) -> None:
+        """The sequences at a path and in it are not called themselves."""
+        layer = self.modules[path]
+        if type(layer) is nn.Sequential:
+            self._concerns(path)
+            for place in _inside(path, layer):
+                self._opens(place)
 
     def _through(self, layers: list[tuple[str, nn.Module]], pixel: Pixel) -> Pixel | None:
         """A pixel behind some layers; None, and nothing written, where one of them is not known."""
@@ -251,8 +267,7 @@ class _Sparing:
                     value = self.graph.call_function(point_conv, (value, *own))
                 else:
                     value = self.graph.call_module(path, (value,))
-        if len(layers) > 1:
-            self._concerns(str(node.target))
+        self._opens(str(node.target))
         node.replace_all_uses_with(value)
         self.graph.erase_node(node)
 
@@ -272,6 +287,10 @@ def _made_of(h: fx.Node) -> tuple[fx.Node, fx.Node, fx.Node]:
     (one,) = zeros.all_input_nodes
     (x,) = one.all_input_nodes
     return zeros, one, x
+
+
+def _inside(path: str, layer: nn.Module) -> list[str]:
+    return [f"{path}.{name}" for name in layer._modules]
 
 
 def _is_sum(node: fx.Node) -> bool:

@@ -262,6 +262,23 @@ def test_a_layer_of_another_class_runs_as_written() -> None:
     assert not torch.equal(seen[0], new.kept)
 
 
+@pytest.mark.parametrize("index", ["0", "2"])  # the first reads h^0, which is one pixel
+def test_a_layer_put_into_a_way_of_h_runs(index: str) -> None:
+    model: Any = small("preset").eval()
+    x = torch.randn(1, 3, 64, 64, dtype=torch.float64)
+    with torch.no_grad():
+        before = model(x)
+        way = model.rla.inject[index]
+        seen: list[Tensor] = []
+        way.append(nn.Softplus())
+        way[-1].register_forward_hook(lambda m, a, y: seen.append(y))
+        after = model(x)
+        assert len(seen) == 1
+        assert form(model) == "written" and not torch.equal(before, after)
+        way.pop(len(way) - 1)
+        assert form(model) == "spared" and torch.equal(model(x), before)
+
+
 def test_synchronised_norms_keep_the_pixel() -> None:
     model: Any = small("preset")
     synced = nn.SyncBatchNorm.convert_sync_batchnorm(model)
