@@ -257,8 +257,7 @@ def wrap(
     import rlawrap
 
     if output.suffix != ".safetensors":
-        named = output.with_suffix(".safetensors")
-        raise ConfigError(f"wrap -o {output}: what it writes is safetensors. Write `-o {named}`.")
+        raise ConfigError(f"wrap -o {output}: it writes safetensors; give a name that ends so.")
     model = open_network(
         name,
         model_arg=model_arg,
