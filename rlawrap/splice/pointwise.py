@@ -20,6 +20,8 @@ from rlawrap._torch import is_recorded, is_transformed
 LARGE = 20_000_000
 #: The same where there is a backward pass, of which it saves more.
 LARGE_LEARNING = 6_000_000
+#: Pixels of all images below which it costs more to put the weights into a form of its own.
+PIXELS = 700
 
 
 def is_point_conv(layer: nn.Module | None) -> bool:
@@ -45,7 +47,8 @@ def point_dilation(x: Tensor, weights: Sequence[Tensor], learning: bool) -> int:
     if is_recorded(x) or x.dtype != torch.float32 or x.device.type != "cpu":
         return 1
     work = x.numel() * sum(len(weight) for weight in weights)
-    if work < (LARGE_LEARNING if learning else LARGE):
+    least = LARGE_LEARNING if learning else LARGE
+    if work < least or x.numel() < PIXELS * x.shape[1]:
         return 1
     usual = x.is_contiguous(memory_format=torch.channels_last) and _has_onednn()
     return 2 if usual and not is_transformed(x, *weights) and not _is_cast() else 1

@@ -91,6 +91,7 @@ def test_large_ones_of_single_pixels_go_to_onednn_in_backward(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(pointwise, "LARGE_LEARNING", 1)
+    monkeypatch.setattr(pointwise, "PIXELS", 1)
     torch.manual_seed(0)
     x = torch.randn(2, 3, 5, 5).contiguous(memory_format=torch.channels_last).requires_grad_()
     weights = [torch.randn(m, 3, 1, 1, requires_grad=True) for m in (4, 2)]

@@ -69,6 +69,12 @@ def test_a_backward_pass_lowers_what_is_large() -> None:
     assert point_dilation(x[:4], [w, w], learning=True) == 2
 
 
+def test_few_pixels_of_many_channels_are_left() -> None:
+    x, w = last(4, 2048, 13, 13), torch.zeros(64, 2048, 1, 1)
+    assert point_dilation(x, [w], learning=True) == 1  # 676 pixels, 89 million
+    assert point_dilation(torch.cat([x, x]), [w], learning=True) == 2
+
+
 def test_a_convolution_learns_with_its_weight_or_what_it_reads(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
