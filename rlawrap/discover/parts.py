@@ -15,6 +15,8 @@ from rlawrap.discover.part_inputs import described_input, part_inputs
 from rlawrap.discover.rules import decide
 from rlawrap.discover.survey import Survey
 from rlawrap.errors import RLAError
+from rlawrap.flow.dataflow import Flow
+from rlawrap.flow.liveness import Liveness
 from rlawrap.flow.traced import Traced, trace_model
 from rlawrap.flow.vocabulary import is_convolution
 
@@ -128,7 +130,15 @@ def _blocks_of(module: nn.Module, needs: Any) -> tuple[Survey, list[Found]] | No
     if needs is None and traced.fixed:
         return None
     found = found_blocks(survey, decide(survey))
-    return (survey, found) if found and Chain.of(survey.flow, found).read else None
+    return (survey, found) if found and _learns(survey.flow, Chain.of(survey.flow, found)) else None
+
+
+def _learns(flow: Flow, chain: Chain) -> bool:
+    """Whether something reads h, and what h adds there reaches what is returned."""
+    alive = Liveness(flow).returned()
+    pairs = zip(chain.wired, chain.parents, strict=True)
+    ways = [entry for wired, parent in pairs if parent is not None for entry in wired.entries]
+    return any(node in alive for node in (*ways, *chain.head))
 
 
 def _common(found: list[Found]) -> str:

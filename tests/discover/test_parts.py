@@ -51,6 +51,16 @@ def test_alike_parts_are_all_told_and_small_ones_are_not() -> None:
     assert paths(inside(towers=towers, small=small)) == ["body", "towers.a", "towers.b"]
 
 
+def test_a_part_in_which_h_would_learn_nothing_is_not_told() -> None:
+    """The mean of what an instance norm has centred is zero, whatever h adds before."""
+    layers = [nn.Conv2d(3, 4, 3), Residual(4, 4), Residual(4, 4), nn.InstanceNorm2d(4)]
+    pooled = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1))
+    assert paths(nn.ModuleDict({"net": nn.Sequential(*copy.deepcopy(layers))})) == ["net"]
+    assert paths(nn.ModuleDict({"net": pooled})) == []
+    with pytest.raises(rlawrap.RLAError, match="what it adds there is lost"):
+        rlawrap.apply(pooled, k=2)
+
+
 def test_what_was_found_is_not_looked_into_and_what_fails_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
