@@ -31,5 +31,10 @@ class Chain:
     @property
     def read(self) -> bool:
         """Whether anything reads h: a block that another precedes, or a classifier."""
+        return bool(self.ways)
+
+    @property
+    def ways(self) -> list[fx.Node]:
+        """The layers that read h."""
         pairs = zip(self.wired, self.parents, strict=True)
-        return bool(self.head) or any(w.entries and p is not None for w, p in pairs)
+        return [n for w, p in pairs if p is not None for n in w.entries] + self.head

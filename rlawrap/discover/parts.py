@@ -136,9 +136,7 @@ def _blocks_of(module: nn.Module, needs: Any) -> tuple[Survey, list[Found]] | No
 def _learns(flow: Flow, chain: Chain) -> bool:
     """Whether something reads h, and what h adds there reaches what is returned."""
     alive = Liveness(flow).returned()
-    pairs = zip(chain.wired, chain.parents, strict=True)
-    ways = [entry for wired, parent in pairs if parent is not None for entry in wired.entries]
-    return any(node in alive for node in (*ways, *chain.head))
+    return any(way in alive for way in chain.ways)
 
 
 def _common(found: list[Found]) -> str:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rlawrap._torch import is_recorded, is_transformed
-from rlawrap.splice.pointwise import point_conv, point_dilation
+from rlawrap.splice.pointwise import is_point, point_conv, point_dilation
 
 
 class Geometry(NamedTuple):
@@ -57,8 +57,7 @@ def _each(
 
 
 def _are_points(weight: Tensor, geometry: Geometry) -> bool:
-    window = (*weight.shape[2:], *geometry.stride, *geometry.dilation)
-    return weight.dim() == 4 and set(window) == {1} and not any(geometry.padding)
+    return weight.dim() == 4 and is_point(weight.shape[2:], *geometry)
 
 
 class _JointConvs(torch.autograd.Function):

@@ -28,8 +28,15 @@ def is_point_conv(layer: nn.Module | None) -> bool:
     """Whether a layer is an `nn.Conv2d` that reads each pixel for itself, all channels of it."""
     if type(layer) is not nn.Conv2d or isinstance(layer.padding, str):
         return False
-    window = (*layer.kernel_size, *layer.stride, *layer.dilation)
-    return set(window) == {1} and not any(layer.padding) and layer.groups == 1
+    alone = is_point(layer.kernel_size, layer.stride, layer.padding, layer.dilation)
+    return alone and layer.groups == 1
+
+
+def is_point(
+    kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]
+) -> bool:
+    """Whether a convolution with this window reads every pixel, and each for itself."""
+    return {*kernel, *stride, *dilation} == {1} and not any(padding)
 
 
 def point_conv(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlawrap.splice import pointwise
+from rlawrap.splice import joint, pointwise
 from rlawrap.splice.joint import Geometry, _each, joint_convs
 
 GEOMETRY = Geometry((1, 1), (0, 0), (1, 1))
@@ -113,3 +113,19 @@ def test_large_ones_of_single_pixels_go_to_onednn_in_backward(
     assert dilations == [[2, 2], [1, 1]]
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(found, by_products)
+
+
+def test_the_base_s_own_are_called_as_it_calls_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Tensor] = []
+
+    def point_conv(x: Tensor, weight: Tensor) -> Tensor:
+        asked.append(weight)
+        return torch.nn.functional.conv2d(x, weight)
+
+    monkeypatch.setattr(joint, "point_conv", point_conv)
+    x, weights = given()
+    joint_convs(x, weights, GEOMETRY, OURS)
+    assert [w.shape for w in asked] == [weights[1].shape]
+    asked.clear()
+    joint_convs(x, weights, GEOMETRY._replace(stride=(2, 2)), OURS)
+    assert not asked
